@@ -1,1 +1,11 @@
-//! placeholder
+//! Holdfast: photos replicated between people's own devices, and how safe each one is.
+//!
+//! Without the feature `io` this crate is the pure library that the simulator runs; with it, the whole node.
+
+#[cfg(feature = "io")]
+pub mod api;
+#[cfg(feature = "io")]
+pub mod cli;
+#[cfg(feature = "io")]
+pub mod home;
+pub mod index;

@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! The `holdfast` command.
+
+fn main() -> std::process::ExitCode {
+    holdfast::cli::main()
+}

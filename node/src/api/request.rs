@@ -1,0 +1,68 @@
+//! What can be asked of a running node.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The most photos in one answer to [`Request::Photos`].
+pub const PHOTOS_PER_PAGE_MAX: u32 = 1000;
+/// The longest life of a ticket.
+pub const INVITATION_MINUTES_MAX: u32 = 7 * 24 * 60;
+
+/// A question to a running node, and what answers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// How safe the library is. Answered by `Response::Status`.
+    Status,
+    /// A page of photos, newest first. Answered by `Response::Photos`.
+    Photos {
+        /// Which photos.
+        #[serde(default)]
+        selection: PhotoSelection,
+        /// Only photos whose names, captions, tags or camera contain all these words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        search: Option<String>,
+        /// Continue behind this page: `next` of the answer before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+        /// At most this many, and never more than [`PHOTOS_PER_PAGE_MAX`].
+        limit: u32,
+    },
+    /// One photo with all that is known of its copies. Answered by `Response::Show`.
+    Show {
+        /// An identifier, the beginning of one (at least four digits), a file name or a path.
+        photo: String,
+    },
+    /// The devices of this library. Answered by `Response::Peers`.
+    Peers,
+    /// The recent events, and with `follow` those to come. Served from the event log; never reaches the runtime.
+    Events {
+        /// Whether the stream stays open for events to come.
+        #[serde(default)]
+        follow: bool,
+    },
+    /// Makes a ticket that lets one device join. Answered by `Response::Invite`.
+    Invite {
+        /// For how long the ticket can be used.
+        minutes: u32,
+    },
+    /// Writes the originals of all photos into a folder. Sends `Progress`, then `Response::Export`.
+    Export {
+        /// An absolute path; it is created when missing.
+        directory: PathBuf,
+    },
+    /// Stops the node as Ctrl-C would. Answered by `Response::Stopping` before it stops.
+    Shutdown,
+}
+
+/// Which photos a list names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhotoSelection {
+    /// Every live photo.
+    #[default]
+    All,
+    /// Photos below their target of copies or places.
+    Unsafe,
+}

@@ -1,0 +1,344 @@
+//! What a node answers: plain values, ready to be shown or printed as JSON. Lengths are in bytes, times in
+//! milliseconds since the Unix epoch.
+
+use std::path::PathBuf;
+
+use holdfast_protocol::id::{DeviceId, LibraryId, PhotoId};
+use holdfast_protocol::time::WallTime;
+use serde::{Deserialize, Serialize};
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Response {
+    /// How safe the library is.
+    Status(Box<Status>),
+    /// A page of photos.
+    Photos(PhotoPage),
+    /// One photo.
+    Show(Box<PhotoDetail>),
+    /// The devices of the library.
+    Peers(Peers),
+    /// A ticket.
+    Invite(Invitation),
+    /// The outcome of an export.
+    Export(ExportOutcome),
+    /// The node stops now.
+    Stopping,
+}
+
+/// How safe a library is, as one device sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The library.
+    #[serde(with = "crate::api::text")]
+    pub library: LibraryId,
+    /// The device that answers.
+    #[serde(with = "crate::api::text")]
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands, when that was said.
+    pub place: Option<String>,
+    /// What counts as safe.
+    pub target: Target,
+    /// Live photos of the library.
+    pub photos: u64,
+    /// The bytes of their originals.
+    pub bytes: u64,
+    /// Photos that reach the target.
+    pub safe: u64,
+    /// Photos whose every chunk this device holds.
+    pub held_here: u64,
+    /// On what evidence copies are counted.
+    pub evidence: Evidence,
+    /// How many photos have exactly so many copies, by copies; entry `n` counts photos with `n`, the last also those above.
+    pub photos_by_copies: Vec<u64>,
+    /// How many photos lie in exactly so many places, by places; entry `n` counts photos in `n`, the last also those above.
+    pub photos_by_places: Vec<u64>,
+    /// What is being copied now, to this device or from it.
+    pub moving: Moving,
+    /// What is found in the watched folders and not in the library yet.
+    pub importing: Importing,
+    /// The watched folders.
+    pub folders: Vec<Folder>,
+    /// Other devices of the library.
+    pub peers_known: u32,
+    /// Those of them that are connected.
+    pub peers_connected: u32,
+    /// What needs a person, most urgent first.
+    pub problems: Vec<Problem>,
+}
+
+/// How many copies in how many places make a photo safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Devices that hold it whole.
+    pub copies: u32,
+    /// Distinct places among them.
+    pub places: u32,
+}
+
+/// What a count of copies rests on; ranks are shown apart and never mixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// Each device's own signed inventory.
+    Claimed,
+    /// A proof that was asked for and checked.
+    Audited,
+    /// Every byte was read and checked.
+    ReadInFull,
+}
+
+/// Transfers under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// Photos on their way to the target.
+    pub photos: u64,
+    /// Bytes that are still to be sent for them.
+    pub bytes: u64,
+    /// About how long that takes; absent while nothing moves or nothing was measured.
+    pub seconds: Option<u64>,
+}
+
+/// Work of the importer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Importing {
+    /// Files that wait or are being read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A watched folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Files of it that are in the library.
+    pub files: u64,
+    /// Whether it can be read now; an unmounted disk makes it missing, and then nothing counts as deleted.
+    pub present: bool,
+}
+
+/// Something that needs a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong, as a sentence without a full stop: `cannot read /home/anna/IMG_1.HEIC: permission denied`.
+    pub what: String,
+    /// What to do about it, as an imperative: `make the file readable`.
+    pub next: Option<String>,
+}
+
+/// A page of photos, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhotoPage {
+    /// The photos.
+    pub photos: Vec<Photo>,
+    /// Where the next page begins; absent on the last.
+    pub next: Option<String>,
+}
+
+/// A photo in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Photo {
+    /// The photo.
+    #[serde(with = "crate::api::text")]
+    pub id: PhotoId,
+    /// A name of its file; the one that sorts first when there are several.
+    pub name: String,
+    /// When it was taken, `2021-07-04T18:03:12` on the camera's clock, followed by `+02:00` when the offset is known.
+    pub captured: Option<String>,
+    /// What it is: `image/jpeg`.
+    pub media: String,
+    /// The length of the original.
+    pub bytes: u64,
+    /// Pixels from left to right, before orientation; 0 when unknown.
+    pub width: u32,
+    /// Pixels from top to bottom, before orientation; 0 when unknown.
+    pub height: u32,
+    /// Devices that hold it whole.
+    pub copies: u32,
+    /// Distinct places among them.
+    pub places: u32,
+    /// Whether it reaches the target.
+    pub safe: bool,
+    /// On what evidence.
+    pub evidence: Evidence,
+    /// Whether it is a favourite.
+    pub favourite: bool,
+    /// Its caption.
+    pub caption: Option<String>,
+}
+
+/// A photo and everything known of its copies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhotoDetail {
+    /// As in a list.
+    #[serde(flatten)]
+    pub photo: Photo,
+    /// What counts as safe.
+    pub target: Target,
+    /// Every path that the file lies under, relative to its folder.
+    pub paths: Vec<String>,
+    /// The camera that took it.
+    pub camera: Option<String>,
+    /// Where it was taken: degrees north and east.
+    pub location: Option<(String, String)>,
+    /// Captions written at the same time by different devices; empty unless there are several.
+    pub other_captions: Vec<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Why its metadata could not be read.
+    pub unreadable: Option<String>,
+    /// Chunks that the photo consists of.
+    pub chunks: u32,
+    /// Every device of the library and how much of the photo it holds.
+    pub holders: Vec<Holder>,
+}
+
+/// How much of one photo one device holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The device.
+    #[serde(with = "crate::api::text")]
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands, when that was said.
+    pub place: Option<String>,
+    /// Chunks of the photo that it holds.
+    pub chunks: u32,
+    /// On what evidence.
+    pub evidence: Evidence,
+    /// Whether this is the device that answers.
+    pub this_device: bool,
+    /// When it was last heard; absent for this device and for one that was never heard.
+    pub heard_ms: Option<WallTime>,
+}
+
+/// The devices of a library.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// This device first, then the others by name.
+    pub peers: Vec<Peer>,
+    /// Live photos of the library.
+    pub photos: u64,
+}
+
+/// A device of a library.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The device.
+    #[serde(with = "crate::api::text")]
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands, when that was said.
+    pub place: Option<String>,
+    /// What it may do: `owner`, `member`, `viewer`.
+    pub role: String,
+    /// How it can be reached now.
+    pub connection: Connection,
+    /// Addresses it was reached at or listens on.
+    pub addresses: Vec<String>,
+    /// When it was last heard; absent for this device and for one that was never heard.
+    pub heard_ms: Option<WallTime>,
+    /// Photos that it holds whole.
+    pub photos: u64,
+}
+
+/// How a device can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connection {
+    /// It is the device that answers.
+    ThisDevice,
+    /// It is connected.
+    Connected,
+    /// It is not connected.
+    Offline,
+}
+
+/// A ticket for one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// What the other device is given. Whoever has it can join, so it is a secret until it is used or expires.
+    pub ticket: String,
+    /// When it expires.
+    pub expires_ms: WallTime,
+}
+
+/// How an export ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportOutcome {
+    /// Where to.
+    pub directory: PathBuf,
+    /// Files that were written.
+    pub written: u64,
+    /// Files that were there already, with the same content.
+    pub unchanged: u64,
+    /// Bytes that were written.
+    pub bytes: u64,
+    /// Files that could not be written, with the reason.
+    pub problems: Vec<Problem>,
+}
+
+/// How far a long request got.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Files that are finished.
+    pub files: u64,
+    /// Files in all.
+    pub files_total: u64,
+    /// Bytes that are finished.
+    pub bytes: u64,
+    /// Bytes in all.
+    pub bytes_total: u64,
+}
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What kind of refusal, which decides the exit code.
+    pub kind: RefusalKind,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal that tells the person what to do.
+    #[must_use]
+    pub fn new(kind: RefusalKind, message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), next: Some(next.into()) }
+    }
+
+    /// The request ran and failed.
+    #[must_use]
+    pub fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { kind: RefusalKind::Failed, message: error.to_string(), next: None }
+    }
+}
+
+/// The kinds of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// The request is understood and fails: a disk, a peer.
+    Failed,
+    /// The request makes no sense: a value out of range, a line that is not JSON.
+    Usage,
+    /// What it names does not exist, or names several things.
+    NotFound,
+    /// The caller may not do this.
+    NotAllowed,
+    /// The node is starting, stopping or overloaded; asking again later helps.
+    Busy,
+    /// The caller speaks a schema that this node does not.
+    Schema,
+}

@@ -1,0 +1,246 @@
+//! A node's home: the one directory in which everything of it lies.
+//!
+//! ```text
+//! device.key      the device's secret key            owner only
+//! secrets         the library's keys                 owner only
+//! settings.json   what `up` was last told
+//! metadata/       log, inventories, catalog          owner only, as everything below
+//! store/          segments of sealed chunks
+//! index.sqlite    the rebuildable index
+//! node.sock       the local socket
+//! lock            held by the one running node
+//! ```
+//!
+//! Invariants: the directory is readable by its owner alone; a secret that others can read is refused, not used; a
+//! secret file is replaced whole or not at all.
+
+mod secret;
+mod settings;
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+pub use secret::SecretError;
+pub use settings::{Discovery, Originals, Settings};
+
+/// The longest path that a Unix socket can have everywhere.
+const SOCKET_PATH_BYTES_MAX: usize = 100;
+
+/// Where a node lives. Holding one says nothing about whether anything is there yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+}
+
+/// Why a home cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Neither a flag nor the environment says where homes are.
+    #[error("there is no home directory to keep the library in; name one with --home DIR")]
+    Nowhere,
+    /// The directory cannot be created or read.
+    #[error("cannot use {}: {error}; choose another place with --home DIR", path.display())]
+    Unusable {
+        /// Which directory or file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The directory belongs to someone else.
+    #[error("{} belongs to another user; choose another place with --home DIR", path.display())]
+    Foreign {
+        /// Which directory.
+        path: PathBuf,
+    },
+    /// Another process runs on this home.
+    #[error("a node already runs on {}{}; ask it with `holdfast status`, or stop it first", path.display(),
+        process.map(|id| format!(" (process {id})")).unwrap_or_default())]
+    InUse {
+        /// Which home.
+        path: PathBuf,
+        /// The process that runs on it.
+        process: Option<u32>,
+    },
+    /// What `settings.json` holds is not settings.
+    #[error("cannot read {}: {error}; correct it, or remove it to start from the defaults", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        error: serde_json::Error,
+    },
+    /// A secret cannot be read or written.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+}
+
+/// Held by the one node that runs on a home; released when dropped, and by the system when the process dies.
+#[derive(Debug)]
+pub struct HomeLock {
+    _file: File,
+}
+
+impl Home {
+    /// The home at `root`.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The home that a person means: `chosen` (from `--home` or `HOLDFAST_HOME`), else `$XDG_DATA_HOME/holdfast`, else
+    /// `~/.local/share/holdfast`. `variable` reads the environment.
+    ///
+    /// # Errors
+    /// [`HomeError::Nowhere`] when nothing says where.
+    pub fn locate(chosen: Option<&Path>, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<Self, HomeError> {
+        if let Some(chosen) = chosen {
+            return Ok(Self::at(chosen));
+        }
+        let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
+        let data = data.or_else(|| Some(variable("HOME")?.join(".local/share")));
+        data.map(|data| Self::at(data.join("holdfast"))).ok_or(HomeError::Nowhere)
+    }
+
+    /// Creates the directory for its owner alone, or takes away what others may do with it.
+    ///
+    /// # Errors
+    /// When it cannot be created, or belongs to someone else.
+    pub fn create(&self) -> Result<(), HomeError> {
+        let unusable = |error| HomeError::Unusable { path: self.root.clone(), error };
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.root).map_err(unusable)?;
+        let metadata = std::fs::metadata(&self.root).map_err(unusable)?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(HomeError::Foreign { path: self.root.clone() });
+        }
+        if metadata.mode() & 0o077 != 0 {
+            std::fs::set_permissions(&self.root, std::fs::Permissions::from_mode(0o700)).map_err(unusable)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a library was created or joined here.
+    #[must_use]
+    pub fn has_library(&self) -> bool {
+        self.secrets().exists()
+    }
+
+    /// Locks the home for the one process that runs on it.
+    ///
+    /// # Errors
+    /// [`HomeError::InUse`] when another process holds it.
+    pub fn lock(&self) -> Result<HomeLock, HomeError> {
+        let path = self.lock_file();
+        let unusable = |error| HomeError::Unusable { path: path.clone(), error };
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+        let mut file = options.open(&path).map_err(unusable)?;
+        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK {
+                return Err(unusable(error.into()));
+            }
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            return Err(HomeError::InUse { path: self.root.clone(), process: holder.trim().parse().ok() });
+        }
+        // The number is for people; the lock is what counts.
+        file.set_len(0).and_then(|()| file.rewind()).map_err(unusable)?;
+        writeln!(file, "{}", std::process::id()).map_err(unusable)?;
+        Ok(HomeLock { _file: file })
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The device's secret key.
+    #[must_use]
+    pub fn device_key(&self) -> PathBuf {
+        self.root.join("device.key")
+    }
+
+    /// The library's keys. They are written last when a library is created or joined, so their presence says it was.
+    #[must_use]
+    pub fn secrets(&self) -> PathBuf {
+        self.root.join("secrets")
+    }
+
+    /// What `up` was last told.
+    #[must_use]
+    pub fn settings_file(&self) -> PathBuf {
+        self.root.join("settings.json")
+    }
+
+    /// The database of log, inventories and catalog.
+    #[must_use]
+    pub fn metadata(&self) -> PathBuf {
+        self.root.join("metadata")
+    }
+
+    /// The segments of sealed chunks.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// The rebuildable index.
+    #[must_use]
+    pub fn index(&self) -> PathBuf {
+        self.root.join("index.sqlite")
+    }
+
+    /// The file that the running node locks.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// The local socket: `node.sock`, or when that path is too long for a socket a short one in `short` (a directory for
+    /// this user alone), named after the home.
+    #[must_use]
+    pub fn socket(&self, short: &Path) -> PathBuf {
+        let socket = self.root.join("node.sock");
+        if socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+            return socket;
+        }
+        let absolute = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
+        let name = blake3::hash(absolute.as_os_str().as_encoded_bytes()).to_hex();
+        short.join(format!("{}.sock", &name[..16]))
+    }
+
+    /// Reads a file of this home that only its owner may read. The bytes are wiped when they are dropped.
+    ///
+    /// # Errors
+    /// When it is missing, unreadable, or readable by others.
+    pub fn read_secret(&self, path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, SecretError> {
+        secret::read(path)
+    }
+
+    /// Writes a file that only its owner may read: whole and durable, or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_secret(&self, path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
+        secret::write(path, bytes)
+    }
+
+    /// What `up` was last told; the defaults when it was told nothing yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not settings.
+    pub fn settings(&self) -> Result<Settings, HomeError> {
+        Settings::read(&self.settings_file())
+    }
+
+    /// Remembers `settings` for the next `up`.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn remember(&self, settings: &Settings) -> Result<(), HomeError> {
+        settings.write(&self.settings_file())
+    }
+}

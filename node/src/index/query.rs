@@ -1,0 +1,241 @@
+//! Questions to the index.
+
+use std::path::Path;
+
+use holdfast_protocol::id::PhotoId;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
+
+use super::sqlite::UNDATED_MS;
+use super::{Captured, IndexError};
+
+/// A connection that only reads. It belongs to one thread; open another for another.
+#[derive(Debug)]
+pub struct IndexReader {
+    connection: Connection,
+}
+
+/// Which photos, and from where on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PhotoQuery<'a> {
+    /// Only photos that contain all these words (or words that begin with them) in paths, captions, tags, camera, media.
+    pub search: Option<&'a str>,
+    /// Continue behind the page that ended here.
+    pub after: Option<&'a str>,
+    /// At most this many photos.
+    pub limit: usize,
+}
+
+/// A page of photos, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PhotoPage {
+    /// The photos.
+    pub photos: Vec<PhotoRow>,
+    /// What [`PhotoQuery::after`] continues with; `None` on the last page.
+    pub next: Option<String>,
+}
+
+/// What the index knows of a photo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhotoRow {
+    /// The photo.
+    pub photo: PhotoId,
+    /// The catalog document that it is in.
+    pub document: String,
+    /// Its paths in their folders, sorted; empty when no device names it any more.
+    pub paths: Vec<String>,
+    /// When it was taken: what a person set, else what the camera wrote.
+    pub captured: Option<Captured>,
+    /// What it is: `image/jpeg`.
+    pub media: String,
+    /// The length of the original.
+    pub bytes: u64,
+    /// Pixels from left to right, before orientation; 0 when unknown.
+    pub width: u32,
+    /// Pixels from top to bottom, before orientation; 0 when unknown.
+    pub height: u32,
+    /// The Exif orientation.
+    pub orientation: u8,
+    /// Latitude and longitude in units of 10⁻⁷ degrees.
+    pub location: Option<(i32, i32)>,
+    /// The camera, as one line.
+    pub camera: Option<String>,
+    /// Why the metadata could not be read.
+    pub unreadable: Option<String>,
+    /// Whether it is a favourite.
+    pub favourite: bool,
+    /// Its captions, the shown one first.
+    pub captions: Vec<String>,
+    /// The names of its tags, sorted.
+    pub tags: Vec<String>,
+}
+
+const COLUMNS: &str = "slot, id, document, coalesce(dated_ms, captured_ms), \
+    CASE WHEN dated_ms IS NULL THEN captured_offset ELSE dated_offset END, media, bytes, width, height, orientation, \
+    latitude, longitude, camera, unreadable, favourite, sort_ms";
+
+impl IndexReader {
+    pub(super) fn open(path: &Path) -> Result<Self, IndexError> {
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(Self { connection })
+    }
+
+    /// The next page of live photos for which `keep` says yes, newest first, undated ones last.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn photos(
+        &self,
+        query: &PhotoQuery<'_>,
+        mut keep: impl FnMut(&PhotoId) -> bool,
+    ) -> Result<PhotoPage, IndexError> {
+        let (before_ms, before_slot) = query.after.and_then(parse_cursor).unwrap_or((i64::MAX, i64::MAX));
+        let words = query.search.map(match_expression);
+        if words.as_deref() == Some("") {
+            return Ok(PhotoPage::default());
+        }
+        let found = if words.is_some() { "AND slot IN (SELECT rowid FROM search WHERE search MATCH ?3)" } else { "" };
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM photo WHERE shown AND (sort_ms, slot) < (?1, ?2) {found}
+            ORDER BY sort_ms DESC, slot DESC"
+        ))?;
+        let mut rows = match words {
+            Some(words) => statement.query(params![before_ms, before_slot, words])?,
+            None => statement.query(params![before_ms, before_slot])?,
+        };
+        let mut page = PhotoPage::default();
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            if !keep(&PhotoId::from_bytes(row.get(1)?)) {
+                continue;
+            }
+            if page.photos.len() == query.limit {
+                page.next = last;
+                break;
+            }
+            last = Some(format!("{}.{}", row.get::<_, i64>(15)?, row.get::<_, i64>(0)?));
+            page.photos.push(self.photo_row(row)?);
+        }
+        Ok(page)
+    }
+
+    /// Up to `limit` photos that `text` names: an identifier or the first digits of one (at least four), a path, or a
+    /// file name. Photos in the trash are found as well.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn find(&self, text: &str, limit: usize) -> Result<Vec<PhotoRow>, IndexError> {
+        let mut slots = Vec::new();
+        if let Some((from, to)) = id_range(text) {
+            let sql = "SELECT slot FROM photo WHERE id BETWEEN ? AND ? AND media IS NOT NULL ORDER BY id LIMIT ?";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            for slot in statement.query_map(params![from, to, limit as i64], |row| row.get(0))? {
+                slots.push(slot?);
+            }
+        }
+        // Digits may name both a photo and a file; the exact file name counts when no identifier begins like it.
+        if slots.is_empty() {
+            let column = if text.contains('/') { "path" } else { "file" };
+            let mut statement = self.connection.prepare_cached(&format!(
+                "SELECT DISTINCT slot FROM name JOIN photo USING (slot) WHERE {column} = ? COLLATE NOCASE
+                AND media IS NOT NULL AND successor IS NULL ORDER BY slot LIMIT ?"
+            ))?;
+            for slot in statement.query_map(params![text, limit as i64], |row| row.get(0))? {
+                slots.push(slot?);
+            }
+        }
+        slots.into_iter().map(|slot: i64| self.photo_at(slot)).collect()
+    }
+
+    /// What is known of one photo; `None` when it is not in the index.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn photo(&self, photo: &PhotoId) -> Result<Option<PhotoRow>, IndexError> {
+        let mut find = self.connection.prepare_cached("SELECT slot FROM photo WHERE id = ? AND media IS NOT NULL")?;
+        let slot: Option<i64> = find.query_row([photo.as_bytes()], |row| row.get(0)).optional()?;
+        slot.map(|slot| self.photo_at(slot)).transpose()
+    }
+
+    /// Live photos and the bytes of their originals.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn totals(&self) -> Result<(u64, u64), IndexError> {
+        let mut statement = self.connection.prepare_cached("SELECT count(*), total(bytes) FROM photo WHERE shown")?;
+        Ok(statement.query_row([], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, f64>(1)? as u64)))?)
+    }
+
+    /// Live photos by month, newest first: `(Some((2021, 7)), 381)`; undated ones last, under `None`.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn months(&self) -> Result<Vec<(Option<(i64, u8)>, u64)>, IndexError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT min(sort_ms), count(*) FROM photo WHERE shown
+            GROUP BY strftime('%Y-%m', sort_ms / 1000, 'unixepoch') ORDER BY 1 DESC",
+        )?;
+        let months = statement.query_map([], |row| {
+            let (first_ms, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let (year, month, _) = Captured::from_local_ms(first_ms, None).date();
+            Ok(((first_ms != UNDATED_MS).then_some((year, month)), count as u64))
+        })?;
+        Ok(months.collect::<Result<_, _>>()?)
+    }
+
+    fn photo_at(&self, slot: i64) -> Result<PhotoRow, IndexError> {
+        let mut statement = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM photo WHERE slot = ?"))?;
+        let mut rows = statement.query([slot])?;
+        let row = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        self.photo_row(row)
+    }
+
+    fn photo_row(&self, row: &Row<'_>) -> Result<PhotoRow, IndexError> {
+        let slot: i64 = row.get(0)?;
+        let captured_ms: Option<i64> = row.get(3)?;
+        let offset: Option<i16> = row.get(4)?;
+        let latitude: Option<i32> = row.get(10)?;
+        Ok(PhotoRow {
+            photo: PhotoId::from_bytes(row.get(1)?),
+            document: row.get(2)?,
+            paths: self.texts("SELECT path FROM name WHERE slot = ? ORDER BY path", slot)?,
+            captured: captured_ms.map(|ms| Captured::from_local_ms(ms, offset)),
+            media: row.get(5)?,
+            bytes: row.get::<_, i64>(6)? as u64,
+            width: row.get(7)?,
+            height: row.get(8)?,
+            orientation: row.get(9)?,
+            location: latitude.zip(row.get(11)?),
+            camera: row.get(12)?,
+            unreadable: row.get(13)?,
+            favourite: row.get(14)?,
+            captions: self.texts("SELECT text FROM caption WHERE slot = ? ORDER BY rank", slot)?,
+            tags: self.texts("SELECT name FROM photo_tag JOIN tag USING (tag) WHERE slot = ? ORDER BY name", slot)?,
+        })
+    }
+
+    fn texts(&self, sql: &str, slot: i64) -> Result<Vec<String>, rusqlite::Error> {
+        self.connection.prepare_cached(sql)?.query_map([slot], |row| row.get(0))?.collect()
+    }
+}
+
+fn parse_cursor(text: &str) -> Option<(i64, i64)> {
+    let (sort_ms, slot) = text.split_once('.')?;
+    Some((sort_ms.parse().ok()?, slot.parse().ok()?))
+}
+
+/// All words, each as the beginning of one, quoted so that nothing of them is an operator.
+fn match_expression(search: &str) -> String {
+    let words = search.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric));
+    words.map(|word| format!("\"{}\"*", word.replace('"', "\"\""))).collect::<Vec<_>>().join(" ")
+}
+
+/// The smallest and the largest identifier that begin with `text`.
+fn id_range(text: &str) -> Option<([u8; 32], [u8; 32])> {
+    if !(4..=64).contains(&text.len()) || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let fill = |digit: &str| format!("{text}{}", digit.repeat(64 - text.len())).parse::<PhotoId>().ok();
+    Some((*fill("0")?.as_bytes(), *fill("f")?.as_bytes()))
+}
