@@ -1,0 +1,256 @@
+//! Envelopes: the signed, chained entries of a log.
+//!
+//! On the wire and on disk an envelope is `encoded envelope ‖ signature 64`. The signature covers the encoded bytes
+//! as they came in; the envelope's hash covers both. Each envelope names the hash of the one before it, so a log is
+//! one chain, and two different envelopes of one author with one number prove that it forked.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::id::{AuthorId, EnvelopeHash, LibraryId};
+use crate::keys::{self, AuthorKey, Purpose, SIGNATURE_BYTES, Signature};
+use crate::limits::ENVELOPE_BYTES_MAX;
+use crate::secrets::EpochId;
+
+/// The format of envelopes that this version writes and reads.
+pub const ENVELOPE_FORMAT: u8 = 1;
+/// Bytes of an envelope beside its body, at most: signature, header and lengths.
+pub const ENVELOPE_OVERHEAD_MAX: usize = 256;
+/// Bytes of a body at most.
+pub const BODY_BYTES_MAX: usize = ENVELOPE_BYTES_MAX - ENVELOPE_OVERHEAD_MAX;
+
+/// What an envelope says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub enum Kind {
+    /// Chunks that get positions. Clear.
+    Deposit,
+    /// Changes of one catalog document. Sealed.
+    Catalog,
+    /// The author's earlier catalog envelopes, merged. Sealed.
+    Bundle,
+    /// Positions that no live photo needs. Clear.
+    Release,
+    /// Devices, places, keys. Clear.
+    Membership,
+    /// A kind of a newer version: kept and relayed, not understood.
+    Other(u8),
+}
+
+impl From<u8> for Kind {
+    fn from(number: u8) -> Self {
+        match number {
+            1 => Self::Deposit,
+            2 => Self::Catalog,
+            3 => Self::Bundle,
+            4 => Self::Release,
+            5 => Self::Membership,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<Kind> for u8 {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Deposit => 1,
+            Kind::Catalog => 2,
+            Kind::Bundle => 3,
+            Kind::Release => 4,
+            Kind::Membership => 5,
+            Kind::Other(other) => other,
+        }
+    }
+}
+
+/// One entry of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The library it belongs to.
+    pub library: LibraryId,
+    /// Whose log.
+    pub author: AuthorId,
+    /// Its number in the log, from 0.
+    pub seq: u64,
+    /// The hash of the envelope before it; zeros for the first.
+    pub prev: EnvelopeHash,
+    /// The epoch that the body is sealed in; the current one when the body is clear.
+    pub epoch: EpochId,
+    /// The oldest protocol version that can apply it; an older one stores and relays it, and says so.
+    pub min_reader: u16,
+    /// What the body is.
+    pub kind: Kind,
+    /// The body, sealed or clear according to the kind.
+    #[serde(with = "codec::bytes")]
+    pub body: Vec<u8>,
+}
+
+/// What [`Envelope::prev`] is for the first envelope of a log.
+pub const NO_ENVELOPE: EnvelopeHash = EnvelopeHash::from_bytes([0; 32]);
+
+/// Why bytes were not taken for an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeRefused {
+    /// More bytes than an envelope may have.
+    #[error("an envelope of {length} bytes is longer than the {ENVELOPE_BYTES_MAX} allowed")]
+    TooLong {
+        /// Bytes that came.
+        length: usize,
+    },
+    /// Written in a format that this version does not know.
+    #[error("an envelope of format {format}, which this version cannot read; update Holdfast")]
+    NewerFormat {
+        /// The format number found.
+        format: u8,
+    },
+    /// The bytes are no envelope.
+    #[error("the bytes are no envelope")]
+    Malformed,
+    /// The author did not sign these bytes.
+    #[error("envelope {seq} of author {}: the signature does not match", .author.short())]
+    Signature {
+        /// The author it names.
+        author: AuthorId,
+        /// Its number.
+        seq: u64,
+    },
+}
+
+/// An envelope whose signature was made or verified here. There is no other way to get one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedEnvelope {
+    envelope: Envelope,
+    hash: EnvelopeHash,
+    wire: Bytes,
+}
+
+impl SignedEnvelope {
+    /// Signs `envelope`.
+    ///
+    /// # Panics
+    /// When `key` is not the envelope's author or the body is longer than [`BODY_BYTES_MAX`].
+    #[must_use]
+    pub fn sign(envelope: Envelope, key: &AuthorKey) -> Self {
+        assert_eq!(envelope.author, key.author_id(), "an envelope is signed by its author");
+        assert!(envelope.body.len() <= BODY_BYTES_MAX, "a body of {} bytes is too long", envelope.body.len());
+        let mut wire = vec![ENVELOPE_FORMAT];
+        wire.append(&mut codec::encode(&envelope));
+        let signature = key.sign(Purpose::Envelope, &wire);
+        wire.extend_from_slice(&signature.to_bytes());
+        let hash = envelope_hash(&wire);
+        Self { envelope, hash, wire: wire.into() }
+    }
+
+    /// Parses and verifies the bytes of an envelope.
+    ///
+    /// # Errors
+    /// When the bytes are too many, malformed, of a newer format or not signed by the author they name. Whether the
+    /// author belongs to the library, and whether the envelope continues its log, is the caller's to check.
+    pub fn parse(wire: Bytes) -> Result<Self, EnvelopeRefused> {
+        if wire.len() > ENVELOPE_BYTES_MAX {
+            return Err(EnvelopeRefused::TooLong { length: wire.len() });
+        }
+        let (signed, signature) = wire.split_last_chunk::<SIGNATURE_BYTES>().ok_or(EnvelopeRefused::Malformed)?;
+        let (format, encoded) = signed.split_first().ok_or(EnvelopeRefused::Malformed)?;
+        if *format != ENVELOPE_FORMAT {
+            return Err(EnvelopeRefused::NewerFormat { format: *format });
+        }
+        let envelope: Envelope = codec::decode(encoded, ENVELOPE_BYTES_MAX).map_err(|_| EnvelopeRefused::Malformed)?;
+        keys::verify(envelope.author.as_bytes(), Purpose::Envelope, signed, &Signature::from_bytes(signature))
+            .map_err(|_| EnvelopeRefused::Signature { author: envelope.author, seq: envelope.seq })?;
+        let hash = envelope_hash(&wire);
+        Ok(Self { envelope, hash, wire })
+    }
+
+    /// What was signed.
+    #[must_use]
+    pub const fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// The hash that the next envelope of the log names.
+    #[must_use]
+    pub const fn hash(&self) -> EnvelopeHash {
+        self.hash
+    }
+
+    /// The bytes as received, signature included.
+    #[must_use]
+    pub const fn wire(&self) -> &Bytes {
+        &self.wire
+    }
+}
+
+/// The hash of an envelope's bytes, signature included.
+#[must_use]
+pub fn envelope_hash(wire: &[u8]) -> EnvelopeHash {
+    EnvelopeHash::from_bytes(*blake3::hash(wire).as_bytes())
+}
+
+/// Two different envelopes that one author signed with one number: both are kept, and the author is frozen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForkProof {
+    first: SignedEnvelope,
+    second: SignedEnvelope,
+}
+
+/// Why two envelopes prove no fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoFork {
+    /// One of them is no valid envelope.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeRefused),
+    /// They belong to different libraries, authors or numbers.
+    #[error("the envelopes stand at different places")]
+    DifferentPlaces,
+    /// They say the same.
+    #[error("the envelopes are the same")]
+    Same,
+}
+
+impl ForkProof {
+    /// The proof that `a` and `b` give; the same proof whichever comes first.
+    ///
+    /// # Errors
+    /// When they stand at different places or are the same bytes. (Another signature or encoding of the same
+    /// content is a fork too: the hashes differ, so the log has two continuations. Nobody but the author can make
+    /// one, since signatures are verified strictly.)
+    pub fn new(a: SignedEnvelope, b: SignedEnvelope) -> Result<Self, NoFork> {
+        let place = |signed: &SignedEnvelope| (signed.envelope.library, signed.envelope.author, signed.envelope.seq);
+        if place(&a) != place(&b) {
+            return Err(NoFork::DifferentPlaces);
+        }
+        if a.hash == b.hash {
+            return Err(NoFork::Same);
+        }
+        let (first, second) = if a.hash < b.hash { (a, b) } else { (b, a) };
+        Ok(Self { first, second })
+    }
+
+    /// Verifies a proof that came as the bytes of two envelopes.
+    ///
+    /// # Errors
+    /// When either is no valid envelope or they prove nothing.
+    pub fn parse(first: Bytes, second: Bytes) -> Result<Self, NoFork> {
+        Self::new(SignedEnvelope::parse(first)?, SignedEnvelope::parse(second)?)
+    }
+
+    /// The author that forked.
+    #[must_use]
+    pub const fn author(&self) -> AuthorId {
+        self.first.envelope.author
+    }
+
+    /// The number that was used twice.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        self.first.envelope.seq
+    }
+
+    /// Both envelopes, the one with the lesser hash first.
+    #[must_use]
+    pub const fn envelopes(&self) -> (&SignedEnvelope, &SignedEnvelope) {
+        (&self.first, &self.second)
+    }
+}
