@@ -9,3 +9,5 @@ pub mod cli;
 #[cfg(feature = "io")]
 pub mod home;
 pub mod index;
+#[cfg(feature = "io")]
+pub mod ingest;

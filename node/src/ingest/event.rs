@@ -1,0 +1,173 @@
+//! What ingest tells the library.
+
+use std::path::PathBuf;
+
+use holdfast_protocol::id::{ChunkId, PhotoId};
+use holdfast_protocol::manifest::Facts;
+use holdfast_protocol::media_type::MediaType;
+use holdfast_protocol::metadata::StorageError;
+use holdfast_protocol::sealing::PhotoKey;
+
+/// Names something that ingest reported and that is done only once the library says that it is catalogued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImportId(pub(super) u64);
+
+/// What happened in the watched folders.
+///
+/// Events about one file come in the order in which things happened to it.
+#[derive(Debug)]
+pub enum ImportEvent {
+    /// A file's bytes are durable here as chunks. Deposit and catalogue them, then call [`super::Ingest::catalogued`];
+    /// until then a restart finds the file again.
+    Imported(Box<ImportedPhoto>),
+    /// A file vanished from its folder (deleted or moved; a move's new name was reported before). The photo itself
+    /// stays; only this name of it goes. Answer with [`super::Ingest::catalogued`] too.
+    NameRemoved {
+        /// What to acknowledge.
+        import: ImportId,
+        /// The photo whose file it was.
+        photo: PhotoId,
+        /// Where the file lay.
+        name: FileName,
+    },
+    /// Chunks that were held in place are held no more, because their file changed or went.
+    ChunksLost(Vec<ChunkId>),
+    /// Something needs a person's attention; everything else goes on.
+    Problem(ImportProblem),
+    /// Every watched folder was walked through and everything found was handed out.
+    ScanFinished(ScanSummary),
+}
+
+/// A file that was read, cut, sealed and made durable.
+#[derive(Debug, Clone)]
+pub struct ImportedPhoto {
+    /// What to acknowledge.
+    pub import: ImportId,
+    /// The photo; known already when the same bytes were imported before, here or elsewhere.
+    pub photo: PhotoId,
+    /// Seals what the catalog says about it.
+    pub photo_key: PhotoKey,
+    /// Its chunks with their sealed lengths, in the order of its run: manifest, thumbnails, the file's bytes.
+    pub chunks: Vec<(ChunkId, u32)>,
+    /// What it says about itself.
+    pub facts: Facts,
+    /// What kind of file it is.
+    pub media: MediaType,
+    /// Where it lies.
+    pub name: FileName,
+    /// The photo that this file held before it was edited.
+    pub replaces: Option<PhotoId>,
+}
+
+impl ImportedPhoto {
+    /// The capture month, which decides the catalog document; `None` for undated photos.
+    #[must_use]
+    pub fn month(&self) -> Option<(i16, u8)> {
+        self.facts.captured.map(|captured| captured.month())
+    }
+}
+
+/// Where a photo lies in the watched folders.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName {
+    /// The watched folder's own name, `Pictures`.
+    pub folder: String,
+    /// The path inside it, with `/` between its parts. Bytes that are no UTF-8 are shown as U+FFFD.
+    pub path: String,
+    /// When the file was last modified, in nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+    /// Bytes of the file.
+    pub size: u64,
+}
+
+/// Why something was not imported, in words for the person who can change it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImportProblem {
+    /// A watched folder is not there. Nothing in it counts as deleted.
+    #[error("{} is not there; connect its disk or create it, and Holdfast continues by itself", folder.display())]
+    FolderMissing {
+        /// The watched folder.
+        folder: PathBuf,
+    },
+    /// A watched folder is empty although it held photos: most likely its disk is not mounted. Nothing counts as deleted.
+    #[error("{} is empty but held {photos} photos; if its disk is not connected, connect it; nothing was removed", folder.display())]
+    FolderEmptied {
+        /// The watched folder.
+        folder: PathBuf,
+        /// Files that were known in it.
+        photos: usize,
+    },
+    /// A folder inside could not be listed.
+    #[error("cannot look into {}: {detail}; allow this user to read it", path.display())]
+    FolderUnreadable {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+    /// A file could not be read.
+    #[error("cannot read {}: {detail}; allow this user to read it, or check the disk", path.display())]
+    FileUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+    /// A file kept changing while it was read. It is tried again later.
+    #[error("{} keeps changing; it is imported once it has been left alone for a while", path.display())]
+    FileChanging {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The store could not take the bytes.
+    #[error("{} was not imported: {error}", path.display())]
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        error: StorageError,
+    },
+    /// Changes are not noticed at once, only by the periodic walk.
+    #[error("changes in {} are only noticed every {interval_minutes} minutes: {detail}", folder.display())]
+    NotWatched {
+        /// The watched folder.
+        folder: PathBuf,
+        /// Minutes between walks.
+        interval_minutes: u64,
+        /// What the system said, and what would help.
+        detail: String,
+    },
+}
+
+/// What one walk through the watched folders found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScanSummary {
+    /// Photos and videos in the folders.
+    pub files: u64,
+    /// Those that were already catalogued and had not changed.
+    pub unchanged: u64,
+    /// Those that were imported.
+    pub imported: u64,
+    /// Those that could not be imported.
+    pub failed: u64,
+    /// Names that vanished.
+    pub removed: u64,
+    /// Files that are neither photos nor videos.
+    pub ignored: u64,
+}
+
+/// How far ingest is; a snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IngestProgress {
+    /// Whether a walk or imports are under way.
+    pub busy: bool,
+    /// Files waiting to be read, as far as the walk has come.
+    pub files_waiting: u64,
+    /// Their bytes.
+    pub bytes_waiting: u64,
+    /// Files imported since the start.
+    pub files_imported: u64,
+    /// Their bytes.
+    pub bytes_imported: u64,
+}
