@@ -29,6 +29,8 @@ pub enum Purpose {
     DeviceCertificate,
     /// An author's certificate, by its device.
     AuthorCertificate,
+    /// An author's consent to write in a device's name.
+    AuthorConsent,
     /// The head of an inventory, by its device.
     InventoryHead,
 }
@@ -39,6 +41,7 @@ impl Purpose {
             Self::Envelope => b"holdfast/1/envelope\0",
             Self::DeviceCertificate => b"holdfast/1/device certificate\0",
             Self::AuthorCertificate => b"holdfast/1/author certificate\0",
+            Self::AuthorConsent => b"holdfast/1/author consent\0",
             Self::InventoryHead => b"holdfast/1/inventory head\0",
         }
     }

@@ -1,5 +1,6 @@
 //! Everything that two Holdfast nodes must agree on, bytes and behaviour, without IO.
 
+pub mod certificate;
 pub mod codec;
 pub mod copies;
 pub mod cutting;
@@ -11,6 +12,7 @@ pub mod keys;
 pub mod limits;
 pub mod manifest;
 pub mod media_type;
+pub mod membership;
 pub mod message;
 pub mod metadata;
 pub mod position;
