@@ -11,3 +11,5 @@ pub mod home;
 pub mod index;
 #[cfg(feature = "io")]
 pub mod ingest;
+#[cfg(feature = "io")]
+pub mod media;
