@@ -15,6 +15,7 @@ pub mod media_type;
 pub mod membership;
 pub mod message;
 pub mod metadata;
+pub mod pairing;
 pub mod position;
 pub mod recovery;
 pub mod release;

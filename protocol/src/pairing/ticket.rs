@@ -1,0 +1,212 @@
+//! Tickets: `holdfast1` and then, in base32, `format u8 ‖ length u16 LE ‖ encoded ticket ‖ checksum 4`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::BASE32_NOPAD;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::invitation::InvitationId;
+use crate::codec;
+use crate::id::{DeviceId, LibraryId};
+use crate::time::WallTime;
+
+/// Addresses of a ticket or an admission at most.
+pub const ADDRESSES_MAX: usize = 16;
+/// Bytes of an address at most.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+
+const PREFIX: &str = "holdfast";
+const VERSION: &str = "1";
+const FORMAT: u8 = 1;
+const HEADER_BYTES: usize = 3;
+const CHECKSUM_BYTES: usize = 4;
+const TICKET_BYTES_MAX: usize = 256 + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 8);
+/// Characters of a ticket's text at most, white space not counted.
+const TEXT_CHARACTERS_MAX: usize = TICKET_BYTES_MAX * 8 / 5 + 32;
+
+/// What the joining device needs: whom to dial, and the secret that both sides prove to know. Whoever has the
+/// text may join once, so it is shown to one person and wiped here when dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct Ticket {
+    #[zeroize(skip)]
+    pub(super) library: LibraryId,
+    #[zeroize(skip)]
+    pub(super) inviter: DeviceId,
+    pub(super) secret: [u8; 16],
+    #[zeroize(skip)]
+    pub(super) expires: WallTime,
+    #[zeroize(skip)]
+    pub(super) addresses: Vec<String>,
+}
+
+/// Why text is not a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTicket {
+    /// It does not begin like one.
+    #[error("this is not a ticket: tickets begin with \"holdfast1\"; run `holdfast invite` on a device of the library")]
+    NotATicket,
+    /// Made by a version that this one does not understand.
+    #[error("this ticket is from a newer version; update Holdfast on this device")]
+    Newer,
+    /// The end is missing.
+    #[error("this ticket is incomplete; copy all of it, from \"holdfast1\" to the end")]
+    Incomplete,
+    /// A character is wrong, or something follows.
+    #[error("this ticket was mistyped or changed; copy it again, or scan the QR code")]
+    Mistyped,
+}
+
+impl Ticket {
+    pub(super) fn new(
+        library: LibraryId,
+        inviter: DeviceId,
+        secret: [u8; 16],
+        expires: WallTime,
+        addresses: &[String],
+    ) -> Self {
+        Self { library, inviter, secret, expires, addresses: usable_addresses(addresses) }
+    }
+
+    /// The library to join.
+    #[must_use]
+    pub const fn library(&self) -> LibraryId {
+        self.library
+    }
+
+    /// The device to dial.
+    #[must_use]
+    pub const fn inviter(&self) -> DeviceId {
+        self.inviter
+    }
+
+    /// Until when the inviter accepts it, by the inviter's clock.
+    #[must_use]
+    pub const fn expires(&self) -> WallTime {
+        self.expires
+    }
+
+    /// Where the inviter was reachable when the ticket was made. Strangers' text: addresses to try, no more.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// The invitation that it belongs to.
+    #[must_use]
+    pub fn invitation(&self) -> InvitationId {
+        InvitationId::of(&self.secret)
+    }
+}
+
+/// The addresses that fit a ticket: the first [`ADDRESSES_MAX`] of at most [`ADDRESS_BYTES_MAX`] bytes.
+pub(super) fn usable_addresses(addresses: &[String]) -> Vec<String> {
+    addresses.iter().filter(|address| address.len() <= ADDRESS_BYTES_MAX).take(ADDRESSES_MAX).cloned().collect()
+}
+
+pub(super) fn are_bounded(addresses: &[String]) -> bool {
+    addresses.len() <= ADDRESSES_MAX && addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let hash = blake3::derive_key("holdfast 1 ticket checksum", bytes);
+    let mut checksum = [0; CHECKSUM_BYTES];
+    checksum.copy_from_slice(&hash[..CHECKSUM_BYTES]);
+    checksum
+}
+
+/// The text of the ticket. It contains the secret.
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let encoded = Zeroizing::new(codec::encode(self));
+        let length = u16::try_from(encoded.len()).map_err(|_| fmt::Error)?;
+        let mut bytes = Zeroizing::new(vec![FORMAT]);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&encoded);
+        let checksum = checksum(&bytes);
+        bytes.extend_from_slice(&checksum);
+        let text = Zeroizing::new(BASE32_NOPAD.encode(&bytes).to_ascii_lowercase());
+        write!(f, "{PREFIX}{VERSION}{}", text.as_str())
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("library", &self.library)
+            .field("inviter", &self.inviter)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = InvalidTicket;
+
+    /// Reads a ticket in any letter case, with any white space in it.
+    fn from_str(text: &str) -> Result<Self, InvalidTicket> {
+        let text: Zeroizing<String> = Zeroizing::new(
+            text.chars()
+                .filter(|c| !c.is_whitespace())
+                .map(|c| c.to_ascii_lowercase())
+                .take(TEXT_CHARACTERS_MAX + 1)
+                .collect(),
+        );
+        let rest = text.strip_prefix(PREFIX).ok_or_else(|| {
+            let begun = !text.is_empty() && PREFIX.starts_with(text.as_str());
+            if begun { InvalidTicket::Incomplete } else { InvalidTicket::NotATicket }
+        })?;
+        let Some(encoded) = rest.strip_prefix(VERSION) else {
+            return Err(match rest.chars().next() {
+                None => InvalidTicket::Incomplete,
+                Some(version) if version.is_ascii_digit() => InvalidTicket::Newer,
+                Some(_) => InvalidTicket::NotATicket,
+            });
+        };
+        if text.len() > TEXT_CHARACTERS_MAX {
+            return Err(InvalidTicket::Mistyped);
+        }
+        parse(&decode_base32(encoded)?)
+    }
+}
+
+/// Cut text leaves a part of a byte at its end, which is dropped here and missed by the length.
+fn decode_base32(text: &str) -> Result<Zeroizing<Vec<u8>>, InvalidTicket> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() * 5 / 8));
+    let (mut bits, mut count) = (0_u16, 0);
+    for c in text.bytes() {
+        let value = match c {
+            b'a'..=b'z' => c - b'a',
+            b'2'..=b'7' => c - b'2' + 26,
+            _ => return Err(InvalidTicket::Mistyped),
+        };
+        bits = (bits << 5) | u16::from(value);
+        count += 5;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count).to_le_bytes()[0]);
+            bits &= (1 << count) - 1;
+        }
+    }
+    // Five bits or more left over belong to a byte that is not there; fewer must be the zeros that filled up.
+    if count < 5 && bits != 0 { Err(InvalidTicket::Mistyped) } else { Ok(bytes) }
+}
+
+fn parse(bytes: &[u8]) -> Result<Ticket, InvalidTicket> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(InvalidTicket::Incomplete)?;
+    let [format, length @ ..] = *header;
+    if format != FORMAT {
+        return Err(InvalidTicket::Newer);
+    }
+    let length = usize::from(u16::from_le_bytes(length));
+    if rest.len() < length + CHECKSUM_BYTES {
+        return Err(InvalidTicket::Incomplete);
+    }
+    let (encoded, found) = rest.split_at(length);
+    if checksum(&bytes[..HEADER_BYTES + length]) != found {
+        return Err(InvalidTicket::Mistyped);
+    }
+    let ticket: Ticket = codec::decode(encoded, TICKET_BYTES_MAX).map_err(|_| InvalidTicket::Mistyped)?;
+    if are_bounded(&ticket.addresses) { Ok(ticket) } else { Err(InvalidTicket::Mistyped) }
+}
