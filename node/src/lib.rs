@@ -13,3 +13,4 @@ pub mod index;
 pub mod ingest;
 #[cfg(feature = "io")]
 pub mod media;
+pub mod store;

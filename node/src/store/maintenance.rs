@@ -1,0 +1,287 @@
+//! Taking chunks out, giving space back, and looking for rot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::metadata::{Batch, StorageError};
+
+use super::disk::{Access, storage_error};
+use super::index;
+use super::segment::{self, HEADER_BYTES, Record};
+use super::table::Row;
+use super::writer::IndexTail;
+use super::{ChunkStore, Location, ReadError, location, lock, read, write};
+
+/// Where a scrub continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScrubCursor(Next);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Segment { segment: u32, offset: u32 },
+    File { number: u32 },
+}
+
+impl Default for ScrubCursor {
+    /// The beginning.
+    fn default() -> Self {
+        Self(Next::Segment { segment: 0, offset: 0 })
+    }
+}
+
+/// What a part of a scrub found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scrub {
+    /// Sealed bytes that were read and compared to their ids.
+    pub checked_bytes: u64,
+    /// Chunks that are no longer held, because no location had their bytes: report them as lost.
+    pub lost: Vec<ChunkId>,
+    /// Originals that are not as they were: look at them again.
+    pub changed: Vec<PathBuf>,
+    /// Originals that are not there or cannot be read now.
+    pub missing: Vec<PathBuf>,
+    /// Where to continue; nothing when everything was looked at.
+    pub next: Option<ScrubCursor>,
+}
+
+impl ChunkStore {
+    /// Removes chunks from segments, and forgets that originals hold them (the originals stay as they are). Their
+    /// bytes are gone from the disk when this returns. Returns the bytes given back.
+    ///
+    /// The caller does not put the same chunks at the same time.
+    ///
+    /// # Errors
+    /// When the disk or the metadata fails.
+    pub fn remove(&self, chunks: &[ChunkId]) -> Result<u64, StorageError> {
+        let mut index = lock(&self.index);
+        self.commit_all(&mut index)?;
+        let mut rows = Vec::new();
+        let mut in_segments: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
+        let mut in_files: BTreeMap<u32, Vec<ChunkId>> = BTreeMap::new();
+        for chunk in chunks {
+            for row in read(&self.chunks).find(self.fingerprint.of_chunk(chunk)) {
+                rows.push(row);
+                match location(row) {
+                    Location::Segment(segment) => {
+                        let record = Record { chunk: *chunk, offset: row.first, length: row.second };
+                        in_segments.entry(segment).or_default().push(record);
+                    }
+                    Location::InPlace { file, .. } => in_files.entry(file.get()).or_default().push(*chunk),
+                }
+            }
+        }
+        let mut batch = Batch::new();
+        for (segment, records) in &in_segments {
+            let offsets = records.iter().map(|record| record.offset).collect();
+            self.drop_records(&mut index, *segment, &offsets, &mut batch)?;
+        }
+        for (number, gone) in &in_files {
+            self.drop_cuts(*number, gone, &mut batch)?;
+        }
+        if batch.is_empty() {
+            return Ok(0);
+        }
+        self.metadata().commit(batch)?;
+        for row in rows {
+            self.hide_row(row);
+        }
+        in_files.keys().for_each(|number| lock(&self.records).remove(*number));
+        let mut freed = 0;
+        for (segment, records) in &in_segments {
+            freed += self.erase(*segment, records)?;
+        }
+        Ok(freed)
+    }
+
+    /// Gives back the space of the sparsest segment, if more than half of one is free: moves what lives elsewhere
+    /// and removes the file. Returns the bytes given back, 0 when there is nothing to do. Putting waits meanwhile,
+    /// less than a second.
+    ///
+    /// # Errors
+    /// When the disk is full or fails; then the segment stays.
+    pub fn compact(&self) -> Result<u64, StorageError> {
+        let mut index = lock(&self.index);
+        self.commit_all(&mut index)?;
+        let open = lock(&self.writer).open_segment();
+        let sparsest = {
+            let usage = lock(&self.usage);
+            let closed = usage.segments.iter().filter(|(number, _)| Some(**number) != open);
+            let sparse = closed.filter(|(_, usage)| usage.live_bytes * 2 <= usage.tail - HEADER_BYTES);
+            sparse.min_by_key(|(_, usage)| usage.live_bytes).map(|(number, usage)| (*number, *usage))
+        };
+        let Some((segment, usage)) = sparsest else { return Ok(0) };
+        let blocks = index::blocks(&**self.metadata(), segment)?;
+        let mut sealed = Vec::new();
+        let mut damaged = Vec::new();
+        for record in blocks.iter().flat_map(|block| &block.records) {
+            let row = self.row(segment, record);
+            if !read(&self.chunks).find(row.key).any(|known| known == row) {
+                continue;
+            }
+            match self.read_segment_row(&record.chunk, row, &mut sealed) {
+                Ok(true) => {
+                    if self.append_again(record.chunk, &sealed)? {
+                        self.commit_all(&mut index)?;
+                    }
+                }
+                Ok(false) => damaged.push(row),
+                Err(error) => return Err(error),
+            }
+        }
+        self.commit_all(&mut index)?;
+        if !damaged.is_empty() {
+            // Reading or scrubbing them will say so; a segment with damage is not thrown away silently.
+            damaged.into_iter().for_each(|row| self.hide_row(row));
+        }
+        write(&self.chunks).retain(|row| row.owner != segment);
+        lock(&self.usage).segments.remove(&segment);
+        lock(&self.handles).remove(segment);
+        let fail = |error: std::io::Error| storage_error(&error);
+        self.disk.remove(&segment::path(&self.directory, segment)).map_err(fail)?;
+        self.disk.sync_directory(&self.directory).map_err(fail)?;
+        let mut batch = Batch::new();
+        blocks.iter().for_each(|block| block.remove(&mut batch));
+        if !batch.is_empty() {
+            self.metadata().commit(batch)?;
+        }
+        Ok((usage.tail - HEADER_BYTES).saturating_sub(usage.live_bytes))
+    }
+
+    /// Reads chunks and compares them to their ids, from `cursor` on and for about `bytes` bytes.
+    ///
+    /// # Errors
+    /// When the metadata cannot be read, or the disk fails in a way that says nothing about the chunks.
+    pub fn scrub(&self, cursor: ScrubCursor, bytes: u64) -> Result<Scrub, StorageError> {
+        let mut scrub = Scrub { next: Some(cursor), ..Scrub::default() };
+        while let Some(ScrubCursor(next)) = scrub.next {
+            if scrub.checked_bytes >= bytes {
+                break;
+            }
+            let next = match next {
+                Next::Segment { segment, offset } => self.scrub_segment(segment, offset, bytes, &mut scrub)?,
+                Next::File { number } => self.scrub_file(number, &mut scrub)?,
+            };
+            scrub.next = next.map(ScrubCursor);
+        }
+        Ok(scrub)
+    }
+
+    fn scrub_segment(
+        &self,
+        segment: u32,
+        offset: u32,
+        bytes: u64,
+        scrub: &mut Scrub,
+    ) -> Result<Option<Next>, StorageError> {
+        let Some(segment) = lock(&self.usage).segments.range(segment..).next().map(|(number, _)| *number) else {
+            return Ok(Some(Next::File { number: 0 }));
+        };
+        let blocks = index::blocks(&**self.metadata(), segment)?;
+        let records = blocks.iter().flat_map(|block| &block.records).filter(|record| record.offset >= offset);
+        let mut sealed = Vec::new();
+        for record in records {
+            if scrub.checked_bytes >= bytes {
+                return Ok(Some(Next::Segment { segment, offset: record.offset }));
+            }
+            let row = self.row(segment, record);
+            if !read(&self.chunks).find(row.key).any(|known| known == row) {
+                continue;
+            }
+            match self.read_row(&record.chunk, row, &mut sealed) {
+                Ok(()) => {}
+                Err(ReadError::Storage(error)) => return Err(error),
+                // Compaction may have moved it since.
+                Err(_) => scrub.lost.extend((!self.contains(&record.chunk)).then_some(record.chunk)),
+            }
+            scrub.checked_bytes += u64::from(record.length);
+        }
+        Ok(Some(Next::Segment { segment: segment.saturating_add(1), offset: 0 }))
+    }
+
+    fn scrub_file(&self, number: u32, scrub: &mut Scrub) -> Result<Option<Next>, StorageError> {
+        let (files, next) = self.files_from(number, 1)?;
+        let mut sealed = Vec::new();
+        for (number, record) in files {
+            for row in self.cut_rows(number, &record.cuts) {
+                let chunk = &record.cuts[row.first as usize].chunk;
+                let Some(row) = read(&self.chunks).find(row.key).find(|known| known.owner == row.owner) else {
+                    continue;
+                };
+                let paths = match self.read_row(chunk, row, &mut sealed) {
+                    Ok(()) => {
+                        scrub.checked_bytes += u64::from(row.second);
+                        continue;
+                    }
+                    Err(ReadError::Storage(error)) => return Err(error),
+                    Err(ReadError::Changed { .. }) => {
+                        scrub.lost.extend((!self.contains(chunk)).then_some(*chunk));
+                        &mut scrub.changed
+                    }
+                    Err(_) => &mut scrub.missing,
+                };
+                if paths.last() != Some(&record.path) {
+                    paths.push(record.path.clone());
+                }
+            }
+        }
+        Ok(next.map(|number| Next::File { number }))
+    }
+
+    /// A segment does not hold the bytes that `row` promises: forgets the location, so that the chunk can be put
+    /// again. The record stays on the disk, for whoever wants to look at it; no scan takes it for whole.
+    pub(super) fn forget_damaged(&self, row: Row) {
+        let mut index = lock(&self.index);
+        self.hide_row(row);
+        let mut batch = Batch::new();
+        // Should this fail, the next open or read finds the damage again.
+        if self.drop_records(&mut index, row.owner, &BTreeSet::from([row.first]), &mut batch).is_ok() {
+            let _ = self.metadata().commit(batch);
+        }
+    }
+
+    /// Whether a segment has the bytes that `row` promises, which `sealed` then is.
+    fn read_segment_row(&self, chunk: &ChunkId, row: Row, sealed: &mut Vec<u8>) -> Result<bool, StorageError> {
+        sealed.resize(row.second as usize, 0);
+        let file = self.segment_file(row.owner).map_err(|error| storage_error(&error))?;
+        match file.read_exact_at(sealed, u64::from(row.first) + HEADER_BYTES) {
+            Ok(()) => Ok(*blake3::hash(sealed).as_bytes() == *chunk.as_bytes()),
+            Err(error) if super::is_transient(&error) => Err(storage_error(&error)),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Puts the blocks of `segment` into `batch` that named records at `offsets`, without those.
+    fn drop_records(
+        &self,
+        index: &mut IndexTail,
+        segment: u32,
+        offsets: &BTreeSet<u32>,
+        batch: &mut Batch,
+    ) -> Result<(), StorageError> {
+        for mut block in index::blocks(&**self.metadata(), segment)? {
+            let count = block.records.len();
+            block.records.retain(|record| !offsets.contains(&record.offset));
+            if block.records.len() < count {
+                block.put(batch);
+                index.replace(&block);
+            }
+        }
+        Ok(())
+    }
+
+    fn erase(&self, segment: u32, records: &[Record]) -> Result<u64, StorageError> {
+        let fail = |error: std::io::Error| storage_error(&error);
+        let file = self.disk.open(&segment::path(&self.directory, segment), Access::Write).map_err(fail)?;
+        let mut freed = 0;
+        for record in records {
+            record.erase(&*file).map_err(fail)?;
+            freed += u64::from(record.length);
+        }
+        file.sync().map_err(|error| {
+            self.poison();
+            fail(error)
+        })?;
+        Ok(freed)
+    }
+}
