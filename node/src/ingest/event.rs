@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use holdfast_protocol::id::{ChunkId, PhotoId};
-use holdfast_protocol::manifest::Facts;
+use holdfast_protocol::manifest::{Facts, TooManyChunks};
 use holdfast_protocol::media_type::MediaType;
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::sealing::PhotoKey;
 
 /// Names something that ingest reported and that is done only once the library says that it is catalogued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImportId(pub(super) u64);
+pub struct ImportId(pub u64);
 
 /// What happened in the watched folders.
 ///
@@ -20,16 +20,9 @@ pub enum ImportEvent {
     /// A file's bytes are durable here as chunks. Deposit and catalogue them, then call [`super::Ingest::catalogued`];
     /// until then a restart finds the file again.
     Imported(Box<ImportedPhoto>),
-    /// A file vanished from its folder (deleted or moved; a move's new name was reported before). The photo itself
-    /// stays; only this name of it goes. Answer with [`super::Ingest::catalogued`] too.
-    NameRemoved {
-        /// What to acknowledge.
-        import: ImportId,
-        /// The photo whose file it was.
-        photo: PhotoId,
-        /// Where the file lay.
-        name: FileName,
-    },
+    /// A file vanished from its folder: deleted, or moved after its new name was reported. The photo itself stays, only
+    /// this name of it goes. Answer with [`super::Ingest::catalogued`] too.
+    NameRemoved(Box<RemovedName>),
     /// Chunks that were held in place are held no more, because their file changed or went.
     ChunksLost(Vec<ChunkId>),
     /// Something needs a person's attention; everything else goes on.
@@ -65,6 +58,17 @@ impl ImportedPhoto {
     pub fn month(&self) -> Option<(i16, u8)> {
         self.facts.captured.map(|captured| captured.month())
     }
+}
+
+/// A name that went.
+#[derive(Debug, Clone)]
+pub struct RemovedName {
+    /// What to acknowledge.
+    pub import: ImportId,
+    /// The photo whose file it was.
+    pub photo: PhotoId,
+    /// Where the file lay.
+    pub name: FileName,
 }
 
 /// Where a photo lies in the watched folders.
@@ -118,6 +122,23 @@ pub enum ImportProblem {
     FileChanging {
         /// The file.
         path: PathBuf,
+    },
+    /// The program that looks into files could not be run, so nothing is known about the photo yet.
+    #[error("{} was not imported: {detail}", path.display())]
+    NotExamined {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong and what helps.
+        detail: String,
+    },
+    /// The file has more bytes than Holdfast can keep.
+    #[error("{} was not imported: {error}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How large it is.
+        #[source]
+        error: TooManyChunks,
     },
     /// The store could not take the bytes.
     #[error("{} was not imported: {error}", path.display())]

@@ -1,5 +1,221 @@
 //! From files in folders to durable chunks.
+//!
+//! ```text
+//! watch ─┐                                   ┌─ media workers (facts, thumbnails) ─┐
+//! timer ─┼─► walk: what changed? ─► read: hash, cut, seal (threads) ──────────────►├─► finish: manifest,
+//! retry ─┘                                   └─ metadata chunks ─► segments        │   one sync for many files,
+//!                                                                                  ┘   adopt, hand out
+//! ```
+//!
+//! Invariants:
+//! - Every byte of a file is read once. What is handed out is durable, and is what the file held at one moment: its
+//!   state is compared before and after.
+//! - The queue is the folders themselves: a file that was not acknowledged as catalogued is found again by the next
+//!   walk, also after a crash.
+//! - A missing or emptied folder, or one that cannot be read, removes no names.
+//! - Memory is bounded: a buffer of 8 MiB and a chunk per reading thread, [`IN_FLIGHT_MAX`] files on their way.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a driver: it reads folders, clocks and threads")]
 
 mod event;
+mod finish;
+mod flow;
+mod read;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod watch;
 
-pub use event::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, IngestProgress, ScanSummary};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use holdfast_protocol::secrets::LibrarySecrets;
+use tokio::sync::mpsc;
+
+pub use event::{
+    FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, IngestProgress, RemovedName, ScanSummary,
+};
+use finish::{Finisher, Step};
+use flow::Flow;
+use walk::Walker;
+
+use crate::media::MediaPool;
+use crate::store::ChunkStore;
+
+/// Files that are read and not yet acknowledged as catalogued.
+pub const IN_FLIGHT_MAX: usize = 8192;
+/// Events that wait for the library.
+const EVENTS_MAX: usize = 64;
+/// Files that were found and wait to be read.
+const FOUND_MAX: usize = 1024;
+
+/// Where the bytes of an imported file are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// In the original: it is sealed again when a peer asks. Only metadata and thumbnails take space twice.
+    #[default]
+    InPlace,
+    /// In the store's segments.
+    Copy,
+}
+
+/// Whether to go on after the first walk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Watching {
+    /// Notice changes as they happen.
+    #[default]
+    Always,
+    /// Walk when asked to, the first time at once.
+    OnRequest,
+}
+
+/// A folder whose photos are imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchedFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Where its photos' bytes are kept.
+    pub keep: Keep,
+}
+
+/// How ingest works.
+#[derive(Debug, Clone)]
+pub struct IngestConfig {
+    /// The folders.
+    pub folders: Vec<WatchedFolder>,
+    /// Folders inside them that are not looked into: the node's own home, an export.
+    pub excluded: Vec<PathBuf>,
+    /// Whether to go on after the first walk.
+    pub watching: Watching,
+    /// Time between walks that find what watching missed.
+    pub rescan_interval: Duration,
+    /// A file that was modified more recently is left alone: it may still be being written.
+    pub quiet: Duration,
+    /// Threads that read, cut and seal.
+    pub readers: usize,
+}
+
+impl IngestConfig {
+    /// Watches `folders`, with the usual intervals and two reading threads where there are two cores.
+    #[must_use]
+    pub fn new(folders: Vec<WatchedFolder>) -> Self {
+        Self {
+            folders,
+            excluded: Vec::new(),
+            watching: Watching::default(),
+            rescan_interval: Duration::from_secs(15 * 60),
+            quiet: Duration::from_secs(2),
+            readers: thread::available_parallelism().map_or(1, |cores| cores.get().min(2)),
+        }
+    }
+}
+
+/// Why ingest did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The system refuses threads.
+    #[error("cannot start a thread to read photos: {0}; close other programs and restart")]
+    Thread(std::io::Error),
+    /// A folder has no absolute path.
+    #[error("{} is no usable folder: {error}; give an absolute path", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// The running import. Dropping it stops the threads after the files that they are reading; what was not handed out
+/// is found again at the next start.
+pub struct Ingest {
+    flow: Arc<Flow>,
+    steps: Sender<Step>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Ingest {
+    /// Starts to import: first everything that changed since the last time, then what changes.
+    ///
+    /// `media` examines the files; without it they are imported without facts and thumbnails, for tests and benchmarks.
+    /// The receiver must be drained; ingest waits while it is full, and ends when it is dropped.
+    ///
+    /// # Errors
+    /// When a folder's path is unusable or threads cannot be started. A missing folder is reported as an event instead.
+    pub fn start(
+        config: IngestConfig,
+        store: Arc<ChunkStore>,
+        secrets: LibrarySecrets,
+        media: Option<Arc<MediaPool>>,
+    ) -> Result<(Self, mpsc::Receiver<ImportEvent>), IngestError> {
+        let mut config = config;
+        for path in config.folders.iter_mut().map(|folder| &mut folder.path).chain(&mut config.excluded) {
+            *path = absolute(path)?;
+        }
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let (steps, steps_receiver) = channel();
+        let (found, found_receiver) = sync_channel(FOUND_MAX);
+        let flow = Arc::new(Flow::new(config, secrets));
+        let mut ingest = Self { flow: flow.clone(), steps: steps.clone(), threads: Vec::new() };
+        let finisher = Finisher::new(flow.clone(), store.clone(), events);
+        ingest.spawn("finish", move || finisher.run(&steps_receiver))?;
+        let found_receiver = Arc::new(std::sync::Mutex::new(found_receiver));
+        for _ in 0..flow.config.readers.max(1) {
+            let reader = read::Reader::new(flow.clone(), store.clone(), media.clone(), steps.clone());
+            let found = found_receiver.clone();
+            ingest.spawn("read", move || reader.run(&found))?;
+        }
+        let walker = Walker::new(flow, store, steps, found);
+        ingest.spawn("walk", move || walker.run())?;
+        Ok((ingest, receiver))
+    }
+
+    /// What these name is in the catalog, durably: it need not be found again.
+    pub fn catalogued(&self, imports: Vec<ImportId>) {
+        // The receiving thread only ends with ingest itself.
+        _ = self.steps.send(Step::Catalogued(imports));
+    }
+
+    /// Walks through all folders soon.
+    pub fn rescan(&self) {
+        self.flow.dirty.everything();
+    }
+
+    /// Seals with these secrets from now on: a new epoch began.
+    pub fn renew_secrets(&self, secrets: LibrarySecrets) {
+        self.flow.renew(secrets);
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> IngestProgress {
+        self.flow.progress()
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), IngestError> {
+        let thread = thread::Builder::new().name(format!("ingest-{name}")).spawn(run).map_err(IngestError::Thread)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        self.flow.stop();
+        _ = self.steps.send(Step::Stop);
+        for thread in self.threads.drain(..) {
+            // A panic was already reported by the thread itself.
+            _ = thread.join();
+        }
+    }
+}
+
+/// The path without relative parts; a folder that exists is named by its real path, so that the watcher's names and the
+/// walk's are the same.
+fn absolute(path: &Path) -> Result<PathBuf, IngestError> {
+    let failed = |error| IngestError::Folder { path: path.to_owned(), error };
+    path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(failed)
+}

@@ -1,0 +1,360 @@
+//! Finishing: files that were read become manifests, durable chunks and events, many with one sync.
+//!
+//! Order, for each batch: chunks and manifests are appended · one sync of the segments · the files' records are committed, from
+//! when on their chunks count as held · events. An import is final when the library acknowledges it; a crash before
+//! that leaves the record unfinished, and the next walk imports the file again.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::manifest::{Facts, Manifest, Thumbnail};
+use holdfast_protocol::metadata::StorageError;
+use holdfast_protocol::sealing::sealed_length;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::flow::{Flow, Pending, lock};
+use super::read::{Found, ReadFile};
+use super::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, Keep, RemovedName, ScanSummary};
+use crate::media::{Examination, ExamineError};
+use crate::store::{ChunkStore, FileRecord, FileStat, Known};
+
+/// Files that share a sync at most.
+const BATCH_FILES_MAX: usize = 256;
+/// Bytes for the segments that share a sync, about.
+const BATCH_BYTES_MAX: u64 = 32 << 20;
+/// How long a file waits for others to share its sync.
+const BATCH_DELAY: Duration = Duration::from_millis(100);
+/// How often a full event queue is tried again.
+const FULL_DELAY: Duration = Duration::from_millis(2);
+
+/// What the finishing thread does next.
+pub(super) enum Step {
+    /// A file was read.
+    Read(Box<ReadFile>),
+    /// A file changes while it is read.
+    Changing(Found),
+    /// Something is for a person to see to.
+    Problem(ImportProblem),
+    /// The store failed at a file.
+    StorageFailed(PathBuf, StorageError),
+    /// A known file is gone.
+    Gone(PathBuf),
+    /// The library has catalogued imports.
+    Catalogued(Vec<ImportId>),
+    /// A walk is through, and so is everything it found.
+    WalkFinished(ScanSummary),
+    /// Ingest ends.
+    Stop,
+}
+
+/// A file on its way out.
+struct Finished {
+    record: FileRecord,
+    folder: usize,
+    imported: Box<ImportedPhoto>,
+}
+
+/// Why a file was not finished.
+enum NotFinished {
+    Changing,
+    Gone,
+    Problem(ImportProblem),
+    Storage(StorageError),
+}
+
+impl From<StorageError> for NotFinished {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+pub(super) struct Finisher {
+    flow: Arc<Flow>,
+    store: Arc<ChunkStore>,
+    events: mpsc::Sender<ImportEvent>,
+    batch: Vec<Finished>,
+    batch_bytes: u64,
+    batch_due: Option<Instant>,
+}
+
+impl Finisher {
+    pub(super) fn new(flow: Arc<Flow>, store: Arc<ChunkStore>, events: mpsc::Sender<ImportEvent>) -> Self {
+        Self { flow, store, events, batch: Vec::new(), batch_bytes: 0, batch_due: None }
+    }
+
+    pub(super) fn run(mut self, steps: &Receiver<Step>) {
+        loop {
+            let next = match self.batch_due {
+                None => steps.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(due) => steps.recv_timeout(due.saturating_duration_since(Instant::now())),
+            };
+            match next {
+                Ok(Step::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(step) => self.take(step),
+                Err(RecvTimeoutError::Timeout) => self.flush(),
+            }
+            if self.batch.len() >= BATCH_FILES_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
+                self.flush();
+            }
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Read(read) => self.finish_or_give_up(*read),
+            Step::Changing(found) => self.changing(found.path, found.attempt),
+            Step::Problem(problem) => self.emit(ImportEvent::Problem(problem)),
+            Step::StorageFailed(path, error) => self.storage_failed(path, error),
+            Step::Gone(path) => self.gone(path),
+            Step::Catalogued(imports) => self.catalogued(imports),
+            Step::WalkFinished(summary) => self.emit(ImportEvent::ScanFinished(summary)),
+            Step::Stop => {}
+        }
+    }
+
+    fn finish_or_give_up(&mut self, read: ReadFile) {
+        let Found { path, size, attempt, .. } = read.found.clone();
+        let outcome = if self.flow.is_halted() { Err(NotFinished::Gone) } else { self.finish(read) };
+        let given_up = match outcome {
+            Ok(finished) => {
+                self.batch.push(finished);
+                self.batch_due.get_or_insert_with(|| Instant::now() + BATCH_DELAY);
+                return;
+            }
+            Err(given_up) => given_up,
+        };
+        match given_up {
+            NotFinished::Changing => self.changing(path, attempt),
+            NotFinished::Gone => {}
+            NotFinished::Problem(problem) => {
+                lock(&self.flow.scan).summary.failed += 1;
+                self.emit(ImportEvent::Problem(problem));
+            }
+            NotFinished::Storage(error) => self.storage_failed(path, error),
+        }
+        self.flow.land(1);
+        self.flow.end(size);
+    }
+
+    /// Makes the manifest of a file that was read, and appends it and its thumbnail.
+    fn finish(&mut self, read: ReadFile) -> Result<Finished, NotFinished> {
+        let ReadFile { found, stat, media, content, cuts, keys, examination } = read;
+        let path = found.path;
+        let examined = match examination.map(|pending| pending.wait()) {
+            Some(Ok(examined)) => examined,
+            Some(Err(error)) => return Err(not_examined(path, error)),
+            None => Examination { facts: Facts::default(), thumbnail: None },
+        };
+        // The examination opened the file by its name, a while after it was read.
+        if !path.symlink_metadata().is_ok_and(|metadata| FileStat::of(&metadata) == stat) {
+            return Err(NotFinished::Changing);
+        }
+        let mut thumbnails = Vec::new();
+        for image in examined.thumbnail {
+            let sealed = keys.sealer.seal(&image.bytes);
+            self.store.append(sealed.id, &sealed.bytes)?;
+            self.batch_bytes += sealed.bytes.len() as u64;
+            let length = image.bytes.len() as u32; // at most THUMBNAIL_BYTES_MAX
+            thumbnails.push(Thumbnail { chunk: sealed.id, length, dimensions: image.dimensions, media: image.media });
+        }
+        let manifest = Manifest { content, media, facts: examined.facts.normalized(), thumbnails };
+        let sealed = manifest
+            .seal(&keys.sealer)
+            .map_err(|error| NotFinished::Problem(ImportProblem::TooLarge { path: path.clone(), error }))?;
+        for chunk in &sealed {
+            self.store.append(chunk.id, &chunk.bytes)?;
+            self.batch_bytes += chunk.bytes.len() as u64;
+        }
+        if self.flow.config.folders[found.folder].keep == Keep::Copy {
+            self.batch_bytes += manifest.content.length;
+        }
+        let photo = manifest.photo(&keys.secrets);
+        let before = match self.store.look_up(&path, &stat) {
+            Known::No => None,
+            _ => self.store.file(&path)?.map(|record| record.photo),
+        };
+        let imported = ImportedPhoto {
+            import: ImportId(0), // given when it is handed out
+            photo,
+            photo_key: manifest.photo_key(&keys.secrets),
+            chunks: run(&manifest, &sealed.iter().map(|chunk| (chunk.id, chunk.bytes.len())).collect::<Vec<_>>()),
+            facts: manifest.facts,
+            media,
+            name: self.flow.name(found.folder, &path, &stat),
+            replaces: before.filter(|before| *before != photo),
+        };
+        let record = FileRecord { path, stat, photo, content_hash: manifest.content.hash, cuts };
+        Ok(Finished { record, folder: found.folder, imported: Box::new(imported) })
+    }
+
+    /// Makes the batch durable and hands it out.
+    fn flush(&mut self) {
+        (self.batch_bytes, self.batch_due) = (0, None);
+        let batch = std::mem::take(&mut self.batch);
+        let Some(first) = batch.first() else { return };
+        let first = first.record.path.clone();
+        let sizes: Vec<u64> = batch.iter().map(|finished| finished.record.stat.size).collect();
+        let (records, handed_out): (Vec<FileRecord>, Vec<(usize, Box<ImportedPhoto>)>) =
+            batch.into_iter().map(|finished| (finished.record, (finished.folder, finished.imported))).unzip();
+        match self.store.commit().and_then(|()| self.store.adopt_files(&records)) {
+            Ok(lost) => {
+                for (record, (_, imported)) in records.into_iter().zip(handed_out) {
+                    self.hand_out(record, imported);
+                }
+                self.lost(lost);
+            }
+            Err(error) => {
+                self.flow.land(sizes.len());
+                self.storage_failed(first, error);
+            }
+        }
+        sizes.into_iter().for_each(|size| self.flow.end(size));
+    }
+
+    fn hand_out(&mut self, record: FileRecord, mut imported: Box<ImportedPhoto>) {
+        self.flow.files_imported.fetch_add(1, Ordering::Relaxed);
+        self.flow.bytes_imported.fetch_add(record.stat.size, Ordering::Relaxed);
+        {
+            let mut scan = lock(&self.flow.scan);
+            scan.summary.imported += 1;
+            if let Known::Unfinished(number) | Known::Unchanged(number) = self.store.look_up(&record.path, &record.stat) {
+                scan.seen.insert(number.get());
+            }
+        }
+        imported.import = lock(&self.flow.unacknowledged).add(Pending::Imported(record.path));
+        self.emit(ImportEvent::Imported(imported));
+    }
+
+    /// A name goes from the catalog first and from the store when that is done.
+    fn gone(&mut self, path: PathBuf) {
+        self.flush();
+        if lock(&self.flow.unacknowledged).latest.contains_key(&path) {
+            return; // under way already, or just imported: the next walk looks again
+        }
+        let record = match self.store.file(&path) {
+            Ok(Some(record)) => record,
+            Ok(None) => return,
+            Err(error) => return self.storage_failed(path, error),
+        };
+        let Some(folder) = self.flow.folder_of(&path) else { return };
+        lock(&self.flow.scan).summary.removed += 1;
+        let name = self.flow.name(folder, &path, &record.stat);
+        let import = lock(&self.flow.unacknowledged).add(Pending::Removed(path));
+        self.emit(ImportEvent::NameRemoved(Box::new(RemovedName { import, photo: record.photo, name })));
+    }
+
+    fn catalogued(&mut self, imports: Vec<ImportId>) {
+        let (mut finished, mut forgotten, mut landed) = (Vec::new(), Vec::new(), 0);
+        {
+            let mut unacknowledged = lock(&self.flow.unacknowledged);
+            for import in imports {
+                let Some(pending) = unacknowledged.imports.remove(&import) else { continue };
+                landed += usize::from(matches!(pending, Pending::Imported(_)));
+                if unacknowledged.latest.get(pending.path()) != Some(&import) {
+                    continue; // the file changed again: a later import speaks for it
+                }
+                unacknowledged.latest.remove(pending.path());
+                match pending {
+                    Pending::Imported(path) => finished.push(path),
+                    Pending::Removed(path) => forgotten.push(path),
+                }
+            }
+        }
+        self.flow.land(landed);
+        let outcome = self.store.finish_files(&finished).and_then(|()| self.store.forget_files(&forgotten));
+        match outcome {
+            Ok(lost) => self.lost(lost),
+            Err(error) => {
+                let path = finished.into_iter().chain(forgotten).next().unwrap_or_default();
+                self.storage_failed(path, error);
+            }
+        }
+    }
+
+    fn changing(&mut self, path: PathBuf, attempt: u32) {
+        // Most files that change are being written and done in a moment: no word about those.
+        if attempt == ATTEMPTS_UNTOLD {
+            lock(&self.flow.scan).summary.failed += 1;
+            self.emit(ImportEvent::Problem(ImportProblem::FileChanging { path: path.clone() }));
+        }
+        self.flow.again(path, attempt);
+    }
+
+    /// Stops this walk: nothing else can be kept either. The next one tries again.
+    fn storage_failed(&mut self, path: PathBuf, error: StorageError) {
+        if !self.flow.halted.swap(true, Ordering::AcqRel) {
+            self.emit(ImportEvent::Problem(ImportProblem::Storage { path, error }));
+        }
+    }
+
+    fn lost(&mut self, chunks: Vec<ChunkId>) {
+        if !chunks.is_empty() {
+            self.emit(ImportEvent::ChunksLost(chunks));
+        }
+    }
+
+    /// Hands an event to the library, waiting while it has no time.
+    fn emit(&mut self, event: ImportEvent) {
+        let mut event = event;
+        while !self.flow.is_stopping() {
+            match self.events.try_send(event) {
+                Ok(()) => return,
+                Err(TrySendError::Full(back)) => event = back,
+                Err(TrySendError::Closed(_)) => return self.flow.stop(),
+            }
+            thread::sleep(FULL_DELAY);
+        }
+    }
+}
+
+/// Times a file may be found changing before a person hears of it.
+const ATTEMPTS_UNTOLD: u32 = 4;
+
+fn not_examined(path: PathBuf, error: ExamineError) -> NotFinished {
+    match error {
+        ExamineError::Gone(_) => NotFinished::Changing,
+        ExamineError::NotAllowed(detail) | ExamineError::Unreadable(detail) => {
+            NotFinished::Problem(ImportProblem::FileUnreadable { path, detail })
+        }
+        ExamineError::NoWorker { .. } => {
+            NotFinished::Problem(ImportProblem::NotExamined { path, detail: error.to_string() })
+        }
+        ExamineError::Stopped => NotFinished::Gone,
+    }
+}
+
+/// The chunks of a photo in the order of its run.
+fn run(manifest: &Manifest, sealed: &[(ChunkId, usize)]) -> Vec<(ChunkId, u32)> {
+    // Sealed chunks are bounded by SEALED_CHUNK_BYTES_MAX.
+    let length = |plain: u32| sealed_length(plain as usize) as u32;
+    let manifests = sealed.iter().map(|(chunk, bytes)| (*chunk, *bytes as u32));
+    let thumbnails = manifest.thumbnails.iter().map(|thumbnail| (thumbnail.chunk, length(thumbnail.length)));
+    let pieces = manifest.content.chunks.iter().map(|piece| (piece.chunk, length(piece.length)));
+    manifests.chain(thumbnails).chain(pieces).collect()
+}
+
+impl Flow {
+    /// The watched folder that `path` lies in.
+    pub(super) fn folder_of(&self, path: &Path) -> Option<usize> {
+        let inside = |(_, folder): &(usize, &super::WatchedFolder)| path.starts_with(&folder.path);
+        let deepest = |(_, folder): &(usize, &super::WatchedFolder)| folder.path.components().count();
+        self.config.folders.iter().enumerate().filter(inside).max_by_key(deepest).map(|(index, _)| index)
+    }
+
+    /// What the library calls the file at `path`.
+    pub(super) fn name(&self, folder: usize, path: &Path, stat: &FileStat) -> FileName {
+        let root = &self.config.folders[folder].path;
+        let own_name = |root: &Path| root.file_name().map(|name| name.to_string_lossy().into_owned());
+        let alike = self.config.folders.iter().filter(|other| own_name(&other.path) == own_name(root)).count() > 1;
+        let label = own_name(root).filter(|_| !alike).unwrap_or_else(|| root.to_string_lossy().into_owned());
+        let relative = path.strip_prefix(root).unwrap_or(path);
+        let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        FileName { folder: label, path: parts.join("/"), mtime_ns: stat.mtime_ns, size: stat.size }
+    }
+}

@@ -1,0 +1,301 @@
+//! What the threads of ingest share: keys, bounds, progress, and when to stop.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use holdfast_protocol::sealing::ChunkSealer;
+use holdfast_protocol::secrets::LibrarySecrets;
+use roaring::RoaringBitmap;
+
+use super::{IN_FLIGHT_MAX, ImportId, IngestConfig, IngestProgress};
+use crate::store::FileStat;
+
+/// Shared by all threads.
+pub(super) struct Flow {
+    pub(super) config: IngestConfig,
+    pub(super) dirty: Dirty,
+    keys: Mutex<Keys>,
+    stopping: AtomicBool,
+    /// Set when the store fails: nothing more is read in this walk.
+    pub(super) halted: AtomicBool,
+    counters: Mutex<Counters>,
+    changed: Condvar,
+    pub(super) unacknowledged: Mutex<Unacknowledged>,
+    pub(super) bytes_imported: AtomicU64,
+    pub(super) files_imported: AtomicU64,
+    pub(super) scan: Mutex<Scan>,
+}
+
+/// The secrets in use.
+#[derive(Clone)]
+pub(super) struct Keys {
+    pub(super) secrets: LibrarySecrets,
+    pub(super) sealer: ChunkSealer,
+}
+
+#[derive(Default)]
+struct Counters {
+    /// Handed to the readers and not yet finished or given up.
+    outstanding: u64,
+    outstanding_bytes: u64,
+    /// Read and not yet acknowledged.
+    in_flight: usize,
+    walking: bool,
+}
+
+/// What was handed out and not yet acknowledged as catalogued.
+#[derive(Default)]
+pub(super) struct Unacknowledged {
+    pub(super) imports: HashMap<ImportId, Pending>,
+    /// The latest import of each path: an older one's acknowledgement says nothing about the file as it is now.
+    pub(super) latest: HashMap<PathBuf, ImportId>,
+    next: u64,
+}
+
+/// What becomes final with an acknowledgement.
+#[derive(Debug, Clone)]
+pub(super) enum Pending {
+    Imported(PathBuf),
+    Removed(PathBuf),
+}
+
+impl Pending {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Imported(path) | Self::Removed(path) => path,
+        }
+    }
+}
+
+impl Unacknowledged {
+    pub(super) fn add(&mut self, pending: Pending) -> ImportId {
+        let import = ImportId(self.next);
+        self.next += 1;
+        self.latest.insert(pending.path().to_owned(), import);
+        self.imports.insert(import, pending);
+        import
+    }
+}
+
+/// What one walk has found so far.
+#[derive(Default)]
+pub(super) struct Scan {
+    /// The store's numbers of the files that are there.
+    pub(super) seen: RoaringBitmap,
+    pub(super) summary: super::ScanSummary,
+    /// Files that are neither photos nor videos, as they were when that was found out.
+    pub(super) ignored: HashSet<u64>,
+    /// Files to look at once more, and when.
+    pub(super) again: Vec<(Instant, PathBuf, u32)>,
+}
+
+impl Flow {
+    pub(super) fn new(config: IngestConfig, secrets: LibrarySecrets) -> Self {
+        let sealer = ChunkSealer::new(&secrets);
+        Self {
+            config,
+            dirty: Dirty::default(),
+            keys: Mutex::new(Keys { secrets, sealer }),
+            stopping: AtomicBool::new(false),
+            halted: AtomicBool::new(false),
+            counters: Mutex::default(),
+            changed: Condvar::new(),
+            unacknowledged: Mutex::default(),
+            bytes_imported: AtomicU64::new(0),
+            files_imported: AtomicU64::new(0),
+            scan: Mutex::default(),
+        }
+    }
+
+    pub(super) fn keys(&self) -> Keys {
+        lock(&self.keys).clone()
+    }
+
+    pub(super) fn renew(&self, secrets: LibrarySecrets) {
+        let sealer = ChunkSealer::new(&secrets);
+        *lock(&self.keys) = Keys { secrets, sealer };
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        // Whoever is between its look at the flag and its wait holds this lock.
+        drop(lock(&self.counters));
+        self.changed.notify_all();
+        self.dirty.wake();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether reading on makes no sense.
+    pub(super) fn is_halted(&self) -> bool {
+        self.is_stopping() || self.halted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn walking(&self, walking: bool) {
+        lock(&self.counters).walking = walking;
+    }
+
+    /// A file goes to the readers.
+    pub(super) fn begin(&self, bytes: u64) {
+        let mut counters = lock(&self.counters);
+        counters.outstanding += 1;
+        counters.outstanding_bytes += bytes;
+    }
+
+    /// A file that had been handed to the readers was imported or given up.
+    pub(super) fn end(&self, bytes: u64) {
+        let mut counters = lock(&self.counters);
+        counters.outstanding -= 1;
+        counters.outstanding_bytes -= bytes;
+        self.changed.notify_all();
+    }
+
+    /// Waits until everything handed to the readers is done.
+    pub(super) fn wait_idle(&self) {
+        self.wait(|counters| counters.outstanding == 0);
+    }
+
+    /// Takes one of the places of files between reading and acknowledgement; waits for one.
+    pub(super) fn take_off(&self) {
+        self.wait(|counters| counters.in_flight < IN_FLIGHT_MAX).in_flight += 1;
+    }
+
+    /// Gives places back.
+    pub(super) fn land(&self, files: usize) {
+        let mut counters = lock(&self.counters);
+        counters.in_flight = counters.in_flight.saturating_sub(files);
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, mut ready: impl FnMut(&Counters) -> bool) -> MutexGuard<'_, Counters> {
+        let waiting = |counters: &mut Counters| !ready(counters) && !self.is_stopping();
+        self.changed.wait_while(lock(&self.counters), waiting).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn progress(&self) -> IngestProgress {
+        let counters = lock(&self.counters);
+        IngestProgress {
+            busy: counters.walking || counters.outstanding > 0,
+            files_waiting: counters.outstanding,
+            bytes_waiting: counters.outstanding_bytes,
+            files_imported: self.files_imported.load(Ordering::Relaxed),
+            bytes_imported: self.bytes_imported.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Marks a file as neither photo nor video for as long as it stays as it is.
+    pub(super) fn ignore(&self, path: &Path, stat: &FileStat) {
+        let mut scan = lock(&self.scan);
+        scan.summary.ignored += 1;
+        if scan.ignored.len() < IGNORED_MAX {
+            scan.ignored.insert(ignored_key(path, stat));
+        }
+    }
+
+    /// Looks at a file again after a while, longer each time.
+    pub(super) fn again(&self, path: PathBuf, attempt: u32) {
+        let delay = self.config.quiet.max(Duration::from_millis(100)) * 2u32.saturating_pow(attempt.min(8));
+        lock(&self.scan).again.push((Instant::now() + delay, path, attempt + 1));
+        self.dirty.wake();
+    }
+}
+
+/// Ignored files that are remembered; others are looked at again in every walk.
+const IGNORED_MAX: usize = 1 << 20;
+
+pub(super) fn ignored_key(path: &Path, stat: &FileStat) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(path.as_os_str().as_encoded_bytes());
+    hasher.update(&stat.size.to_le_bytes()).update(&stat.mtime_ns.to_le_bytes()).update(&stat.inode.to_le_bytes());
+    let mut key = [0; 8];
+    hasher.finalize_xof().fill(&mut key);
+    u64::from_le_bytes(key)
+}
+
+/// What the watcher saw change since the last walk.
+#[derive(Default)]
+pub(super) struct Dirty {
+    state: Mutex<DirtyState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct DirtyState {
+    everything: bool,
+    paths: BTreeSet<PathBuf>,
+    first: Option<Instant>,
+    latest: Option<Instant>,
+    woken: bool,
+}
+
+/// What to walk through.
+pub(super) enum Target {
+    Everything,
+    Paths(BTreeSet<PathBuf>),
+    Nothing,
+}
+
+/// More changed paths than this are a walk through everything.
+const DIRTY_MAX: usize = 1024;
+/// Changes are taken together until there was none for this long…
+const SETTLED: Duration = Duration::from_millis(300);
+/// …or until the first is this old.
+const SETTLED_MAX: Duration = Duration::from_secs(3);
+
+impl Dirty {
+    pub(super) fn everything(&self) {
+        lock(&self.state).everything = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn add(&self, paths: Vec<PathBuf>) {
+        let mut state = lock(&self.state);
+        let now = Instant::now();
+        state.first.get_or_insert(now);
+        state.latest = Some(now);
+        state.paths.extend(paths);
+        if state.paths.len() > DIRTY_MAX {
+            state.paths.clear();
+            state.everything = true;
+        }
+        self.changed.notify_all();
+    }
+
+    pub(super) fn wake(&self) {
+        lock(&self.state).woken = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until changes have settled, something was asked for, or `deadline` has come.
+    pub(super) fn wait(&self, deadline: Instant) -> Target {
+        let mut state = lock(&self.state);
+        loop {
+            let now = Instant::now();
+            let settled = match (state.first, state.latest) {
+                (Some(first), Some(latest)) => Some((latest + SETTLED).min(first + SETTLED_MAX)),
+                _ => None,
+            };
+            if state.everything || settled.is_some_and(|settled| settled <= now) {
+                let DirtyState { everything, paths, .. } = std::mem::take(&mut *state);
+                return if everything { Target::Everything } else { Target::Paths(paths) };
+            }
+            if state.woken || deadline <= now {
+                state.woken = false;
+                return Target::Nothing;
+            }
+            let until = settled.map_or(deadline, |settled| settled.min(deadline));
+            let waited = self.changed.wait_timeout(state, until - now);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Takes over what a panicking thread left: every change under these locks is a single step.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

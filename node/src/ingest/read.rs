@@ -1,0 +1,210 @@
+//! Reading: one pass over a file's bytes that hashes, cuts and seals them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use holdfast_protocol::cutting::{CutKind, Pieces};
+use holdfast_protocol::manifest::{Content, ContentBuilder};
+use holdfast_protocol::media_type::{MediaType, SNIFF_BYTES};
+use holdfast_protocol::metadata::StorageError;
+
+use super::finish::Step;
+use super::flow::{Flow, Keys, lock};
+use super::{ImportProblem, Keep};
+use crate::media::{MediaPool, PendingExamination};
+use crate::store::{ChunkStore, FileStat, InPlaceCut};
+
+/// Files that changed more recently are written through to the disk before their chunks count as held in place: the
+/// system writes everything older by itself.
+const WRITTEN_BACK: Duration = Duration::from_secs(10 * 60);
+/// Times a file is read again at once when it changed meanwhile, before it is left alone for a while.
+const ATTEMPTS: usize = 2;
+
+/// A file that the walk found new or changed.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    /// Index of its watched folder.
+    pub(super) folder: usize,
+    pub(super) size: u64,
+    /// How often it was found changing before.
+    pub(super) attempt: u32,
+}
+
+/// A file that was read.
+pub(super) struct ReadFile {
+    pub(super) found: Found,
+    pub(super) stat: FileStat,
+    pub(super) media: MediaType,
+    pub(super) content: Content,
+    /// The chunks that stay in the file.
+    pub(super) cuts: Vec<InPlaceCut>,
+    /// The keys it was sealed with.
+    pub(super) keys: Keys,
+    pub(super) examination: Option<PendingExamination>,
+}
+
+/// Why a file was not read.
+pub(super) enum NotRead {
+    /// It is neither photo nor video.
+    NotMedia(FileStat),
+    /// It changed meanwhile or may be about to.
+    Changing,
+    /// It is not there any more, or no file.
+    Gone,
+    Unreadable(io::Error),
+    Storage(StorageError),
+}
+
+impl From<io::Error> for NotRead {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Gone,
+            _ => Self::Unreadable(error),
+        }
+    }
+}
+
+impl From<StorageError> for NotRead {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// A reading thread.
+pub(super) struct Reader {
+    flow: Arc<Flow>,
+    store: Arc<ChunkStore>,
+    media: Option<Arc<MediaPool>>,
+    steps: Sender<Step>,
+    buffer: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+impl Reader {
+    pub(super) fn new(
+        flow: Arc<Flow>,
+        store: Arc<ChunkStore>,
+        media: Option<Arc<MediaPool>>,
+        steps: Sender<Step>,
+    ) -> Self {
+        Self { flow, store, media, steps, buffer: Vec::new(), sealed: Vec::new() }
+    }
+
+    pub(super) fn run(mut self, found: &Mutex<Receiver<Found>>) {
+        loop {
+            let Ok(next) = lock(found).recv() else { return };
+            let size = next.size;
+            if self.flow.is_halted() {
+                self.flow.end(size);
+                continue;
+            }
+            self.flow.take_off();
+            let step = self.attempt(next);
+            if !matches!(step, Some(Step::Read(_))) {
+                self.flow.land(1);
+                self.flow.end(size);
+            }
+            if let Some(step) = step
+                && self.steps.send(step).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Reads a file, again if it changes meanwhile, and says what there is to do about it.
+    fn attempt(&mut self, found: Found) -> Option<Step> {
+        for _ in 0..ATTEMPTS {
+            match self.read(&found) {
+                Ok(read) => return Some(Step::Read(Box::new(read))),
+                Err(NotRead::Changing) => {}
+                Err(NotRead::Gone) => return None,
+                Err(NotRead::NotMedia(stat)) => {
+                    self.flow.ignore(&found.path, &stat);
+                    return None;
+                }
+                Err(NotRead::Unreadable(error)) => {
+                    lock(&self.flow.scan).summary.failed += 1;
+                    let detail = error.to_string();
+                    return Some(Step::Problem(ImportProblem::FileUnreadable { path: found.path, detail }));
+                }
+                Err(NotRead::Storage(error)) => return Some(Step::StorageFailed(found.path, error)),
+            }
+        }
+        Some(Step::Changing(found))
+    }
+
+    fn read(&mut self, found: &Found) -> Result<ReadFile, NotRead> {
+        let mut file = open(&found.path)?;
+        let metadata = file.metadata()?;
+        let stat = FileStat::of(&metadata);
+        if !metadata.is_file() {
+            return Err(NotRead::Gone);
+        }
+        if modified_within(&stat, self.flow.config.quiet) {
+            return Err(NotRead::Changing);
+        }
+        let media = sniff(&mut file, found)?.ok_or(NotRead::NotMedia(stat))?;
+        let examination = self.media.as_ref().map(|media_pool| media_pool.examine(&found.path, media));
+        let keys = self.flow.keys();
+        let keep = self.flow.config.folders[found.folder].keep;
+        let epoch = keys.sealer.epoch();
+        let (mut builder, mut cuts) = (ContentBuilder::new(), Vec::new());
+        let mut pieces = Pieces::new(&mut file, &mut self.buffer);
+        while let Some(piece) = pieces.next()? {
+            let chunk = builder.push(piece.bytes, piece.kind, &keys.sealer, &mut self.sealed);
+            if keep == Keep::Copy || piece.kind == CutKind::Metadata {
+                self.store.append(chunk, &self.sealed)?;
+            } else {
+                // A piece is at most a chunk long.
+                cuts.push(InPlaceCut { chunk, offset: piece.offset, length: piece.bytes.len() as u32, epoch });
+            }
+            if piece.offset > stat.size || self.flow.is_stopping() {
+                return Err(NotRead::Changing);
+            }
+        }
+        let content = builder.finish();
+        let unchanged = content.length == stat.size
+            && FileStat::of(&file.metadata()?) == stat
+            && FileStat::of(&found.path.symlink_metadata()?) == stat;
+        if !unchanged {
+            return Err(NotRead::Changing);
+        }
+        if !cuts.is_empty() && modified_within(&stat, WRITTEN_BACK) {
+            file.sync_data()?;
+        }
+        Ok(ReadFile { found: found.clone(), stat, media, content, cuts, keys, examination })
+    }
+}
+
+/// Opens a file for reading; a pipe that took its place does not hold the thread up.
+fn open(path: &std::path::Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    options.open(path)
+}
+
+fn sniff(file: &mut File, found: &Found) -> io::Result<Option<MediaType>> {
+    let mut head = Vec::with_capacity(SNIFF_BYTES);
+    file.by_ref().take(SNIFF_BYTES as u64).read_to_end(&mut head)?;
+    file.rewind()?;
+    Ok(MediaType::sniff(&head, found.path.extension().and_then(|extension| extension.to_str())))
+}
+
+/// Whether the file was modified less than `period` ago; a modification in the future says nothing.
+fn modified_within(stat: &FileStat, period: Duration) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let modified = Duration::from_nanos(u64::try_from(stat.mtime_ns).unwrap_or(0));
+    now.checked_sub(modified).is_some_and(|age| age < period)
+}
