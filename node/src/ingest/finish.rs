@@ -5,9 +5,9 @@
 //! that leaves the record unfinished, and the next walk imports the file again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -156,7 +156,7 @@ impl Finisher {
             return Err(NotFinished::Changing);
         }
         let mut thumbnails = Vec::new();
-        for image in examined.thumbnail {
+        if let Some(image) = examined.thumbnail {
             let sealed = keys.sealer.seal(&image.bytes);
             self.store.append(sealed.id, &sealed.bytes)?;
             self.batch_bytes += sealed.bytes.len() as u64;
@@ -223,7 +223,8 @@ impl Finisher {
         {
             let mut scan = lock(&self.flow.scan);
             scan.summary.imported += 1;
-            if let Known::Unfinished(number) | Known::Unchanged(number) = self.store.look_up(&record.path, &record.stat) {
+            if let Known::Unfinished(number) | Known::Unchanged(number) = self.store.look_up(&record.path, &record.stat)
+            {
                 scan.seen.insert(number.get());
             }
         }

@@ -157,7 +157,7 @@ impl Flow {
 
     /// Waits until everything handed to the readers is done.
     pub(super) fn wait_idle(&self) {
-        self.wait(|counters| counters.outstanding == 0);
+        drop(self.wait(|counters| counters.outstanding == 0));
     }
 
     /// Takes one of the places of files between reading and acknowledgement; waits for one.

@@ -15,7 +15,11 @@
 //! - A missing or emptied folder, or one that cannot be read, removes no names.
 //! - Memory is bounded: a buffer of 8 MiB and a chunk per reading thread, [`IN_FLIGHT_MAX`] files on their way.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a driver: it reads folders, clocks and threads")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a driver: it reads folders, clocks and threads"
+)]
 
 mod event;
 mod finish;

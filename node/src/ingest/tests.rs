@@ -1,0 +1,1 @@
+//! The whole of ingest on a real store.

@@ -42,12 +42,7 @@ pub(super) struct Walker {
 }
 
 impl Walker {
-    pub(super) fn new(
-        flow: Arc<Flow>,
-        store: Arc<ChunkStore>,
-        steps: Sender<Step>,
-        found: SyncSender<Found>,
-    ) -> Self {
+    pub(super) fn new(flow: Arc<Flow>, store: Arc<ChunkStore>, steps: Sender<Step>, found: SyncSender<Found>) -> Self {
         let watch = (flow.config.watching == Watching::Always).then(|| Watch::new(flow.clone()));
         Self { flow, store, steps, found, watch, missing: BTreeSet::new(), next_walk: Instant::now() }
     }
@@ -90,7 +85,8 @@ impl Walker {
         self.next_walk = Instant::now() + self.flow.config.rescan_interval;
         self.begin();
         let mut walked = Vec::new();
-        for (index, folder) in self.flow.clone().config.folders.iter().enumerate() {
+        let flow = self.flow.clone();
+        for (index, folder) in flow.config.folders.iter().enumerate() {
             if !folder.path.is_dir() {
                 self.missing.insert(index);
                 self.problem(ImportProblem::FolderMissing { folder: folder.path.clone() });
@@ -172,7 +168,11 @@ impl Walker {
     fn begin(&mut self) {
         self.flow.halted.store(false, Ordering::Release);
         let mut scan = lock(&self.flow.scan);
-        *scan = Scan { ignored: std::mem::take(&mut scan.ignored), again: std::mem::take(&mut scan.again), ..Scan::default() };
+        *scan = Scan {
+            ignored: std::mem::take(&mut scan.ignored),
+            again: std::mem::take(&mut scan.again),
+            ..Scan::default()
+        };
     }
 
     fn finish(&mut self) {
