@@ -1,0 +1,366 @@
+//! One open document: Automerge behind the guard.
+//!
+//! Invariants: `history` is the graph of `automerge`; every change in `automerge` passed the guard or was made here;
+//! nothing of a refused author waits; a failed or panicking application leaves everything as it was.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::transaction::{CommitOptions, Transactable};
+use automerge::{Automerge, Change, ROOT, ReadDoc, ScalarValue, ScalarValueRef, Value, ValueRef};
+use holdfast_protocol::id::{AuthorId, PhotoId};
+
+use crate::document::DocumentId;
+use crate::edit::EditRefused;
+use crate::genesis::{self, actor_of};
+use crate::guard::overlay::Overlay;
+use crate::guard::screen::{Screened, screen};
+use crate::history::History;
+use crate::key::Key;
+use crate::limits::BATCH_CHANGES_MAX;
+use crate::patch::Patch;
+use crate::photo::PhotoState;
+use crate::refusal::ChangeRefused;
+use crate::saved;
+use crate::waiting::Waiting;
+
+/// An open document.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    id: DocumentId,
+    automerge: Automerge,
+    history: History,
+    waiting: Waiting,
+    refused: BTreeSet<AuthorId>,
+    /// Whether anything changed since the document was saved.
+    pub(crate) unsaved: bool,
+}
+
+/// What became of applied changes.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) applied: usize,
+    pub(crate) keys: BTreeSet<String>,
+    pub(crate) refused: Vec<(AuthorId, ChangeRefused)>,
+}
+
+/// A change that passed the guard, on its way into Automerge.
+#[derive(Debug)]
+struct Admitted {
+    author: AuthorId,
+    change: Change,
+}
+
+/// What to do with the next change of an author.
+enum Verdict {
+    /// It is in the document already.
+    Known,
+    /// Something it builds on has not arrived.
+    Waits(Box<Screened>),
+    /// It is in the history and the overlay now.
+    Admitted(Box<Screened>),
+}
+
+fn judge(overlay: &mut Overlay<'_>, history: &mut History, screened: Box<Screened>) -> Result<Verdict, ChangeRefused> {
+    if history.contains(&screened.hash) {
+        return Ok(Verdict::Known);
+    }
+    if history.footing(screened.change.deps()).is_none() {
+        return Ok(Verdict::Waits(screened));
+    }
+    overlay.admit(history, &screened)?;
+    Ok(Verdict::Admitted(screened))
+}
+
+impl Replica {
+    /// The document before anybody wrote to it.
+    pub(crate) fn genesis(id: DocumentId) -> Self {
+        let automerge = genesis::document(id);
+        let history = History::read(&automerge).expect("the genesis is a history of one change");
+        Self { id, automerge, history, waiting: Waiting::default(), refused: BTreeSet::new(), unsaved: false }
+    }
+
+    /// A document that [`Self::save`] wrote; `None` when the bytes are damaged or another document's.
+    pub(crate) fn load(id: DocumentId, bytes: &[u8]) -> Option<Self> {
+        let saved = saved::decode(bytes)?;
+        let automerge = catch_unwind(|| Automerge::load(saved.automerge)).ok()?.ok()?;
+        let history = History::read(&automerge)?;
+        let genesis = genesis::document(id).get_heads();
+        if !genesis.iter().all(|hash| history.contains(hash)) {
+            return None;
+        }
+        Some(Self { id, automerge, history, waiting: saved.waiting, refused: saved.refused, unsaved: false })
+    }
+
+    /// The document's form on disk.
+    pub(crate) fn save(&mut self) -> Vec<u8> {
+        self.unsaved = false;
+        saved::encode(&self.automerge.save(), &self.waiting, &self.refused)
+    }
+
+    pub(crate) fn id(&self) -> DocumentId {
+        self.id
+    }
+
+    /// The hashes of the changes that no other change builds on.
+    pub(crate) fn heads(&self) -> Vec<[u8; 32]> {
+        self.automerge.get_heads().into_iter().map(|hash| hash.0).collect()
+    }
+
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    pub(crate) fn forget_waiting(&mut self, author: &AuthorId) {
+        self.unsaved = true;
+        self.waiting.forget(author);
+    }
+
+    /// Authors of whom a change was refused.
+    pub(crate) fn refused(&self) -> &BTreeSet<AuthorId> {
+        &self.refused
+    }
+
+    /// Whether the guard refused a change of `author`.
+    pub(crate) fn is_refused(&self, author: &AuthorId) -> bool {
+        self.refused.contains(author)
+    }
+
+    /// Takes in changes, each author's in the order of its log, and applies what has everything it builds on.
+    pub(crate) fn apply(&mut self, changes: &[(AuthorId, &[u8])]) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (author, change) in changes {
+            if self.refused.contains(author) {
+                continue;
+            }
+            if self.waiting.push(*author, change) {
+                continue;
+            }
+            // Make room by applying what came before, then try once more.
+            self.drain(&mut outcome);
+            if !self.refused.contains(author) && !self.waiting.push(*author, change) {
+                self.waiting.overflow(*author);
+            }
+        }
+        self.drain(&mut outcome);
+        self.unsaved |= outcome.applied > 0 || !changes.is_empty();
+        outcome
+    }
+
+    /// Applies batches until nothing that waits is ready.
+    fn drain(&mut self, outcome: &mut Outcome) {
+        loop {
+            let before = self.history.len();
+            let (batch, keys) = self.gather(outcome);
+            if batch.is_empty() {
+                return;
+            }
+            if self.commit(&batch) {
+                outcome.applied += batch.len();
+                outcome.keys.extend(keys);
+            } else {
+                self.history.truncate(before);
+                self.apply_singly(batch, outcome);
+            }
+        }
+    }
+
+    /// Takes what is ready out of the queues, checked, ancestors first.
+    fn gather(&mut self, outcome: &mut Outcome) -> (Vec<Admitted>, Vec<String>) {
+        let mut overlay = Overlay::new(&self.automerge, &self.history);
+        let mut batch: Vec<Admitted> = Vec::new();
+        let mut progress = true;
+        while progress && batch.len() < BATCH_CHANGES_MAX {
+            progress = false;
+            for author in self.waiting.authors() {
+                while batch.len() < BATCH_CHANGES_MAX
+                    && let Some((bytes, head)) = self.waiting.head(&author)
+                {
+                    let screened = match head.take() {
+                        Some(screened) => Ok(screened),
+                        None => screen(self.id, &author, bytes).map(Box::new),
+                    };
+                    match screened.and_then(|screened| judge(&mut overlay, &mut self.history, screened)) {
+                        Ok(Verdict::Waits(screened)) => {
+                            *head = Some(screened);
+                            break;
+                        }
+                        Ok(Verdict::Known) => {}
+                        Ok(Verdict::Admitted(screened)) => batch.push(Admitted { author, change: screened.change }),
+                        Err(reason) => {
+                            self.waiting.forget(&author);
+                            self.refused.insert(author);
+                            outcome.refused.push((author, reason));
+                            break;
+                        }
+                    }
+                    self.waiting.pop(&author);
+                    progress = true;
+                }
+            }
+        }
+        (batch, overlay.into_keys().collect())
+    }
+
+    /// Applies a batch whose changes are in the history already; false, and nothing changed, when Automerge does
+    /// not keep them as they are.
+    fn commit(&mut self, batch: &[Admitted]) -> bool {
+        let heads = self.automerge.get_heads();
+        let current = &self.automerge;
+        let changed = catch_unwind(AssertUnwindSafe(|| {
+            let mut copy = current.clone();
+            copy.apply_changes(batch.iter().map(|admitted| admitted.change.clone()).collect::<Vec<_>>()).ok()?;
+            let mut kept = copy.get_changes(&heads);
+            if kept.len() != batch.len() {
+                return None;
+            }
+            kept.sort_unstable_by_key(Change::hash);
+            let identical = batch.iter().all(|admitted| {
+                kept.binary_search_by_key(&admitted.change.hash(), Change::hash)
+                    .is_ok_and(|at| kept[at].raw_bytes() == admitted.change.raw_bytes())
+            });
+            identical.then_some(copy)
+        }));
+        match changed {
+            Ok(Some(copy)) => {
+                self.automerge = copy;
+                true
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// The batch failed as a whole, which the guard should have made impossible: finds whose change it is, and lets
+    /// what builds on it wait.
+    fn apply_singly(&mut self, batch: Vec<Admitted>, outcome: &mut Outcome) {
+        let mut back = Vec::new();
+        for admitted in batch {
+            let author = admitted.author;
+            if self.refused.contains(&author) {
+                continue;
+            }
+            if self.history.footing(admitted.change.deps()).is_none() {
+                back.push(admitted);
+                continue;
+            }
+            let before = self.history.len();
+            match self.apply_one(&author, admitted) {
+                Ok(keys) => {
+                    outcome.applied += 1;
+                    outcome.keys.extend(keys);
+                }
+                Err(reason) => {
+                    self.history.truncate(before);
+                    self.waiting.forget(&author);
+                    self.refused.insert(author);
+                    outcome.refused.push((author, reason));
+                }
+            }
+        }
+        for Admitted { author, change } in back.into_iter().rev() {
+            if !self.refused.contains(&author) {
+                self.waiting.push_front(author, change.raw_bytes().to_vec());
+            }
+        }
+    }
+
+    fn apply_one(&mut self, author: &AuthorId, admitted: Admitted) -> Result<Vec<String>, ChangeRefused> {
+        let screened = screen(self.id, author, admitted.change.raw_bytes())?;
+        let mut overlay = Overlay::new(&self.automerge, &self.history);
+        overlay.admit(&mut self.history, &screened)?;
+        let keys = overlay.into_keys().collect();
+        if self.commit(&[admitted]) { Ok(keys) } else { Err(ChangeRefused::NotKept) }
+    }
+
+    /// Writes `puts` as one change of `author`, and answers with it and the keys it changed; `None` when they change
+    /// nothing.
+    pub(crate) fn write(
+        &mut self,
+        author: &AuthorId,
+        puts: Vec<(String, Vec<u8>)>,
+    ) -> Result<Option<(Vec<u8>, Vec<String>)>, EditRefused> {
+        let puts: Vec<_> = puts
+            .into_iter()
+            .filter(|(key, value)| {
+                let values = self.values(key);
+                values.len() != 1 || values[0] != *value
+            })
+            .collect();
+        if puts.is_empty() {
+            return Ok(None);
+        }
+        let failed = EditRefused::Failed { document: self.id };
+        let actor = actor_of(author);
+        self.automerge.set_actor(actor.clone());
+        let mut transaction = self.automerge.transaction();
+        for (key, value) in &puts {
+            if transaction.put(ROOT, key.as_str(), ScalarValue::Bytes(value.clone())).is_err() {
+                transaction.rollback();
+                return Err(failed);
+            }
+        }
+        transaction.commit_with(CommitOptions::default().with_time(0));
+        let change = self.automerge.get_last_local_change().ok_or(failed.clone())?;
+        let footing = self.history.footing(change.deps()).ok_or(failed)?;
+        self.history.push(change.hash(), &actor, footing.clock, change.max_op());
+        self.unsaved = true;
+        Ok(Some((change.raw_bytes().to_vec(), puts.into_iter().map(|(key, _)| key).collect())))
+    }
+
+    /// All values under a key, in ascending order of their operations: the last one holds.
+    pub(crate) fn values(&self, key: &str) -> Vec<Vec<u8>> {
+        let values = self.automerge.get_all(ROOT, key).unwrap_or_default();
+        values.into_iter().filter_map(|(value, _)| bytes(value)).collect()
+    }
+
+    /// The patch that says what stands under `key` now.
+    pub(crate) fn patch(&self, key: &str) -> Option<Patch> {
+        let values = self.values(key);
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        Patch::of(Key::parse(key)?, &values)
+    }
+
+    /// Everything the document says whose key starts with `prefix`, in the order of the keys.
+    pub(crate) fn scan<'a>(&'a self, prefix: &str) -> impl Iterator<Item = Patch> + use<'a> {
+        let (from, to) = (prefix.to_owned(), after(prefix));
+        self.automerge.map_range(ROOT, from..to).filter_map(|item| {
+            if item.conflict {
+                return self.patch(&item.key);
+            }
+            match &item.value {
+                ValueRef::Scalar(ScalarValueRef::Bytes(value)) => Patch::of(Key::parse(&item.key)?, &[value.as_ref()]),
+                _ => None,
+            }
+        })
+    }
+
+    /// One photo.
+    pub(crate) fn photo(&self, photo: &PhotoId) -> Option<PhotoState> {
+        let single = [
+            Key::Record(*photo),
+            Key::Favourite(*photo),
+            Key::Caption(*photo),
+            Key::Date(*photo),
+            Key::State(*photo),
+            Key::Successor(*photo),
+        ];
+        let single = single.into_iter().filter_map(|key| self.patch(&key.text()));
+        let several = ['r', 't', 'a', 'n'].into_iter().flat_map(|family| self.scan(&Key::prefix(family, photo)));
+        PhotoState::gather(single.chain(several))
+    }
+}
+
+fn bytes(value: Value<'_>) -> Option<Vec<u8>> {
+    match value {
+        Value::Scalar(scalar) => match scalar.into_owned() {
+            ScalarValue::Bytes(bytes) => Some(bytes),
+            _ => None,
+        },
+        Value::Object(_) => None,
+    }
+}
+
+/// The first text after all that start with `prefix`; keys are ASCII.
+fn after(prefix: &str) -> String {
+    format!("{prefix}\u{7f}")
+}
