@@ -339,3 +339,121 @@ macro_rules! serialize_as_wire {
 
 serialize_as_wire!(DeviceCertificate);
 serialize_as_wire!(AuthorCertificate);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn grant(device: &DeviceKey, name: &str) -> DeviceGrant {
+        DeviceGrant {
+            library: RootKey::from_seed(&[1; 32]).library_id(),
+            device: device.device_id(),
+            exchange: device.exchange().public(),
+            role: Role::Member,
+            name: name.to_owned(),
+            serial: 3,
+            issued: WallTime(1_700_000_000_000),
+        }
+    }
+
+    fn certificates() -> [DeviceCertificate; 2] {
+        let (root, owner, device) =
+            (RootKey::from_seed(&[1; 32]), DeviceKey::from_seed(&[2; 32]), DeviceKey::from_seed(&[3; 32]));
+        [
+            DeviceCertificate::issue_by_root(grant(&device, "phone"), &root),
+            DeviceCertificate::issue_by_device(grant(&device, "phone"), &owner),
+        ]
+    }
+
+    fn author_certificate() -> AuthorCertificate {
+        let library = RootKey::from_seed(&[1; 32]).library_id();
+        AuthorCertificate::issue(library, &DeviceKey::from_seed(&[3; 32]), &AuthorKey::from_seed(&[4; 32]))
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_can_be_made_fit(text in any::<String>()) {
+            let name = device_name(&text);
+            prop_assert!(is_device_name(&name));
+            prop_assert_eq!(device_name(&name), name.clone());
+            let device = DeviceKey::from_seed(&[3; 32]);
+            let issued = DeviceCertificate::issue_by_root(grant(&device, &name), &RootKey::from_seed(&[1; 32]));
+            prop_assert!(issued.wire().len() <= CERTIFICATE_BYTES_MAX);
+            prop_assert_eq!(DeviceCertificate::parse(issued.wire()), Ok(issued));
+        }
+
+        #[test]
+        fn random_bytes_are_no_certificate(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let formatted = [vec![FORMAT], bytes.clone()].concat();
+            for bytes in [bytes, formatted] {
+                prop_assert!(DeviceCertificate::parse(&bytes).is_err());
+                prop_assert!(AuthorCertificate::parse(&bytes).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn certificates_round_trip_and_refuse_every_changed_or_missing_byte() {
+        for certificate in certificates() {
+            assert_eq!(DeviceCertificate::parse(certificate.wire()), Ok(certificate.clone()));
+            assert_eq!(codec::decode(&codec::encode(&certificate), 1000), Ok(certificate.clone()));
+            for at in 0..certificate.wire().len() {
+                let mut wire = certificate.wire().to_vec();
+                wire[at] ^= 1;
+                assert!(DeviceCertificate::parse(&wire).is_err(), "at {at}");
+                assert!(DeviceCertificate::parse(&wire[..at]).is_err(), "cut at {at}");
+            }
+        }
+        let certificate = author_certificate();
+        assert_eq!(AuthorCertificate::parse(certificate.wire()), Ok(certificate.clone()));
+        for at in 0..certificate.wire().len() {
+            let mut wire = certificate.wire().to_vec();
+            wire[at] ^= 1;
+            assert!(AuthorCertificate::parse(&wire).is_err(), "at {at}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_what_is_wrong() {
+        let parse = DeviceCertificate::parse;
+        assert_eq!(parse(&[9; 100]), Err(CertificateRefused::NewerFormat { format: 9 }));
+        assert_eq!(parse(&[1; CERTIFICATE_BYTES_MAX + 1]), Err(CertificateRefused::Malformed));
+        let [certificate, _] = certificates();
+        let mut wire = certificate.wire().to_vec();
+        *wire.last_mut().unwrap() ^= 1;
+        assert_eq!(parse(&wire), Err(CertificateRefused::Signature));
+
+        let device = DeviceKey::from_seed(&[3; 32]);
+        let sign = |message: &[u8]| device.sign(Purpose::DeviceCertificate, message);
+        let itself = DeviceFields { grant: grant(&device, "phone"), issuer: Issuer::Device(device.device_id()) };
+        assert_eq!(parse(&signed(&itself, sign)), Err(CertificateRefused::SelfIssued));
+        for name in ["", "two\nlines", &"x".repeat(DEVICE_NAME_CHARS_MAX + 1)] {
+            let unfit = DeviceFields { grant: grant(&device, name), issuer: Issuer::Root };
+            assert_eq!(parse(&signed(&unfit, sign)), Err(CertificateRefused::Name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn no_device_claims_an_author_that_did_not_consent() {
+        let (device, author) = (DeviceKey::from_seed(&[3; 32]), AuthorKey::from_seed(&[4; 32]));
+        let library = RootKey::from_seed(&[1; 32]).library_id();
+        let elsewhere = consent_message(&library, &DeviceKey::from_seed(&[5; 32]).device_id());
+        let fields = AuthorFields {
+            library,
+            device: device.device_id(),
+            author: author.author_id(),
+            consent: author.sign(Purpose::AuthorConsent, &elsewhere),
+        };
+        let wire = signed(&fields, |message| device.sign(Purpose::AuthorCertificate, message));
+        assert_eq!(AuthorCertificate::parse(&wire), Err(CertificateRefused::Signature));
+    }
+
+    #[test]
+    fn what_stands_on_the_wire_does_not_change_by_accident() {
+        let hashes = [certificates()[0].wire(), certificates()[1].wire(), author_certificate().wire()]
+            .map(|wire| blake3::hash(wire).to_hex()[..8].to_owned());
+        assert_eq!(hashes, ["b7228b7c", "70901a08", "7724f5cd"]);
+    }
+}

@@ -124,3 +124,109 @@ pub mod bytes {
         deserializer.deserialize_bytes(Bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Sample {
+        format: u8,
+        number: u64,
+        signed: i64,
+        text: String,
+        #[serde(with = "bytes")]
+        packed: Vec<u8>,
+        optional: Option<u32>,
+        ids: Vec<[u8; 32]>,
+        map: BTreeMap<u32, bool>,
+    }
+
+    fn sample() -> impl Strategy<Value = Sample> {
+        let lists = (
+            proptest::collection::vec(any::<u8>(), 0..300),
+            proptest::collection::vec(any::<[u8; 32]>(), 0..8),
+            proptest::collection::btree_map(any::<u32>(), any::<bool>(), 0..8),
+        );
+        (any::<(u8, u64, i64, Option<u32>)>(), ".{0,40}", lists).prop_map(
+            |((format, number, signed, optional), text, (packed, ids, map))| Sample {
+                format,
+                number,
+                signed,
+                text,
+                packed,
+                optional,
+                ids,
+                map,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn values_round_trip(value in sample()) {
+            let bytes = encode(&value);
+            prop_assert_eq!(decode::<Sample>(&bytes, bytes.len()), Ok(value));
+        }
+
+        #[test]
+        fn cut_and_extended_values_are_refused(value in sample(), cut: proptest::sample::Index, excess in 1_usize..9) {
+            let mut bytes = encode(&value);
+            let cut = &bytes[..cut.index(bytes.len())];
+            prop_assert_eq!(decode::<Sample>(cut, 1 << 20), Err(DecodeError::Malformed { length: cut.len() }));
+            bytes.extend(vec![0; excess]);
+            prop_assert_eq!(decode::<Sample>(&bytes, 1 << 20), Err(DecodeError::TrailingBytes { excess }));
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = decode::<Sample>(&bytes, 400);
+            let _ = decode::<Vec<Vec<String>>>(&bytes, 400);
+        }
+
+        #[test]
+        fn packed_bytes_are_encoded_like_a_sequence(value in proptest::collection::vec(any::<u8>(), 0..600)) {
+            #[derive(Serialize)]
+            struct Packed(#[serde(with = "bytes")] Vec<u8>);
+            prop_assert_eq!(encode(&Packed(value.clone())), encode(&value));
+        }
+    }
+
+    #[test]
+    fn longer_input_than_allowed_is_refused_unseen() {
+        assert_eq!(decode::<u8>(&[1, 2], 1), Err(DecodeError::TooLong { length: 2, limit: 1 }));
+    }
+
+    #[test]
+    fn claimed_lengths_reserve_nothing_that_is_not_there() {
+        for claimed in [1_u64 << 20, 1 << 40, u64::MAX] {
+            let bytes = encode(&claimed);
+            assert!(decode::<String>(&bytes, 100).is_err());
+            assert!(decode::<Vec<u64>>(&bytes, 100).is_err());
+            assert!(decode::<Vec<Vec<String>>>(&bytes, 100).is_err());
+            assert!(decode::<BTreeMap<u64, String>>(&bytes, 100).is_err());
+            #[derive(Debug, Deserialize)]
+            struct Packed(
+                #[serde(with = "bytes")]
+                #[expect(dead_code, reason = "only decoded")]
+                Vec<u8>,
+            );
+            assert!(decode::<Packed>(&bytes, 100).is_err());
+        }
+    }
+
+    #[test]
+    fn the_codec_bound_never_refuses_what_fits() {
+        // Integers count at full width against the codec's own bound, whatever they take on the wire.
+        for length in [0, 1, 63, 64, 500, 512, 513, 5_000, 70_000] {
+            let value = vec![0_u64; length];
+            let bytes = encode(&value);
+            assert_eq!(decode::<Vec<u64>>(&bytes, bytes.len()), Ok(value));
+        }
+    }
+}

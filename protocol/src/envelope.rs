@@ -254,3 +254,125 @@ impl ForkProof {
         (&self.first, &self.second)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn envelope(key: &AuthorKey, seq: u64, kind: u8, body: Vec<u8>) -> Envelope {
+        Envelope {
+            library: LibraryId::from_bytes([1; 32]),
+            author: key.author_id(),
+            seq,
+            prev: EnvelopeHash::from_bytes([2; 32]),
+            epoch: EpochId { counter: 3, nonce: [4; 8] },
+            min_reader: 1,
+            kind: Kind::from(kind),
+            body,
+        }
+    }
+
+    fn signed(seq: u64, body: &[u8]) -> SignedEnvelope {
+        let key = AuthorKey::from_seed(&[5; 32]);
+        SignedEnvelope::sign(envelope(&key, seq, 1, body.to_vec()), &key)
+    }
+
+    proptest! {
+        #[test]
+        fn envelopes_round_trip(seed: [u8; 32], seq: u64, kind: u8, body in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            let key = AuthorKey::from_seed(&seed);
+            let signed = SignedEnvelope::sign(envelope(&key, seq, kind, body), &key);
+            prop_assert_eq!(u8::from(signed.envelope().kind), kind);
+            prop_assert_eq!(SignedEnvelope::parse(signed.wire().clone()), Ok(signed));
+        }
+
+        #[test]
+        fn changed_envelopes_are_refused(at: proptest::sample::Index, bit in 0_u8..8) {
+            let mut wire = signed(300, b"a body of some length").wire().to_vec();
+            let at = at.index(wire.len());
+            wire[at] ^= 1 << bit;
+            prop_assert!(SignedEnvelope::parse(wire.into()).is_err());
+        }
+
+        #[test]
+        fn cut_envelopes_are_refused(length: proptest::sample::Index) {
+            let wire = signed(300, b"a body of some length").wire().clone();
+            prop_assert!(SignedEnvelope::parse(wire.slice(..length.index(wire.len()))).is_err());
+        }
+
+        #[test]
+        fn random_bytes_are_no_envelope(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(SignedEnvelope::parse(bytes.clone().into()).is_err());
+            prop_assert!(SignedEnvelope::parse([vec![ENVELOPE_FORMAT], bytes].concat().into()).is_err());
+        }
+    }
+
+    #[test]
+    fn the_longest_body_fits() {
+        let signed = signed(u64::MAX, &vec![7; BODY_BYTES_MAX]);
+        assert!(signed.wire().len() <= ENVELOPE_BYTES_MAX);
+        assert!(SignedEnvelope::parse(signed.wire().clone()).is_ok());
+    }
+
+    #[test]
+    fn refusals_name_what_is_wrong() {
+        let length = ENVELOPE_BYTES_MAX + 1;
+        assert_eq!(SignedEnvelope::parse(vec![1; length].into()), Err(EnvelopeRefused::TooLong { length }));
+        assert_eq!(SignedEnvelope::parse(vec![9; 200].into()), Err(EnvelopeRefused::NewerFormat { format: 9 }));
+        assert_eq!(SignedEnvelope::parse(Bytes::new()), Err(EnvelopeRefused::Malformed));
+        assert_eq!(SignedEnvelope::parse(vec![1; SIGNATURE_BYTES].into()), Err(EnvelopeRefused::Malformed));
+
+        let signed = signed(3, b"body");
+        let author = signed.envelope().author;
+        let mut wire = signed.wire().to_vec();
+        *wire.last_mut().unwrap() ^= 1;
+        assert_eq!(SignedEnvelope::parse(wire.into()), Err(EnvelopeRefused::Signature { author, seq: 3 }));
+    }
+
+    #[test]
+    fn bytes_between_body_and_signature_are_refused_even_when_signed() {
+        let key = AuthorKey::from_seed(&[5; 32]);
+        let mut wire = vec![ENVELOPE_FORMAT];
+        wire.append(&mut codec::encode(&envelope(&key, 0, 1, vec![])));
+        wire.push(0);
+        let signature = key.sign(Purpose::Envelope, &wire);
+        wire.extend_from_slice(&signature.to_bytes());
+        assert_eq!(SignedEnvelope::parse(wire.into()), Err(EnvelopeRefused::Malformed));
+    }
+
+    #[test]
+    fn two_envelopes_with_one_number_prove_a_fork() {
+        let (one, two) = (signed(3, b"one"), signed(3, b"two"));
+        let proof = ForkProof::new(one.clone(), two.clone()).unwrap();
+        assert_eq!(ForkProof::parse(two.wire().clone(), one.wire().clone()).as_ref(), Ok(&proof));
+        assert_eq!((proof.author(), proof.seq()), (one.envelope().author, 3));
+        assert!(proof.envelopes().0.hash() < proof.envelopes().1.hash());
+
+        assert_eq!(ForkProof::new(one.clone(), one.clone()), Err(NoFork::Same));
+        assert_eq!(ForkProof::new(one.clone(), signed(4, b"one")), Err(NoFork::DifferentPlaces));
+        let stranger = AuthorKey::from_seed(&[6; 32]);
+        let other = SignedEnvelope::sign(envelope(&stranger, 3, 1, vec![]), &stranger);
+        assert_eq!(ForkProof::new(one.clone(), other), Err(NoFork::DifferentPlaces));
+        let forged = ForkProof::parse(one.wire().clone(), Bytes::from_static(b"nothing"));
+        assert_eq!(forged, Err(NoFork::Envelope(EnvelopeRefused::Malformed)));
+    }
+
+    #[test]
+    fn what_stands_on_the_wire_does_not_change_by_accident() {
+        assert_eq!(
+            signed(300, b"body").hash().to_string(),
+            "ef0efa1d4ae97fe93eb68438b1b5285cf2a1d8465d4fba87fcb5dc65503584be"
+        );
+    }
+
+    #[test]
+    fn kinds_keep_their_numbers() {
+        let kinds = [Kind::Deposit, Kind::Catalog, Kind::Bundle, Kind::Release, Kind::Membership];
+        assert_eq!(kinds.map(u8::from), [1, 2, 3, 4, 5]);
+        for number in 0..=255 {
+            assert_eq!(u8::from(Kind::from(number)), number);
+        }
+    }
+}

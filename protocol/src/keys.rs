@@ -242,3 +242,78 @@ impl ExchangePublic {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn signatures_verify_for_their_purpose_key_and_message_only(seed: [u8; 32], other: [u8; 32], message: Vec<u8>) {
+            prop_assume!(seed != other);
+            let key = DeviceKey::from_seed(&seed);
+            let signature = key.sign(Purpose::InventoryHead, &message);
+            let id = key.device_id();
+            prop_assert_eq!(verify(id.as_bytes(), Purpose::InventoryHead, &message, &signature), Ok(()));
+
+            let stranger = DeviceKey::from_seed(&other).device_id();
+            let mut longer = message.clone();
+            longer.push(0);
+            let invalid = Err(SignatureInvalid);
+            prop_assert_eq!(verify(stranger.as_bytes(), Purpose::InventoryHead, &message, &signature), invalid);
+            prop_assert_eq!(verify(id.as_bytes(), Purpose::Envelope, &message, &signature), invalid);
+            prop_assert_eq!(verify(id.as_bytes(), Purpose::InventoryHead, &longer, &signature), invalid);
+        }
+
+        #[test]
+        fn random_signatures_and_keys_are_invalid(public: [u8; 32], a: [u8; 32], b: [u8; 32]) {
+            let signature = Signature(a, b);
+            prop_assert_eq!(Signature::from_bytes(&signature.to_bytes()), signature);
+            prop_assert_eq!(verify(&public, Purpose::Envelope, b"", &signature), Err(SignatureInvalid));
+        }
+
+        #[test]
+        fn two_exchange_keys_agree(one: [u8; 32], two: [u8; 32]) {
+            let (one, two) = (DeviceKey::from_seed(&one).exchange(), RootKey::from_seed(&two).exchange());
+            let shared = one.agree(&two.public());
+            prop_assert!(shared.is_some());
+            prop_assert_eq!(shared, two.agree(&one.public()));
+        }
+    }
+
+    #[test]
+    fn a_weak_key_signs_nothing() {
+        // The neutral point: with an all-zero signature, lax verification accepts every message.
+        let mut public = [0; 32];
+        public[0] = 1;
+        let mut signature = [0; SIGNATURE_BYTES];
+        signature[0] = 1;
+        let signature = Signature::from_bytes(&signature);
+        assert_eq!(verify(&public, Purpose::Envelope, b"anything", &signature), Err(SignatureInvalid));
+    }
+
+    #[test]
+    fn keys_that_agree_with_everyone_are_refused() {
+        let key = DeviceKey::from_seed(&[1; 32]).exchange();
+        assert_eq!(key.agree(&ExchangePublic::from_bytes([0; 32])), None);
+    }
+
+    #[test]
+    fn keys_round_trip_and_do_not_print() {
+        let key = DeviceKey::from_seed(&[0xab; 32]);
+        assert_eq!(DeviceKey::from_seed(&key.to_bytes()).device_id(), key.device_id());
+        for shown in
+            [format!("{key:?}"), format!("{:?}", key.exchange()), format!("{:?}", AuthorKey::from_seed(&[7; 32]))]
+        {
+            assert!(shown.ends_with("(secret)"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn keys_of_one_seed_differ_by_use() {
+        let (root, device) = (RootKey::from_seed(&[3; 32]), DeviceKey::from_seed(&[3; 32]));
+        assert_ne!(root.exchange().public(), device.exchange().public());
+    }
+}

@@ -139,3 +139,77 @@ fn edit_distance(from: &str, to: &str) -> usize {
     }
     row[to.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::RootKey;
+
+    /// The published phrase of 32 zero bytes.
+    fn zeros() -> String {
+        format!("{}art", "abandon ".repeat(23))
+    }
+
+    proptest! {
+        #[test]
+        fn phrases_round_trip_however_they_are_typed(entropy: [u8; 32]) {
+            let phrase = RecoveryPhrase::generate(&entropy);
+            prop_assert_eq!(phrase.words().count(), PHRASE_WORDS);
+            let numbered: String =
+                phrase.words().enumerate().map(|(index, word)| format!("{}. {}\n", index + 1, word.to_uppercase())).collect();
+            for text in [phrase.to_string(), phrase.to_string().replace(' ', ",\t "), numbered] {
+                let parsed = RecoveryPhrase::parse(&text);
+                prop_assert_eq!(parsed.map(|parsed| parsed.to_string()), Ok(phrase.to_string()));
+            }
+        }
+
+        #[test]
+        fn any_text_is_refused_without_panic(text in ".{0,200}") {
+            prop_assert!(RecoveryPhrase::parse(&text).is_err());
+        }
+    }
+
+    #[test]
+    fn the_published_phrase_is_read_and_makes_a_library() {
+        assert_eq!(RecoveryPhrase::generate(&[0; 32]).to_string(), zeros());
+        let phrase = RecoveryPhrase::parse(&zeros()).unwrap();
+        let library = RootKey::from_phrase(&phrase).library_id();
+        assert_eq!(RootKey::from_phrase(&RecoveryPhrase::generate(&[0; 32])).library_id(), library);
+        assert_ne!(RootKey::from_phrase(&RecoveryPhrase::generate(&[1; 32])).library_id(), library);
+        assert_eq!(format!("{phrase:?}"), "RecoveryPhrase(secret)");
+    }
+
+    #[test]
+    fn a_wrong_word_is_named_with_the_nearest_one() {
+        let text = zeros().replacen("abandon", "abandn", 1);
+        let refused = RecoveryPhrase::parse(&text).unwrap_err();
+        let expected = InvalidPhrase::UnknownWord { position: 1, word: "abandn".to_owned(), nearest: Some("abandon") };
+        assert_eq!(refused, expected);
+        assert_eq!(refused.to_string(), "word 1, \"abandn\", is in no recovery phrase; did you mean \"abandon\"?");
+
+        let strange = zeros().replace("art", "Erdferkel");
+        let Err(InvalidPhrase::UnknownWord { position: 24, nearest: None, .. }) = RecoveryPhrase::parse(&strange)
+        else {
+            panic!("a strange word was taken");
+        };
+    }
+
+    #[test]
+    fn missing_and_mistaken_words_are_told_apart() {
+        assert_eq!(RecoveryPhrase::parse("").unwrap_err(), InvalidPhrase::WordCount { found: 0 });
+        assert_eq!(RecoveryPhrase::parse("abandon art").unwrap_err(), InvalidPhrase::WordCount { found: 2 });
+        // A valid phrase of 12 words is no recovery phrase of a library.
+        let twelve = format!("{}about", "abandon ".repeat(11));
+        assert_eq!(RecoveryPhrase::parse(&twelve).unwrap_err(), InvalidPhrase::WordCount { found: 12 });
+        assert_eq!(RecoveryPhrase::parse(&zeros().replace("art", "zoo")).unwrap_err(), InvalidPhrase::Checksum);
+    }
+
+    #[test]
+    fn edit_distance_counts_letters() {
+        for (from, to, distance) in [("", "", 0), ("a", "", 1), ("abandn", "abandon", 1), ("kitten", "sitting", 3)] {
+            assert_eq!(edit_distance(from, to), distance, "{from} {to}");
+        }
+    }
+}

@@ -283,3 +283,151 @@ fn box_key(shared: &[u8; 32], ephemeral: &ExchangePublic, recipient: &ExchangePu
     let material = Zeroizing::new([*shared, *ephemeral.as_bytes(), *recipient.as_bytes()].concat());
     Zeroizing::new(blake3::derive_key("holdfast 1 sealed secrets", &material))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::{DeviceKey, RootKey};
+
+    fn library() -> LibraryId {
+        RootKey::from_seed(&[9; 32]).library_id()
+    }
+
+    fn secrets() -> LibrarySecrets {
+        LibrarySecrets::generate(library(), &[1; 32])
+    }
+
+    fn recipient() -> ExchangeKey {
+        DeviceKey::from_seed(&[2; 32]).exchange()
+    }
+
+    proptest! {
+        #[test]
+        fn sealed_secrets_open_for_their_recipient_only(seed: [u8; 32], device: [u8; 32], renewals in 0_usize..5) {
+            let mut secrets = secrets();
+            for renewal in 0..renewals {
+                secrets.renew(&[u8::try_from(renewal).unwrap(); 32]);
+            }
+            let key = DeviceKey::from_seed(&device).exchange();
+            let sealed = secrets.seal_to(&key.public(), &seed);
+            prop_assert!(sealed.len() <= SEALED_SECRETS_BYTES_MAX);
+            prop_assert_eq!(LibrarySecrets::open_with(&library(), &key, &sealed), Ok(secrets));
+            let stranger = LibrarySecrets::open_with(&library(), &recipient(), &sealed);
+            prop_assert_eq!(stranger, Err(SecretsRefused::NotForThisKey));
+        }
+
+        #[test]
+        fn changed_sealed_secrets_are_refused(at: proptest::sample::Index, bit in 0_u8..8) {
+            let mut sealed = secrets().seal_to(&recipient().public(), &[3; 32]);
+            let at = at.index(sealed.len());
+            sealed[at] ^= 1 << bit;
+            // The top bit of an X25519 public key is ignored by definition, but the key is bound to its bytes.
+            prop_assert!(LibrarySecrets::open_with(&library(), &recipient(), &sealed).is_err());
+        }
+
+        #[test]
+        fn random_bytes_are_no_secrets(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(LibrarySecrets::open_with(&library(), &recipient(), &bytes).is_err());
+            let mut formatted = bytes;
+            formatted.insert(0, FORMAT);
+            prop_assert!(LibrarySecrets::open_with(&library(), &recipient(), &formatted).is_err());
+        }
+
+        #[test]
+        fn epochs_merge_alike_in_every_order(ours in proptest::collection::vec(any::<[u8; 32]>(), 0..5), theirs in proptest::collection::vec(any::<[u8; 32]>(), 0..5)) {
+            let renewed = |seeds: &[[u8; 32]]| {
+                let mut secrets = secrets();
+                seeds.iter().for_each(|seed| { secrets.renew(seed); });
+                secrets
+            };
+            let (mut one, mut two) = (renewed(&ours), renewed(&theirs));
+            let before = two.clone();
+            two.absorb(&one).unwrap();
+            one.absorb(&before).unwrap();
+            prop_assert_eq!(&one, &two);
+            prop_assert_eq!(one.current_epoch(), two.current_epoch());
+            prop_assert_eq!(one.current_epoch().counter as usize, ours.len().max(theirs.len()));
+            prop_assert_eq!(one.absorb(&two), Ok(vec![]));
+            prop_assert_eq!(LibrarySecrets::from_bytes(&one.to_bytes()), Ok(two));
+        }
+    }
+
+    #[test]
+    fn secrets_of_another_library_are_refused() {
+        let other = LibrarySecrets::generate(RootKey::from_seed(&[8; 32]).library_id(), &[1; 32]);
+        let sealed = other.seal_to(&recipient().public(), &[3; 32]);
+        let refused = LibrarySecrets::open_with(&library(), &recipient(), &sealed);
+        assert_eq!(refused, Err(SecretsRefused::NotForThisKey));
+        assert_eq!(secrets().absorb(&other), Err(SecretsRefused::OtherLibrary));
+        // Same library, other chunk secret: someone made secrets up.
+        let invented = LibrarySecrets::generate(library(), &[7; 32]);
+        let mut ours = secrets();
+        assert_eq!(ours.absorb(&invented), Err(SecretsRefused::OtherLibrary));
+        assert_eq!(ours, secrets());
+    }
+
+    #[test]
+    fn a_claimed_counter_cannot_end_the_epochs() {
+        let stored = Stored {
+            format: FORMAT,
+            library: library(),
+            chunk_secret: [0; 32],
+            epochs: vec![(u32::MAX, EpochKey([1; 32]))],
+        };
+        assert_eq!(LibrarySecrets::from_bytes(&codec::encode(&stored)), Err(SecretsRefused::TooManyEpochs));
+    }
+
+    #[test]
+    fn more_epochs_than_a_library_can_have_are_refused() {
+        let mut many = secrets();
+        for counter in 1..EPOCHS_MAX {
+            let mut seed = [0; 32];
+            seed[..8].copy_from_slice(&(counter as u64).to_le_bytes());
+            many.renew(&seed);
+        }
+        assert_eq!(LibrarySecrets::from_bytes(&many.to_bytes()).as_ref(), Ok(&many));
+        assert!(many.seal_to(&recipient().public(), &[3; 32]).len() <= SEALED_SECRETS_BYTES_MAX);
+        let mut one_more = secrets();
+        one_more.renew(&[0xee; 32]);
+        assert_eq!(many.absorb(&one_more), Err(SecretsRefused::TooManyEpochs));
+    }
+
+    #[test]
+    fn secrets_without_an_epoch_are_refused() {
+        let stored = Stored { format: FORMAT, library: library(), chunk_secret: [0; 32], epochs: vec![] };
+        assert_eq!(LibrarySecrets::from_bytes(&codec::encode(&stored)), Err(SecretsRefused::Malformed));
+        let newer =
+            Stored { format: 2, library: library(), chunk_secret: [0; 32], epochs: vec![(0, EpochKey([1; 32]))] };
+        assert_eq!(LibrarySecrets::from_bytes(&codec::encode(&newer)), Err(SecretsRefused::Malformed));
+    }
+
+    #[test]
+    fn nothing_can_be_sealed_to_a_key_that_agrees_with_everyone() {
+        let sealed = secrets().seal_to(&ExchangePublic::from_bytes([0; 32]), &[3; 32]);
+        assert!(LibrarySecrets::open_with(&library(), &recipient(), &sealed).is_err());
+    }
+
+    #[test]
+    fn the_same_seed_for_another_recipient_shares_nothing() {
+        let one = secrets().seal_to(&recipient().public(), &[3; 32]);
+        let two = secrets().seal_to(&DeviceKey::from_seed(&[4; 32]).exchange().public(), &[3; 32]);
+        assert_ne!(one[1..33], two[1..33]);
+    }
+
+    #[test]
+    fn places_are_the_same_however_they_are_typed() {
+        let secrets = secrets();
+        assert_eq!(secrets.place_id("Office"), secrets.place_id("  oFFICE\n"));
+        assert_ne!(secrets.place_id("office"), secrets.place_id("home"));
+        let elsewhere = LibrarySecrets::generate(library(), &[7; 32]);
+        assert_ne!(secrets.place_id("office"), elsewhere.place_id("office"));
+        assert_ne!(secrets.photo_id(&[5; 32]), elsewhere.photo_id(&[5; 32]));
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        assert_eq!(format!("{:?}", secrets()), format!("LibrarySecrets({}, 1 epochs)", library().short()));
+    }
+}

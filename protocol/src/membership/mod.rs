@@ -6,6 +6,8 @@
 mod registry;
 mod resolve;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 pub use registry::{Registry, RegistryChange, StatementRefused};
 pub use statement::{

@@ -14,6 +14,8 @@
 
 mod invitation;
 mod join;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 pub use invitation::{FAILED_ATTEMPTS_MAX, INVITATION_BYTES_MAX, Invitation, InvitationId, Inviter};

@@ -167,12 +167,15 @@ impl FromStr for Ticket {
         if text.len() > TEXT_CHARACTERS_MAX {
             return Err(InvalidTicket::Mistyped);
         }
-        parse(&decode_base32(encoded)?)
+        let (bytes, ends_well) = decode_base32(encoded)?;
+        let ticket = parse(&bytes)?;
+        if ends_well { Ok(ticket) } else { Err(InvalidTicket::Mistyped) }
     }
 }
 
-/// Cut text leaves a part of a byte at its end, which is dropped here and missed by the length.
-fn decode_base32(text: &str) -> Result<Zeroizing<Vec<u8>>, InvalidTicket> {
+/// The whole bytes of `text`, and whether what is left over at its end is only the zeros that filled up the last
+/// character.
+fn decode_base32(text: &str) -> Result<(Zeroizing<Vec<u8>>, bool), InvalidTicket> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() * 5 / 8));
     let (mut bits, mut count) = (0_u16, 0);
     for c in text.bytes() {
@@ -189,8 +192,7 @@ fn decode_base32(text: &str) -> Result<Zeroizing<Vec<u8>>, InvalidTicket> {
             bits &= (1 << count) - 1;
         }
     }
-    // Five bits or more left over belong to a byte that is not there; fewer must be the zeros that filled up.
-    if count < 5 && bits != 0 { Err(InvalidTicket::Mistyped) } else { Ok(bytes) }
+    Ok((bytes, count < 5 && bits == 0))
 }
 
 fn parse(bytes: &[u8]) -> Result<Ticket, InvalidTicket> {

@@ -9,6 +9,8 @@
 mod body;
 mod chunk;
 mod photo;
+#[cfg(test)]
+mod tests;
 
 pub use body::BodySealer;
 pub use chunk::{ChunkSealer, SEAL_OVERHEAD, SealedChunk, chunk_id, sealed_epoch, sealed_length};
