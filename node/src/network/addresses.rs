@@ -1,0 +1,151 @@
+//! Devices and transport identities, both ways, and where peers were last seen.
+
+use std::collections::BTreeMap;
+
+use holdfast_protocol::{id::DeviceId, limits::PEERS_MAX};
+use indexmap::IndexSet;
+use libp2p::{Multiaddr, PeerId, identity, multiaddr::Protocol};
+
+/// Addresses kept of one peer.
+const ADDRESSES_PER_PEER_MAX: usize = 16;
+/// Bytes of one address, in text.
+const ADDRESS_BYTES_MAX: usize = 256;
+
+/// The transport identity of a device; `None` when the id is not a point on the curve.
+pub(super) fn peer_id(device: &DeviceId) -> Option<PeerId> {
+    let key = identity::ed25519::PublicKey::try_from_bytes(device.as_bytes()).ok()?;
+    Some(identity::PublicKey::from(key).to_peer_id())
+}
+
+/// The device of a transport identity; `None` for keys other than Ed25519, which no device has.
+pub(super) fn device_id(peer: &PeerId) -> Option<DeviceId> {
+    // An Ed25519 identity is the key itself under the identity hash (code 0).
+    let hash = peer.as_ref();
+    if hash.code() != 0 {
+        return None;
+    }
+    let key = identity::PublicKey::try_decode_protobuf(hash.digest()).ok()?;
+    Some(DeviceId::from_bytes(key.try_into_ed25519().ok()?.to_bytes()))
+}
+
+/// Parses an address; too long ones are refused.
+pub(super) fn parse(text: &str) -> Result<Multiaddr, String> {
+    if text.len() > ADDRESS_BYTES_MAX {
+        return Err(format!("it has {} characters, at most {ADDRESS_BYTES_MAX} are allowed", text.len()));
+    }
+    text.parse().map_err(|error: libp2p::multiaddr::Error| error.to_string())
+}
+
+/// The peer at the end of an address.
+pub(super) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
+/// An address without the peer at its end, so that equal places compare equal.
+pub(super) fn without_peer(mut address: Multiaddr) -> Multiaddr {
+    if peer_of(&address).is_some() {
+        address.pop();
+    }
+    address
+}
+
+/// How a connection reaches its peer, best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Route {
+    /// Through a relay.
+    Relayed,
+    /// QUIC: slower for bulk.
+    Quic,
+    /// TCP: where bulk goes fastest.
+    Tcp,
+}
+
+/// The route that an address takes.
+pub(super) fn route(address: &Multiaddr) -> Route {
+    let mut route = Route::Tcp;
+    for part in address {
+        match part {
+            Protocol::P2pCircuit => return Route::Relayed,
+            Protocol::QuicV1 | Protocol::Quic => route = Route::Quic,
+            _ => {}
+        }
+    }
+    route
+}
+
+/// Where peers were last seen: at most [`PEERS_MAX`] peers with 16 addresses each, the oldest forgotten first.
+#[derive(Debug, Default)]
+pub(super) struct AddressBook {
+    peers: BTreeMap<PeerId, IndexSet<Multiaddr>>,
+}
+
+impl AddressBook {
+    /// Remembers `addresses` of `peer`; whether one of them is new.
+    pub(super) fn remember(&mut self, peer: PeerId, addresses: impl IntoIterator<Item = Multiaddr>) -> bool {
+        if !self.peers.contains_key(&peer) && self.peers.len() >= 2 * PEERS_MAX {
+            self.peers.pop_first();
+        }
+        let known = self.peers.entry(peer).or_default();
+        let mut new = false;
+        for address in addresses {
+            let address = without_peer(address);
+            if address.to_vec().len() > ADDRESS_BYTES_MAX {
+                continue;
+            }
+            new |= known.insert(address);
+            if known.len() > ADDRESSES_PER_PEER_MAX {
+                known.shift_remove_index(0);
+            }
+        }
+        new
+    }
+
+    /// The addresses of `peer`, grouped by route, best first.
+    pub(super) fn stages(&self, peer: &PeerId) -> Vec<Vec<Multiaddr>> {
+        let mut stages: BTreeMap<std::cmp::Reverse<Route>, Vec<Multiaddr>> = BTreeMap::new();
+        for address in self.peers.get(peer).into_iter().flatten() {
+            stages.entry(std::cmp::Reverse(route(address))).or_default().push(address.clone());
+        }
+        stages.into_values().collect()
+    }
+
+    /// Every address of `peer`, as text.
+    pub(super) fn texts(&self, peer: &PeerId) -> Vec<String> {
+        self.peers.get(peer).into_iter().flatten().map(ToString::to_string).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> PeerId {
+        identity::Keypair::ed25519_from_bytes([7; 32]).unwrap().public().to_peer_id()
+    }
+
+    #[test]
+    fn devices_and_transport_identities_are_the_same_key() {
+        let device = device_id(&peer()).unwrap();
+        assert_eq!(peer_id(&device), Some(peer()));
+    }
+
+    #[test]
+    fn tcp_is_dialled_before_quic_and_relays() {
+        let mut book = AddressBook::default();
+        let texts = ["/ip4/10.0.0.1/udp/1/quic-v1", "/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.9/tcp/1/p2p-circuit"];
+        assert!(book.remember(peer(), texts.iter().map(|text| parse(text).unwrap())));
+        assert!(!book.remember(peer(), texts.iter().map(|text| parse(text).unwrap())));
+        let stages: Vec<Route> = book.stages(&peer()).iter().map(|stage| route(&stage[0])).collect();
+        assert_eq!(stages, [Route::Tcp, Route::Quic, Route::Relayed]);
+    }
+
+    #[test]
+    fn a_flood_of_addresses_is_bounded() {
+        let mut book = AddressBook::default();
+        book.remember(peer(), (1..2000u16).map(|port| parse(&format!("/ip4/10.0.0.1/tcp/{port}")).unwrap()));
+        assert_eq!(book.texts(&peer()).len(), ADDRESSES_PER_PEER_MAX);
+    }
+}

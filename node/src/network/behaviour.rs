@@ -1,0 +1,76 @@
+//! What the node speaks on every connection.
+
+use std::time::Duration;
+
+use holdfast_protocol::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX};
+use libp2p::{
+    autonat, connection_limits, dcutr, identify,
+    identity::Keypair,
+    mdns, ping, relay,
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+};
+
+use super::{Discovery, NetworkConfig, StartError, gossip, streams};
+
+/// Connections that are being established, each way.
+const PENDING_MAX: u32 = 32;
+/// Pings: two unanswered ones end a connection.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Streams, gossip and what keeps connections alive and found.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    limits: connection_limits::Behaviour,
+    pub(super) streams: streams::Behaviour,
+    pub(super) gossip: Toggle<gossip::Behaviour>,
+    pub(super) identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+    relay: Toggle<relay::client::Behaviour>,
+    dcutr: Toggle<dcutr::Behaviour>,
+    autonat: Toggle<autonat::v2::client::Behaviour>,
+}
+
+impl Behaviour {
+    pub(super) fn new(
+        config: &NetworkConfig,
+        keypair: &Keypair,
+        relay: Option<relay::client::Behaviour>,
+    ) -> Result<Self, StartError> {
+        let setup = |detail: String| StartError::Setup { detail };
+        let peer = keypair.public().to_peer_id();
+        let limits = connection_limits::ConnectionLimits::default()
+            .with_max_pending_incoming(Some(PENDING_MAX))
+            .with_max_pending_outgoing(Some(PENDING_MAX))
+            .with_max_established(Some(CONNECTIONS_MAX))
+            .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX));
+        let gossip = match &config.topic {
+            Some(topic) => Some(gossip::Behaviour::new(keypair, topic).map_err(setup)?),
+            None => None,
+        };
+        let mdns = match config.discovery {
+            Discovery::LocalNetwork => Some(
+                mdns::tokio::Behaviour::new(mdns::Config::default(), peer)
+                    .map_err(|error| setup(format!("local discovery: {error}; it can be switched off")))?,
+            ),
+            Discovery::Off => None,
+        };
+        let identify = identify::Config::new("/holdfast/1".to_owned(), keypair.public())
+            .with_agent_version("holdfast".to_owned())
+            .with_push_listen_addr_updates(true)
+            .with_cache_size(0);
+        let reachable = relay.is_some();
+        Ok(Self {
+            limits: connection_limits::Behaviour::new(limits),
+            streams: streams::Behaviour::default(),
+            gossip: gossip.into(),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
+            mdns: mdns.into(),
+            relay: relay.into(),
+            dcutr: reachable.then(|| dcutr::Behaviour::new(peer)).into(),
+            autonat: reachable.then(autonat::v2::client::Behaviour::default).into(),
+        })
+    }
+}

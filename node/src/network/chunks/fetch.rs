@@ -1,0 +1,183 @@
+//! The fetching end of a chunk stream.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use futures::{AsyncReadExt, AsyncWriteExt, io::ReadHalf, io::WriteHalf};
+use holdfast_protocol::id::ChunkId;
+use libp2p::Stream;
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    FetchCommand,
+    intake::{Arrived, Tracker},
+    wire::{ChunkHeader, FetchRequest, HEADER_BYTES},
+};
+use crate::network::{
+    Answer, ChunkWanted, FetchOutcome, LinkEnd, Misbehaviour, RequestId,
+    links::{Link, Shared},
+    streams,
+};
+
+/// Time for the bytes of one chunk once its head has come: 70 KB/s for the largest.
+const CHUNK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Serves the fetch commands of a link until it ends. The stream is opened with the first.
+pub(in crate::network) async fn run(link: Arc<Link>, shared: Arc<Shared>, mut commands: mpsc::Receiver<FetchCommand>) {
+    let first = tokio::select! {
+        first = commands.recv() => first,
+        () = link.closed.cancelled() => return,
+    };
+    let Some(first) = first else { return };
+    let Some(stream) = link.open(streams::CHUNKS).await else {
+        link.end(LinkEnd::Lost);
+        return;
+    };
+    let (reader, writer) = stream.split();
+    let asked = Asked::default();
+    let end = tokio::select! {
+        end = ask(&link, &asked, writer, first, &mut commands) => end,
+        end = receive(&shared, &asked, reader) => end,
+        () = link.closed.cancelled() => return,
+    };
+    match end {
+        LinkEnd::Misbehaved(misbehaviour) => link.misbehaved(misbehaviour),
+        end => link.end(end),
+    }
+}
+
+/// The requests of a link that wait for answers.
+#[derive(Default)]
+struct Asked {
+    requests: Mutex<BTreeMap<RequestId, Request>>,
+}
+
+struct Request {
+    /// What is still to be answered.
+    chunks: BTreeMap<ChunkId, u32>,
+    tracker: Arc<Tracker>,
+    cancelled: bool,
+}
+
+impl Asked {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RequestId, Request>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the chunk that `header` answers out of its request; `None` for the tracker when nobody waits any more.
+    fn answered(&self, header: &ChunkHeader) -> Result<Option<Arc<Tracker>>, Misbehaviour> {
+        let mut requests = self.lock();
+        let id = RequestId(header.request);
+        let request = requests.get_mut(&id).ok_or(Misbehaviour::Unasked)?;
+        let length = request.chunks.remove(&header.chunk).ok_or(Misbehaviour::Unasked)?;
+        if header.answer == Answer::Send && header.length != length {
+            return Err(Misbehaviour::Unasked);
+        }
+        let tracker = (!request.cancelled).then(|| request.tracker.clone());
+        if request.chunks.is_empty() {
+            requests.remove(&id);
+        }
+        Ok(tracker)
+    }
+}
+
+/// Sends requests.
+async fn ask(
+    link: &Link,
+    asked: &Asked,
+    mut writer: WriteHalf<Stream>,
+    first: FetchCommand,
+    commands: &mut mpsc::Receiver<FetchCommand>,
+) -> LinkEnd {
+    let mut command = Some(first);
+    loop {
+        match command {
+            Some(FetchCommand::Fetch { request, chunks }) => {
+                let frame = register(link, asked, request, &chunks);
+                if writer.write_all(&frame).await.is_err() || writer.flush().await.is_err() {
+                    return LinkEnd::Lost;
+                }
+            }
+            Some(FetchCommand::Cancel { request }) => {
+                if let Some(request) = asked.lock().get_mut(&request) {
+                    request.cancelled = true;
+                }
+            }
+            None => return LinkEnd::Closed,
+        }
+        command = commands.recv().await;
+    }
+}
+
+fn register(link: &Link, asked: &Asked, request: RequestId, chunks: &[ChunkWanted]) -> Vec<u8> {
+    let wanted: BTreeMap<ChunkId, u32> = chunks.iter().map(|wanted| (wanted.chunk, wanted.length)).collect();
+    let tracker = Tracker { link: link.id, request, open: AtomicUsize::new(wanted.len()) };
+    let frame = FetchRequest {
+        request: request.0,
+        urgent: false,
+        chunks: chunks.iter().map(|wanted| wanted.chunk).collect(),
+    };
+    asked.lock().insert(request, Request { chunks: wanted, tracker: Arc::new(tracker), cancelled: false });
+    frame.encode()
+}
+
+/// Receives answers.
+async fn receive(shared: &Shared, asked: &Asked, mut reader: ReadHalf<Stream>) -> LinkEnd {
+    loop {
+        let mut header = [0; HEADER_BYTES];
+        if reader.read_exact(&mut header).await.is_err() {
+            return LinkEnd::Lost;
+        }
+        let answered = ChunkHeader::decode(&header).and_then(|header| Ok((header, asked.answered(&header)?)));
+        let (header, tracker) = match answered {
+            Ok(answered) => answered,
+            Err(misbehaviour) => return LinkEnd::Misbehaved(misbehaviour),
+        };
+        if header.answer != Answer::Send {
+            if let Some(tracker) = tracker {
+                for event in tracker.outcome(header.chunk, FetchOutcome::Declined(header.answer)).into_iter().flatten() {
+                    shared.tell(event).await;
+                }
+            }
+            continue;
+        }
+        if let Err(end) = receive_bytes(shared, &mut reader, &header, tracker).await {
+            return end;
+        }
+    }
+}
+
+async fn receive_bytes(
+    shared: &Shared,
+    reader: &mut ReadHalf<Stream>,
+    header: &ChunkHeader,
+    tracker: Option<Arc<Tracker>>,
+) -> Result<(), LinkEnd> {
+    let chunks = &shared.chunks;
+    let Ok(permit) = chunks.intake_budget.clone().acquire_many_owned(header.length).await else {
+        return Err(LinkEnd::Closed);
+    };
+    let length = header.length as usize;
+    let mut buffer = chunks.intake_buffers.take();
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    match timeout(CHUNK_DEADLINE, reader.read_exact(&mut buffer[..length])).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => return Err(LinkEnd::Lost),
+        Err(_) => return Err(LinkEnd::Misbehaved(Misbehaviour::Stalled)),
+    }
+    match tracker {
+        Some(tracker) => {
+            let arrived = Arrived { tracker, chunk: header.chunk, buffer, length, permit };
+            chunks.intake.send(arrived).await.map_err(|_| LinkEnd::Closed)
+        }
+        None => {
+            chunks.intake_buffers.give(buffer);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Chunks: the bulk path.
+//!
+//! Fetching: requests go out on one stream of the link, answers come back on it in order. Bytes are read into recycled
+//! buffers of the promised length ([`fetch`]), verified and appended to the store on a thread of their own, and
+//! reported once a commit has made them durable ([`intake`]). Serving: a thread reads, or seals again, ahead of the
+//! socket into large buffers that leave with one write each ([`serve`]).
+//!
+//! Invariants: bytes in memory are bounded for each direction, by budgets that all links share. A chunk is reported
+//! stored only after the commit that covers it. A peer can send nothing that was not asked for.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holdfast_protocol::{
+    id::ChunkId,
+    limits::{SEALED_CHUNK_BYTES_MAX, WINDOW_BYTES_MAX},
+    metadata::StorageError,
+};
+use tokio::sync::{Semaphore, mpsc};
+
+use self::intake::Arrived;
+use super::{Answer, ChunkWanted, NetworkEvent, RequestId};
+
+pub(super) mod fetch;
+mod intake;
+pub(super) mod serve;
+mod wire;
+
+/// Bytes that have arrived, or are arriving, and are not yet with the store: all links together.
+const INTAKE_BYTES_MAX: usize = (WINDOW_BYTES_MAX / 2) as usize;
+/// Arrived chunks that wait for verification.
+const INTAKE_WAITING_MAX: usize = 256;
+/// Serving buffers in use: all links together. Each holds [`SERVE_BUFFER_BYTES`] and the rest of one chunk.
+const SERVE_BUFFERS_MAX: usize = 12;
+/// A serving buffer leaves when it holds this much.
+const SERVE_BUFFER_BYTES: usize = 1 << 20;
+/// Buffers kept for use again.
+const SPARE_BUFFERS_MAX: usize = 16;
+
+/// Why a chunk cannot be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// It is not held, or no longer: withdrawn, changed or damaged.
+    NotHeld,
+    /// Not now.
+    Busy,
+}
+
+type Read = dyn Fn(&ChunkId, &mut Vec<u8>) -> Result<(), ReadFailure> + Send + Sync;
+type Append = dyn Fn(&ChunkId, &[u8]) -> Result<(), StorageError> + Send + Sync;
+type Commit = dyn Fn() -> Result<(), StorageError> + Send + Sync;
+
+/// Where served chunks come from.
+#[derive(Clone)]
+pub struct ChunkSource {
+    read: Arc<Read>,
+}
+
+impl ChunkSource {
+    /// A source that calls `read` on blocking threads. It appends the sealed, verified bytes of a chunk to the buffer
+    /// and leaves what the buffer already holds alone; on failure, what it appended is dropped.
+    #[must_use]
+    pub fn new(read: impl Fn(&ChunkId, &mut Vec<u8>) -> Result<(), ReadFailure> + Send + Sync + 'static) -> Self {
+        Self { read: Arc::new(read) }
+    }
+}
+
+/// Where fetched chunks go.
+#[derive(Clone)]
+pub struct ChunkSink {
+    append: Arc<Append>,
+    commit: Arc<Commit>,
+}
+
+impl ChunkSink {
+    /// A sink of two blocking steps, called on two threads at once: `append` takes one verified chunk and need not make
+    /// it durable; `commit` returns once everything appended before its call is durable and indexed.
+    #[must_use]
+    pub fn new(
+        append: impl Fn(&ChunkId, &[u8]) -> Result<(), StorageError> + Send + Sync + 'static,
+        commit: impl Fn() -> Result<(), StorageError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { append: Arc::new(append), commit: Arc::new(commit) }
+    }
+}
+
+/// What a link's fetcher is told.
+#[derive(Debug)]
+pub(super) enum FetchCommand {
+    Fetch { request: RequestId, chunks: Vec<ChunkWanted> },
+    Cancel { request: RequestId },
+}
+
+/// The answers to a peer's request.
+#[derive(Debug)]
+pub(super) struct ServeCommand {
+    pub(super) request: u64,
+    pub(super) answers: Vec<(ChunkId, Answer)>,
+}
+
+/// What the bulk tasks of all links share.
+pub(super) struct Chunks {
+    source: ChunkSource,
+    intake: mpsc::Sender<Arrived>,
+    intake_budget: Arc<Semaphore>,
+    intake_buffers: Arc<Buffers>,
+    serve_budget: Arc<Semaphore>,
+    serve_buffers: Arc<Buffers>,
+}
+
+impl Chunks {
+    /// Starts the threads that verify and commit; they end with the last link's tasks.
+    pub(super) fn start(
+        source: ChunkSource,
+        sink: ChunkSink,
+        events: mpsc::Sender<NetworkEvent>,
+    ) -> std::io::Result<Self> {
+        let intake_buffers = Arc::new(Buffers::default());
+        let (intake, arrived) = mpsc::channel(INTAKE_WAITING_MAX);
+        intake::start(sink, arrived, intake_buffers.clone(), events)?;
+        Ok(Self {
+            source,
+            intake,
+            intake_budget: Arc::new(Semaphore::new(INTAKE_BYTES_MAX)),
+            intake_buffers,
+            serve_budget: Arc::new(Semaphore::new(SERVE_BUFFERS_MAX)),
+            serve_buffers: Arc::new(Buffers::default()),
+        })
+    }
+}
+
+/// Buffers used again, so that bulk neither allocates nor faults in fresh pages for each chunk.
+#[derive(Default)]
+struct Buffers {
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    /// A buffer with whatever it last held: the caller overwrites it.
+    fn take(&self) -> Vec<u8> {
+        self.lock().pop().unwrap_or_default()
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        let mut spare = self.lock();
+        if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SERVE_BUFFER_BYTES + 2 * SEALED_CHUNK_BYTES_MAX {
+            spare.push(buffer);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

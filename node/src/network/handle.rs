@@ -1,0 +1,130 @@
+//! The runtime's end of the network: commands that never block.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use holdfast_protocol::id::{ChunkId, DeviceId};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Answer, ChunkSink, ChunkSource, ChunkWanted, LinkEnd, LinkId, NetworkConfig, NetworkEvent, PairError, PairingId,
+    RequestId, StartError,
+    chunks::{FetchCommand, ServeCommand},
+    driver::{self, Command},
+    links::Shared,
+};
+
+/// Starts networks.
+pub struct Network;
+
+impl Network {
+    /// Starts the network on the current tokio runtime: binds the configured addresses and drives them until every
+    /// handle is dropped or [`NetworkHandle::shutdown`] is called.
+    ///
+    /// Events wait in a bounded queue; a runtime that stops reading them stops the links from reading.
+    ///
+    /// # Errors
+    /// When an address is malformed or cannot be bound.
+    pub fn start(
+        config: NetworkConfig,
+        source: ChunkSource,
+        sink: ChunkSink,
+    ) -> Result<(NetworkHandle, mpsc::Receiver<NetworkEvent>), StartError> {
+        let (shared, events) = driver::start(config, source, sink)?;
+        Ok((NetworkHandle { shared }, events))
+    }
+}
+
+/// Commands to the network. Cheap to clone; no method blocks. A command for a link that has ended does nothing.
+#[derive(Clone)]
+pub struct NetworkHandle {
+    shared: Arc<Shared>,
+}
+
+impl NetworkHandle {
+    /// Connects to `peer` at `addresses` and at those already known of it; TCP is tried first, then QUIC, then relays.
+    /// Ends in `Connected` or `DialFailed`; nothing happens when a link to it stands.
+    pub fn dial(&self, peer: DeviceId, addresses: Vec<String>) {
+        self.shared.command(Command::Dial { peer, addresses });
+    }
+
+    /// Connects to whoever answers at `address`.
+    pub fn dial_address(&self, address: String) {
+        self.shared.command(Command::DialAddress { address });
+    }
+
+    /// Sends one framed control message. A peer that lets 16 MiB pile up is disconnected.
+    pub fn send(&self, link: LinkId, frame: impl Into<Bytes>) {
+        if let Some(found) = self.shared.link(link)
+            && !found.control.push(frame.into())
+        {
+            found.end(LinkEnd::TooSlow);
+        }
+    }
+
+    /// Lifts the limits of a stranger: the peer has proven that it is a member.
+    pub fn admit(&self, link: LinkId) {
+        if let Some(found) = self.shared.link(link) {
+            found.admit();
+            self.shared.command(Command::Admitted { link });
+        }
+    }
+
+    /// Closes a link, after sending what is queued.
+    pub fn disconnect(&self, link: LinkId) {
+        if let Some(found) = self.shared.link(link) {
+            found.end(LinkEnd::Closed);
+        }
+    }
+
+    /// Publishes a message to the members. Dropped when nobody listens: gossip is only ever a shortcut.
+    pub fn gossip(&self, message: Bytes) {
+        self.shared.command(Command::Gossip { message });
+    }
+
+    /// Requests chunks. Each is answered by one `Fetched`, the request by one `FetchEnded`, unless the link ends first.
+    pub fn fetch(&self, link: LinkId, request: RequestId, chunks: Vec<ChunkWanted>) {
+        if let Some(found) = self.shared.link(link) {
+            found.fetch(FetchCommand::Fetch { request, chunks });
+        }
+    }
+
+    /// Forgets a request: what still arrives of it is dropped, and nothing more is reported.
+    pub fn cancel_fetch(&self, link: LinkId, request: RequestId) {
+        if let Some(found) = self.shared.link(link) {
+            found.fetch(FetchCommand::Cancel { request });
+        }
+    }
+
+    /// Answers a `FetchRequested`, chunk by chunk in the order asked for.
+    pub fn serve(&self, link: LinkId, request: u64, answers: Vec<(ChunkId, Answer)>) {
+        if let Some(found) = self.shared.link(link) {
+            found.serve(ServeCommand { request, answers });
+        }
+    }
+
+    /// Asks `peer`, at `addresses`, to admit this device: sends `request`, returns its answer.
+    ///
+    /// # Errors
+    /// When the peer cannot be reached, refuses, or does not answer in time.
+    pub async fn pair(&self, peer: DeviceId, addresses: Vec<String>, request: Vec<u8>) -> Result<Bytes, PairError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.command(Command::Pair { peer, addresses, request: request.into(), answer });
+        answered.await.unwrap_or(Err(PairError::Stopped))
+    }
+
+    /// Answers a `PairRequested`; `None` refuses without a word.
+    pub fn answer_pairing(&self, pairing: PairingId, answer: Option<Bytes>) {
+        self.shared.pairings.answer(pairing, answer);
+    }
+
+    /// Tells where a peer was last seen, so that a dial without addresses can find it.
+    pub fn remember(&self, peer: DeviceId, addresses: Vec<String>) {
+        self.shared.command(Command::Remember { peer, addresses });
+    }
+
+    /// Closes all links and stops.
+    pub fn shutdown(&self) {
+        self.shared.command(Command::Shutdown);
+    }
+}

@@ -1,0 +1,316 @@
+//! The network driver: the only module that names libp2p.
+//!
+//! It moves bytes and decides nothing about replication. Every [`NetworkEvent`] becomes one input of the replica, every
+//! effect of the replica one call on the [`NetworkHandle`].
+//!
+//! - A **link** is one authenticated connection to a peer; a peer has at most one at a time. Of two connections that
+//!   arise because both sides dialled at once, both sides keep the same one ([`links`]).
+//! - **Control frames** travel on one stream for each direction, in order ([`control`]).
+//! - **Chunks** travel on streams of their own, and their bytes never pass through the replica: a [`ChunkSource`]
+//!   answers for what is served, a [`ChunkSink`] verifies, keeps and makes durable what is fetched ([`chunks`]).
+//! - **Gossip** reaches members only: a connection speaks it once its link was admitted ([`gossip`]).
+//! - **Pairing** is one request and one answer between strangers ([`pairing`]).
+//!
+//! A link starts as a stranger's: small frames, no chunks, no gossip and ten seconds to be admitted with
+//! [`NetworkHandle::admit`]. Every queue is bounded, and every length is checked before anything is allocated.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use holdfast_protocol::id::{ChunkId, DeviceId};
+use zeroize::Zeroizing;
+
+pub use self::{
+    chunks::{ChunkSink, ChunkSource, ReadFailure},
+    handle::{Network, NetworkHandle},
+    pairing::{PairError, PairingId},
+};
+
+mod addresses;
+mod behaviour;
+mod chunks;
+mod control;
+mod driver;
+mod frame;
+mod gossip;
+mod handle;
+mod links;
+mod pairing;
+mod streams;
+mod transport;
+
+/// How a node takes part in the network.
+#[derive(Clone)]
+pub struct NetworkConfig {
+    /// The Ed25519 seed of the device key: the transport identity is the device's.
+    pub device_seed: Zeroizing<[u8; 32]>,
+    /// Multiaddresses to listen on, such as `/ip4/0.0.0.0/tcp/0` and `/ip4/0.0.0.0/udp/0/quic-v1`.
+    pub listen: Vec<String>,
+    /// Whether to announce and discover peers on the local network.
+    pub discovery: Discovery,
+    /// The gossip topic: the same for all members of a library. Nothing is gossiped without one.
+    pub topic: Option<[u8; 32]>,
+    /// Relays to reserve a circuit at, as multiaddresses that end in `/p2p/…`. With at least one, hole punching and
+    /// reachability checks are on; without, the node can only be reached where it listens.
+    pub relays: Vec<String>,
+    /// How long a link may stay unadmitted.
+    pub admission_deadline: Duration,
+}
+
+impl NetworkConfig {
+    /// A node that listens on `listen` and neither discovers nor relays.
+    #[must_use]
+    pub fn new(device_seed: Zeroizing<[u8; 32]>, listen: Vec<String>) -> Self {
+        Self {
+            device_seed,
+            listen,
+            discovery: Discovery::Off,
+            topic: None,
+            relays: Vec::new(),
+            admission_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Whether multicast DNS finds peers on the local network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discovery {
+    /// Announce this node and look for others.
+    LocalNetwork,
+    /// Peers are found by address only.
+    Off,
+}
+
+/// One connection to one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// A fetch request of this node on one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A chunk to fetch and the sealed length that its deposit promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkWanted {
+    /// Which chunk.
+    pub chunk: ChunkId,
+    /// Its sealed length in bytes.
+    pub length: u32,
+}
+
+/// What a node answers for one chunk of a fetch request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Its bytes.
+    Send,
+    /// It is not held here.
+    NotHeld,
+    /// Other members hold it; ask them first.
+    Elsewhere,
+    /// Not now.
+    Busy,
+}
+
+/// What became of one fetched chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetchOutcome {
+    /// It was verified and is durable.
+    Stored,
+    /// The peer did not send it.
+    Declined(Answer),
+    /// Its bytes do not have its hash.
+    Corrupt,
+    /// It could not be kept.
+    StorageFailed(holdfast_protocol::metadata::StorageError),
+}
+
+/// Why a link ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkEnd {
+    /// This node asked for it.
+    #[error("closed by this node")]
+    Closed,
+    /// The connection was lost or closed by the peer.
+    #[error("the connection was lost; it is dialled again")]
+    Lost,
+    /// Another connection to the same peer took its place.
+    #[error("replaced by another connection to the same peer")]
+    Replaced,
+    /// The peer did not prove to be a member in time.
+    #[error("the peer did not prove its membership in time")]
+    NotAdmitted,
+    /// The peer broke the protocol.
+    #[error("the peer broke the protocol: {0}")]
+    Misbehaved(Misbehaviour),
+    /// The peer does not read what it is sent.
+    #[error("the peer reads too slowly: its queue is full")]
+    TooSlow,
+}
+
+/// How a peer broke the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misbehaviour {
+    /// A frame is longer than its kind may be.
+    #[error("a frame of {length} bytes where {limit} are allowed")]
+    Oversize {
+        /// The length announced.
+        length: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A frame does not have the form of any.
+    #[error("a malformed frame")]
+    Malformed,
+    /// A stream ended within a frame.
+    #[error("a frame that was cut off")]
+    Truncated,
+    /// The rest of a frame did not come in time.
+    #[error("a frame that did not arrive in time")]
+    Stalled,
+    /// Something that was not asked for, or a chunk of another length than its deposit says.
+    #[error("an answer that was not asked for")]
+    Unasked,
+    /// More at once than is allowed.
+    #[error("more requests at once than are allowed")]
+    TooMany,
+    /// A second control stream.
+    #[error("a second control stream")]
+    SecondControl,
+}
+
+/// What happened on the network.
+#[derive(Debug)]
+pub enum NetworkEvent {
+    /// The addresses this node listens on, all of them, whenever they change.
+    Listening {
+        /// Multiaddresses that end in `/p2p/…`: what a ticket carries.
+        addresses: Vec<String>,
+    },
+    /// A connection to `peer` stands; the transport has proven its device key. It is a stranger's until admitted.
+    Connected {
+        /// The new link.
+        link: LinkId,
+        /// Who.
+        peer: DeviceId,
+        /// Whether this node dialled.
+        outbound: bool,
+        /// The peer's address.
+        address: String,
+    },
+    /// A link ended. Outcomes of chunks that had arrived before may still follow.
+    Disconnected {
+        /// Which link.
+        link: LinkId,
+        /// With whom.
+        peer: DeviceId,
+        /// Why.
+        end: LinkEnd,
+    },
+    /// No address of a peer answered. `peer` is unknown when only an address was dialled.
+    DialFailed {
+        /// Who was dialled.
+        peer: Option<DeviceId>,
+        /// What went wrong, for people.
+        reason: String,
+    },
+    /// A peer was discovered or told where it listens; worth a dial when it is not connected.
+    PeerSeen {
+        /// Who.
+        peer: DeviceId,
+        /// Where.
+        addresses: Vec<String>,
+    },
+    /// A control frame.
+    Received {
+        /// From which link.
+        link: LinkId,
+        /// Its tag.
+        tag: u8,
+        /// Its body, within the limit of its tag.
+        body: Bytes,
+    },
+    /// A gossiped message, signed by `from`, relayed by an admitted link.
+    Gossiped {
+        /// Its author.
+        from: DeviceId,
+        /// The message.
+        body: Bytes,
+    },
+    /// A peer asks for chunks; to be answered with [`NetworkHandle::serve`].
+    FetchRequested {
+        /// On which link.
+        link: LinkId,
+        /// The peer's number for the request.
+        request: u64,
+        /// What it asks for.
+        chunks: Vec<ChunkId>,
+        /// Whether it has waited in vain for other holders.
+        urgent: bool,
+    },
+    /// The bytes of one chunk left for a peer.
+    Served {
+        /// On which link.
+        link: LinkId,
+        /// The peer's number for the request.
+        request: u64,
+        /// Which chunk.
+        chunk: ChunkId,
+        /// Its sealed length.
+        bytes: u32,
+    },
+    /// What became of one chunk of a fetch.
+    Fetched {
+        /// On which link.
+        link: LinkId,
+        /// Which request.
+        request: RequestId,
+        /// Which chunk.
+        chunk: ChunkId,
+        /// What became of it.
+        outcome: FetchOutcome,
+    },
+    /// All chunks of a fetch have their outcome.
+    FetchEnded {
+        /// On which link.
+        link: LinkId,
+        /// Which request.
+        request: RequestId,
+    },
+    /// Somebody holds a ticket and wants to join; to be answered with [`NetworkHandle::answer_pairing`] within
+    /// seconds.
+    PairRequested {
+        /// Names the exchange.
+        pairing: PairingId,
+        /// Who asks.
+        peer: DeviceId,
+        /// The join request.
+        body: Bytes,
+    },
+}
+
+/// Why the network could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listen or relay address has the wrong form.
+    #[error("{address:?} is not an address: {detail}; write it like /ip4/0.0.0.0/tcp/4001")]
+    Address {
+        /// As configured.
+        address: String,
+        /// What the parser said.
+        detail: String,
+    },
+    /// The system refused to listen.
+    #[error("cannot listen on {address}: {detail}; choose another port, or stop what uses it")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// What the system said.
+        detail: String,
+    },
+    /// A transport could not be set up.
+    #[error("the network could not be set up: {detail}")]
+    Setup {
+        /// What went wrong.
+        detail: String,
+    },
+}
