@@ -13,4 +13,6 @@ pub mod index;
 pub mod ingest;
 #[cfg(feature = "io")]
 pub mod media;
+#[cfg(feature = "io")]
+pub mod network;
 pub mod store;

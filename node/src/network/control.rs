@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::AsyncWriteExt;
-use holdfast_protocol::limits::{BULK_FRAME_BYTES_MAX, HELLO_BYTES_MAX};
+use holdfast_protocol::message::Gate;
 use libp2p::Stream;
 use tokio::{sync::Notify, time::timeout};
 
@@ -31,33 +31,53 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 pub(super) struct ControlQueue {
     queue: Mutex<Queue>,
     filled: Notify,
+    drained: Notify,
 }
 
 #[derive(Default)]
 struct Queue {
     frames: VecDeque<Bytes>,
-    bytes: usize,
+    /// Bytes of `frames` and of what is being written.
+    unsent: usize,
 }
 
 impl ControlQueue {
     /// Adds a frame; `false` when the queue is full.
     pub(super) fn push(&self, frame: Bytes) -> bool {
         let mut queue = self.lock();
-        if queue.bytes + frame.len() > QUEUE_BYTES_MAX {
+        if queue.unsent + frame.len() > QUEUE_BYTES_MAX {
             return false;
         }
-        queue.bytes += frame.len();
+        queue.unsent += frame.len();
         queue.frames.push_back(frame);
         drop(queue);
         self.filled.notify_one();
         true
     }
 
+    /// Waits until the peer was sent everything.
+    pub(super) async fn drained(&self) {
+        loop {
+            let drained = self.drained.notified();
+            if self.lock().unsent == 0 {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    fn sent(&self, bytes: usize) {
+        let mut queue = self.lock();
+        queue.unsent -= bytes;
+        if queue.unsent == 0 {
+            self.drained.notify_waiters();
+        }
+    }
+
     /// Takes the next frames: one, or several small ones joined.
     fn take(&self) -> Option<Bytes> {
         let mut queue = self.lock();
         let first = queue.frames.pop_front()?;
-        queue.bytes -= first.len();
         if queue.frames.front().is_none_or(|next| first.len() + next.len() > WRITE_BYTES) {
             return Some(first);
         }
@@ -67,7 +87,6 @@ impl ControlQueue {
             && joined.len() + next.len() <= WRITE_BYTES
         {
             joined.extend_from_slice(next);
-            queue.bytes -= next.len();
             queue.frames.pop_front();
         }
         Some(joined.into())
@@ -87,7 +106,7 @@ impl ControlQueue {
     }
 }
 
-/// Writes the queue of a link to the peer until the link ends; then what is left, as far as it goes.
+/// Writes the queue of a link to the peer until the link ends.
 pub(super) async fn write(link: Arc<Link>) {
     let Some(mut stream) = link.open(streams::CONTROL).await else {
         link.end(LinkEnd::Lost);
@@ -102,6 +121,7 @@ pub(super) async fn write(link: Arc<Link>) {
             link.end(end);
             return;
         }
+        link.control.sent(bytes.len());
     }
 }
 
@@ -117,26 +137,29 @@ async fn write_all(stream: &mut Stream, bytes: &[u8]) -> Result<(), LinkEnd> {
     }
 }
 
-/// Reads the peer's frames until its stream or the link ends. A stranger's frames are short.
+/// Reads the peer's frames until its stream or the link ends. After its first two, a stranger waits to be admitted.
 pub(super) async fn read(link: Arc<Link>, shared: Arc<Shared>, mut stream: Stream) {
+    tokio::select! {
+        end = frames(&link, &shared, &mut stream) => link.finish(end),
+        () = link.closed.cancelled() => {}
+    }
+}
+
+async fn frames(link: &Link, shared: &Shared, stream: &mut Stream) -> LinkEnd {
+    let mut gate = Gate::default();
     loop {
-        let limit = || if link.is_admitted() { BULK_FRAME_BYTES_MAX } else { HELLO_BYTES_MAX };
-        let received = tokio::select! {
-            received = frame::read(&mut stream, limit) => received,
-            () = link.closed.cancelled() => return,
+        let received = frame::read(stream, |header| {
+            let header = gate.admit(header)?;
+            Ok((header.tag, header.length))
+        });
+        let (tag, body) = match received.await {
+            Ok(frame) => frame,
+            Err(FrameEnd::Closed | FrameEnd::Lost) => return LinkEnd::Lost,
+            Err(FrameEnd::Misbehaved(misbehaviour)) => return LinkEnd::Misbehaved(misbehaviour),
         };
-        match received {
-            Ok(frame) => {
-                shared.tell(NetworkEvent::Received { link: link.id, tag: frame.tag, body: frame.body }).await;
-            }
-            Err(FrameEnd::Closed | FrameEnd::Lost) => {
-                link.end(LinkEnd::Lost);
-                return;
-            }
-            Err(FrameEnd::Misbehaved(misbehaviour)) => {
-                link.misbehaved(misbehaviour);
-                return;
-            }
+        shared.tell(NetworkEvent::Received { link: link.id, tag, body }).await;
+        if gate == Gate::Open {
+            link.admission().await;
         }
     }
 }

@@ -7,10 +7,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
-
 
 use holdfast_protocol::limits::GOSSIP_BYTES_MAX;
 use libp2p::{
@@ -29,6 +29,9 @@ use libp2p::{
 
 /// gossipsub's own bytes around a message: signature, key, topic, ids.
 const ENVELOPE_BYTES: usize = 1024;
+/// Messages that one peer may relay or send at once, and for each second that passes.
+const BURST_MESSAGES: f64 = 256.0;
+const MESSAGES_PER_SECOND: f64 = 32.0;
 
 type Inner = gossipsub::Behaviour;
 type InnerHandler = THandler<Inner>;
@@ -37,6 +40,7 @@ type InnerHandler = THandler<Inner>;
 pub(super) struct Behaviour {
     inner: Inner,
     topic: IdentTopic,
+    allowances: BTreeMap<PeerId, Allowance>,
     open: BTreeMap<ConnectionId, PeerId>,
     known: BTreeMap<ConnectionId, ConnectedPoint>,
     events: VecDeque<ToSwarm<gossipsub::Event, GateCommand>>,
@@ -64,6 +68,7 @@ impl Behaviour {
         Ok(Self {
             inner,
             topic,
+            allowances: BTreeMap::new(),
             open: BTreeMap::new(),
             known: BTreeMap::new(),
             events: VecDeque::new(),
@@ -79,9 +84,17 @@ impl Behaviour {
         self.inner.publish(self.topic.clone(), message).map(|_| ()).map_err(|error| error.to_string())
     }
 
-    /// Passes a message on, or drops it and holds it against whoever sent it.
-    pub(super) fn judge(&mut self, message: &MessageId, from: &PeerId, acceptance: MessageAcceptance) {
-        self.inner.report_message_validation_result(message, from, acceptance);
+    /// Decides on a message: passed on when an admitted member sent it within its allowance, dropped otherwise. Members
+    /// vouch for what they relay, so that a message reaches those who do not know its author yet.
+    pub(super) fn judge(&mut self, message: &MessageId, relay: &PeerId, admitted: bool) -> bool {
+        let allowance = self.allowances.entry(*relay).or_insert_with(Allowance::new);
+        let (verdict, accepted) = match (admitted, allowance.take(Instant::now())) {
+            (true, true) => (MessageAcceptance::Accept, true),
+            (true, false) => (MessageAcceptance::Ignore, false),
+            (false, _) => (MessageAcceptance::Reject, false),
+        };
+        self.inner.report_message_validation_result(message, relay, verdict);
+        accepted
     }
 
     /// Lets a connection take part.
@@ -111,7 +124,7 @@ impl Behaviour {
         self.events.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(connection),
-            event: Either::Right(Box::new(handler)),
+            event: GateCommand::Open(Box::new(handler)),
         });
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -153,6 +166,9 @@ impl NetworkBehaviour for Behaviour {
                 self.known.remove(&closed.connection_id);
                 if self.open.remove(&closed.connection_id).is_some() {
                     closed.remaining_established = self.open.values().filter(|peer| **peer == closed.peer_id).count();
+                    if closed.remaining_established == 0 {
+                        self.allowances.remove(&closed.peer_id);
+                    }
                     self.inner.on_swarm_event(FromSwarm::ConnectionClosed(closed));
                 }
             }
@@ -178,12 +194,49 @@ impl NetworkBehaviour for Behaviour {
             return Poll::Ready(event);
         }
         self.waker = Some(context.waker().clone());
-        self.inner.poll(context).map(|event| event.map_in(Either::Left))
+        self.inner.poll(context).map(|event| event.map_in(GateCommand::Inner))
     }
 }
 
-/// An event of gossipsub's, or the handler that opens the gate.
-pub(super) type GateCommand = Either<THandlerInEvent<Inner>, Box<InnerHandler>>;
+/// Messages that one peer may still send: a bucket that time fills.
+struct Allowance {
+    messages: f64,
+    since: Instant,
+}
+
+impl Allowance {
+    fn new() -> Self {
+        Self { messages: BURST_MESSAGES, since: Instant::now() }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let earned = now.duration_since(self.since).as_secs_f64() * MESSAGES_PER_SECOND;
+        self.messages = (self.messages + earned).min(BURST_MESSAGES);
+        self.since = now;
+        let allowed = self.messages >= 1.0;
+        if allowed {
+            self.messages -= 1.0;
+        }
+        allowed
+    }
+}
+
+/// What the behaviour tells a gate.
+pub(super) enum GateCommand {
+    /// The link was admitted: this handler takes over.
+    Open(Box<InnerHandler>),
+    /// For that handler.
+    Inner(THandlerInEvent<Inner>),
+}
+
+impl fmt::Debug for GateCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(_) => f.write_str("Open"),
+            Self::Inner(event) => f.debug_tuple("Inner").field(event).finish(),
+        }
+    }
+}
 
 /// gossipsub's handler once the link was admitted, nothing before.
 pub(super) struct Gate {
@@ -212,9 +265,9 @@ impl ConnectionHandler for Gate {
 
     fn on_behaviour_event(&mut self, event: GateCommand) {
         match (event, &mut self.inner) {
-            (Either::Left(event), Some(inner)) => inner.on_behaviour_event(event),
-            (Either::Left(_), None) => {}
-            (Either::Right(handler), inner) => *inner = Some(*handler),
+            (GateCommand::Open(handler), inner) => *inner = Some(*handler),
+            (GateCommand::Inner(event), Some(inner)) => inner.on_behaviour_event(event),
+            (GateCommand::Inner(_), None) => {}
         }
     }
 
@@ -254,10 +307,13 @@ impl ConnectionHandler for Gate {
                 ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info })
             }
             ConnectionEvent::ListenUpgradeError(failed) => {
-                let (Either::Left(error), Some(info)) = (failed.error, failed.info) else { return };
+                let Some(info) = failed.info else { return };
+                let Either::Left(error) = failed.error;
                 ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error })
             }
-            ConnectionEvent::FullyNegotiatedOutbound(negotiated) => ConnectionEvent::FullyNegotiatedOutbound(negotiated),
+            ConnectionEvent::FullyNegotiatedOutbound(negotiated) => {
+                ConnectionEvent::FullyNegotiatedOutbound(negotiated)
+            }
             ConnectionEvent::DialUpgradeError(failed) => ConnectionEvent::DialUpgradeError(failed),
             ConnectionEvent::AddressChange(change) => ConnectionEvent::AddressChange(change),
             ConnectionEvent::LocalProtocolsChange(change) => ConnectionEvent::LocalProtocolsChange(change),

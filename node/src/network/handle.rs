@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use holdfast_protocol::id::{ChunkId, DeviceId};
+use holdfast_protocol::{
+    id::{ChunkId, DeviceId},
+    replica::{Answer, ChunkWanted, LinkId, RequestId},
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Answer, ChunkSink, ChunkSource, ChunkWanted, LinkEnd, LinkId, NetworkConfig, NetworkEvent, PairError, PairingId,
-    RequestId, StartError,
+    ChunkSink, ChunkSource, LinkEnd, NetworkConfig, NetworkEvent, PairError, PairingId, StartError,
     chunks::{FetchCommand, ServeCommand},
     driver::{self, Command},
     links::Shared,
@@ -31,7 +33,8 @@ impl Network {
         sink: ChunkSink,
     ) -> Result<(NetworkHandle, mpsc::Receiver<NetworkEvent>), StartError> {
         let (shared, events) = driver::start(config, source, sink)?;
-        Ok((NetworkHandle { shared }, events))
+        let stop = Arc::new(StopOnDrop { shared: shared.clone() });
+        Ok((NetworkHandle { shared, _stop: stop }, events))
     }
 }
 
@@ -39,6 +42,17 @@ impl Network {
 #[derive(Clone)]
 pub struct NetworkHandle {
     shared: Arc<Shared>,
+    _stop: Arc<StopOnDrop>,
+}
+
+struct StopOnDrop {
+    shared: Arc<Shared>,
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.shared.command(Command::Shutdown);
+    }
 }
 
 impl NetworkHandle {
@@ -83,13 +97,13 @@ impl NetworkHandle {
     }
 
     /// Requests chunks. Each is answered by one `Fetched`, the request by one `FetchEnded`, unless the link ends first.
-    pub fn fetch(&self, link: LinkId, request: RequestId, chunks: Vec<ChunkWanted>) {
+    pub fn fetch(&self, link: LinkId, request: RequestId, urgent: bool, chunks: Vec<ChunkWanted>) {
         if let Some(found) = self.shared.link(link) {
-            found.fetch(FetchCommand::Fetch { request, chunks });
+            found.fetch(FetchCommand::Fetch { request, urgent, chunks });
         }
     }
 
-    /// Forgets a request: what still arrives of it is dropped, and nothing more is reported.
+    /// Gives a request up: what has arrived of it is still stored and reported, the rest dropped; then `FetchEnded`.
     pub fn cancel_fetch(&self, link: LinkId, request: RequestId) {
         if let Some(found) = self.shared.link(link) {
             found.fetch(FetchCommand::Cancel { request });
@@ -97,7 +111,7 @@ impl NetworkHandle {
     }
 
     /// Answers a `FetchRequested`, chunk by chunk in the order asked for.
-    pub fn serve(&self, link: LinkId, request: u64, answers: Vec<(ChunkId, Answer)>) {
+    pub fn serve(&self, link: LinkId, request: RequestId, answers: Vec<(ChunkId, Answer)>) {
         if let Some(found) = self.shared.link(link) {
             found.serve(ServeCommand { request, answers });
         }

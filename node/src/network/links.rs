@@ -8,13 +8,13 @@ use std::{
     },
 };
 
-use holdfast_protocol::id::DeviceId;
+use holdfast_protocol::{id::DeviceId, replica::LinkId};
 use libp2p::{PeerId, Stream, StreamProtocol, swarm::ConnectionId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LinkEnd, LinkId, Misbehaviour, NetworkEvent,
+    LinkEnd, NetworkEvent,
     addresses::Route,
     chunks::{Chunks, FetchCommand, ServeCommand},
     control::ControlQueue,
@@ -70,22 +70,16 @@ pub(super) struct Link {
     pub(super) control: ControlQueue,
     /// Ends every task of the link.
     pub(super) closed: CancellationToken,
-    /// Set when the peer's control stream arrived: there may be only one.
-    pub(super) control_accepted: AtomicBool,
-    /// Set when the peer's chunk stream arrived: there may be only one.
-    pub(super) chunks_accepted: AtomicBool,
+    /// Whether the peer's control stream arrived: there may be only one.
+    control_accepted: AtomicBool,
+    /// Taken when the peer's chunk stream arrived: there may be only one.
+    serves_waiting: Mutex<Option<mpsc::Receiver<ServeCommand>>>,
     admitted: AtomicBool,
     admission: Notify,
     end: OnceLock<LinkEnd>,
     fetches: mpsc::Sender<FetchCommand>,
     serves: mpsc::Sender<ServeCommand>,
     commands: mpsc::Sender<Command>,
-}
-
-/// The receiving ends of a link's queues, for its tasks.
-pub(super) struct LinkQueues {
-    pub(super) fetches: mpsc::Receiver<FetchCommand>,
-    pub(super) serves: mpsc::Receiver<ServeCommand>,
 }
 
 impl Link {
@@ -95,7 +89,7 @@ impl Link {
         connection: ConnectionId,
         rank: Rank,
         commands: mpsc::Sender<Command>,
-    ) -> (Self, LinkQueues) {
+    ) -> (Self, mpsc::Receiver<FetchCommand>) {
         let (fetches, fetches_waiting) = mpsc::channel(WAITING_MAX);
         let (serves, serves_waiting) = mpsc::channel(WAITING_MAX);
         let link = Self {
@@ -107,7 +101,7 @@ impl Link {
             control: ControlQueue::default(),
             closed: CancellationToken::new(),
             control_accepted: AtomicBool::new(false),
-            chunks_accepted: AtomicBool::new(false),
+            serves_waiting: Mutex::new(Some(serves_waiting)),
             admitted: AtomicBool::new(false),
             admission: Notify::new(),
             end: OnceLock::new(),
@@ -115,7 +109,7 @@ impl Link {
             serves,
             commands,
         };
-        (link, LinkQueues { fetches: fetches_waiting, serves: serves_waiting })
+        (link, fetches_waiting)
     }
 
     /// Whether the peer has proven to be a member.
@@ -143,15 +137,27 @@ impl Link {
         }
     }
 
-    /// Ends the link for a fault of the peer's.
-    pub(super) fn misbehaved(&self, misbehaviour: Misbehaviour) {
-        tracing::info!(peer = %self.peer.short(), %misbehaviour, "link ended");
-        self.end(LinkEnd::Misbehaved(misbehaviour));
+    /// Ends the link because one of its streams ended.
+    pub(super) fn finish(&self, end: LinkEnd) {
+        if let LinkEnd::Misbehaved(misbehaviour) = &end {
+            tracing::info!(peer = %self.peer.short(), %misbehaviour, "link ended");
+        }
+        self.end(end);
     }
 
     /// Why the link ended.
     pub(super) fn ended(&self) -> LinkEnd {
         self.end.get().cloned().unwrap_or(LinkEnd::Lost)
+    }
+
+    /// Whether the control stream that just arrived is the peer's first.
+    pub(super) fn accept_control(&self) -> bool {
+        !self.control_accepted.swap(true, Ordering::AcqRel)
+    }
+
+    /// The answers for the chunk stream that just arrived, if it is the peer's first.
+    pub(super) fn take_serves(&self) -> Option<mpsc::Receiver<ServeCommand>> {
+        self.serves_waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn fetch(&self, command: FetchCommand) {

@@ -11,14 +11,18 @@
 //! - **Gossip** reaches members only: a connection speaks it once its link was admitted ([`gossip`]).
 //! - **Pairing** is one request and one answer between strangers ([`pairing`]).
 //!
-//! A link starts as a stranger's: small frames, no chunks, no gossip and ten seconds to be admitted with
+//! A link starts as a stranger's: two small frames, no chunks, no gossip and ten seconds to be admitted with
 //! [`NetworkHandle::admit`]. Every queue is bounded, and every length is checked before anything is allocated.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use holdfast_protocol::id::{ChunkId, DeviceId};
-use zeroize::Zeroizing;
+use holdfast_protocol::{
+    id::{ChunkId, DeviceId},
+    keys::DeviceKey,
+    message::{FetchRequest, FrameRefused, MessageRefused},
+    replica::{FetchOutcome, LinkId, RequestId},
+};
 
 pub use self::{
     chunks::{ChunkSink, ChunkSource, ReadFailure},
@@ -42,8 +46,8 @@ mod transport;
 /// How a node takes part in the network.
 #[derive(Clone)]
 pub struct NetworkConfig {
-    /// The Ed25519 seed of the device key: the transport identity is the device's.
-    pub device_seed: Zeroizing<[u8; 32]>,
+    /// This device's key: the transport identity is the device's.
+    pub device: DeviceKey,
     /// Multiaddresses to listen on, such as `/ip4/0.0.0.0/tcp/0` and `/ip4/0.0.0.0/udp/0/quic-v1`.
     pub listen: Vec<String>,
     /// Whether to announce and discover peers on the local network.
@@ -60,9 +64,9 @@ pub struct NetworkConfig {
 impl NetworkConfig {
     /// A node that listens on `listen` and neither discovers nor relays.
     #[must_use]
-    pub fn new(device_seed: Zeroizing<[u8; 32]>, listen: Vec<String>) -> Self {
+    pub fn new(device: DeviceKey, listen: Vec<String>) -> Self {
         Self {
-            device_seed,
+            device,
             listen,
             discovery: Discovery::Off,
             topic: None,
@@ -79,49 +83,6 @@ pub enum Discovery {
     LocalNetwork,
     /// Peers are found by address only.
     Off,
-}
-
-/// One connection to one peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u64);
-
-/// A fetch request of this node on one link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// A chunk to fetch and the sealed length that its deposit promised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunkWanted {
-    /// Which chunk.
-    pub chunk: ChunkId,
-    /// Its sealed length in bytes.
-    pub length: u32,
-}
-
-/// What a node answers for one chunk of a fetch request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// Its bytes.
-    Send,
-    /// It is not held here.
-    NotHeld,
-    /// Other members hold it; ask them first.
-    Elsewhere,
-    /// Not now.
-    Busy,
-}
-
-/// What became of one fetched chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FetchOutcome {
-    /// It was verified and is durable.
-    Stored,
-    /// The peer did not send it.
-    Declined(Answer),
-    /// Its bytes do not have its hash.
-    Corrupt,
-    /// It could not be kept.
-    StorageFailed(holdfast_protocol::metadata::StorageError),
 }
 
 /// Why a link ended.
@@ -148,19 +109,14 @@ pub enum LinkEnd {
 }
 
 /// How a peer broke the protocol.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Misbehaviour {
-    /// A frame is longer than its kind may be.
-    #[error("a frame of {length} bytes where {limit} are allowed")]
-    Oversize {
-        /// The length announced.
-        length: u64,
-        /// The limit.
-        limit: u64,
-    },
-    /// A frame does not have the form of any.
-    #[error("a malformed frame")]
-    Malformed,
+    /// A control frame that may not come now, or not in this length.
+    #[error(transparent)]
+    Frame(#[from] FrameRefused),
+    /// A request for chunks, or the answer to one, that is malformed or over a limit.
+    #[error(transparent)]
+    Message(#[from] MessageRefused),
     /// A stream ended within a frame.
     #[error("a frame that was cut off")]
     Truncated,
@@ -173,9 +129,9 @@ pub enum Misbehaviour {
     /// More at once than is allowed.
     #[error("more requests at once than are allowed")]
     TooMany,
-    /// A second control stream.
-    #[error("a second control stream")]
-    SecondControl,
+    /// A second stream where there may be one.
+    #[error("a second stream of a kind that there is one of")]
+    SecondStream,
 }
 
 /// What happened on the network.
@@ -240,23 +196,26 @@ pub enum NetworkEvent {
     FetchRequested {
         /// On which link.
         link: LinkId,
-        /// The peer's number for the request.
-        request: u64,
         /// What it asks for.
-        chunks: Vec<ChunkId>,
-        /// Whether it has waited in vain for other holders.
-        urgent: bool,
+        request: FetchRequest,
     },
     /// The bytes of one chunk left for a peer.
     Served {
         /// On which link.
         link: LinkId,
-        /// The peer's number for the request.
-        request: u64,
+        /// The peer's request.
+        request: RequestId,
         /// Which chunk.
         chunk: ChunkId,
         /// Its sealed length.
         bytes: u32,
+    },
+    /// All answers of a peer's request were written.
+    ServeEnded {
+        /// On which link.
+        link: LinkId,
+        /// The peer's request.
+        request: RequestId,
     },
     /// What became of one chunk of a fetch.
     Fetched {
@@ -269,7 +228,7 @@ pub enum NetworkEvent {
         /// What became of it.
         outcome: FetchOutcome,
     },
-    /// All chunks of a fetch have their outcome.
+    /// All chunks of a fetch that was not cancelled have their outcome; always the last word about a request.
     FetchEnded {
         /// On which link.
         link: LinkId,

@@ -15,7 +15,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::{AsyncReadExt, AsyncWriteExt};
-use holdfast_protocol::{id::DeviceId, limits::CONTROL_FRAME_BYTES_MAX, limits::HELLO_BYTES_MAX};
+use holdfast_protocol::{
+    id::DeviceId,
+    limits::{CONTROL_FRAME_BYTES_MAX, HELLO_BYTES_MAX},
+};
 use libp2p::{PeerId, Stream};
 use tokio::{
     sync::oneshot,

@@ -14,7 +14,11 @@ use std::{
 use holdfast_protocol::limits::STREAMS_PER_CONNECTION_MAX;
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol,
-    core::{Endpoint, UpgradeInfo, transport::PortUse, upgrade::{InboundUpgrade, OutboundUpgrade}},
+    core::{
+        Endpoint, UpgradeInfo,
+        transport::PortUse,
+        upgrade::{InboundUpgrade, OutboundUpgrade},
+    },
     swarm::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
         NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -171,10 +175,7 @@ impl ConnectionHandler for Handler {
         }
     }
 
-    fn poll(
-        &mut self,
-        _: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Protocols, Open, Self::ToBehaviour>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Protocols, Open, Self::ToBehaviour>> {
         if let Some(accepted) = self.accepted.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(accepted));
         }
@@ -190,7 +191,9 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Protocols, Protocols, (), Open>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (protocol, stream), .. }) => {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (protocol, stream), ..
+            }) => {
                 // A stream beyond the limit is reset by dropping it.
                 if self.accepted.len() < WAITING_MAX
                     && let Ok(permit) = self.inbound.clone().try_acquire_owned()

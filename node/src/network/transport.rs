@@ -10,7 +10,9 @@ use libp2p::{
         transport::{Boxed, OrTransport},
         upgrade::Version,
     },
-    dns, identity::Keypair, noise, quic, relay, tcp, yamux,
+    dns,
+    identity::Keypair,
+    noise, quic, relay, tcp, yamux,
 };
 
 use super::StartError;
@@ -42,8 +44,8 @@ pub(super) fn build(keypair: &Keypair, relaying: Relaying) -> Result<Transports,
         .multiplex(yamux_config())
         .timeout(ESTABLISH_TIMEOUT)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let quic = quic::tokio::Transport::new(quic_config(keypair))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let quic =
+        quic::tokio::Transport::new(quic_config(keypair)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let direct = OrTransport::new(quic, tcp).map(|either, _| either.into_inner()).boxed();
     let direct = match dns::tokio::Transport::system(direct) {
         Ok(named) => named.boxed(),

@@ -7,17 +7,20 @@ use std::{
 };
 
 use futures::{AsyncReadExt, AsyncWriteExt, io::ReadHalf, io::WriteHalf};
-use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::{
+    id::ChunkId,
+    message::{CHUNK_HEADER_BYTES, ChunkHeader, FetchRequest, FetchStatus},
+    replica::{ChunkWanted, FetchOutcome, RequestId},
+};
 use libp2p::Stream;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     FetchCommand,
     intake::{Arrived, Tracker},
-    wire::{ChunkHeader, FetchRequest, HEADER_BYTES},
 };
 use crate::network::{
-    Answer, ChunkWanted, FetchOutcome, LinkEnd, Misbehaviour, RequestId,
+    LinkEnd, Misbehaviour, NetworkEvent,
     links::{Link, Shared},
     streams,
 };
@@ -38,14 +41,10 @@ pub(in crate::network) async fn run(link: Arc<Link>, shared: Arc<Shared>, mut co
     };
     let (reader, writer) = stream.split();
     let asked = Asked::default();
-    let end = tokio::select! {
-        end = ask(&link, &asked, writer, first, &mut commands) => end,
-        end = receive(&shared, &asked, reader) => end,
-        () = link.closed.cancelled() => return,
-    };
-    match end {
-        LinkEnd::Misbehaved(misbehaviour) => link.misbehaved(misbehaviour),
-        end => link.end(end),
+    tokio::select! {
+        end = ask(&link, &shared, &asked, writer, first, &mut commands) => link.finish(end),
+        end = receive(&shared, &asked, reader) => link.finish(end),
+        () = link.closed.cancelled() => {}
     }
 }
 
@@ -73,7 +72,9 @@ impl Asked {
         let id = RequestId(header.request);
         let request = requests.get_mut(&id).ok_or(Misbehaviour::Unasked)?;
         let length = request.chunks.remove(&header.chunk).ok_or(Misbehaviour::Unasked)?;
-        if header.answer == Answer::Send && header.length != length {
+        if let FetchStatus::Sent { length: sent } = header.status
+            && sent != length
+        {
             return Err(Misbehaviour::Unasked);
         }
         let tracker = (!request.cancelled).then(|| request.tracker.clone());
@@ -82,11 +83,20 @@ impl Asked {
         }
         Ok(tracker)
     }
+
+    /// Stops waiting for the rest of a request, whose answers are still read past.
+    fn cancel(&self, request: RequestId) -> Option<NetworkEvent> {
+        let mut requests = self.lock();
+        let request = requests.get_mut(&request).filter(|request| !request.cancelled)?;
+        request.cancelled = true;
+        request.tracker.give_up(request.chunks.len())
+    }
 }
 
 /// Sends requests.
 async fn ask(
     link: &Link,
+    shared: &Shared,
     asked: &Asked,
     mut writer: WriteHalf<Stream>,
     first: FetchCommand,
@@ -95,15 +105,15 @@ async fn ask(
     let mut command = Some(first);
     loop {
         match command {
-            Some(FetchCommand::Fetch { request, chunks }) => {
-                let frame = register(link, asked, request, &chunks);
+            Some(FetchCommand::Fetch { request, urgent, chunks }) => {
+                let frame = register(link, asked, request, urgent, &chunks);
                 if writer.write_all(&frame).await.is_err() || writer.flush().await.is_err() {
                     return LinkEnd::Lost;
                 }
             }
             Some(FetchCommand::Cancel { request }) => {
-                if let Some(request) = asked.lock().get_mut(&request) {
-                    request.cancelled = true;
+                if let Some(ended) = asked.cancel(request) {
+                    shared.tell(ended).await;
                 }
             }
             None => return LinkEnd::Closed,
@@ -112,40 +122,40 @@ async fn ask(
     }
 }
 
-fn register(link: &Link, asked: &Asked, request: RequestId, chunks: &[ChunkWanted]) -> Vec<u8> {
+fn register(link: &Link, asked: &Asked, request: RequestId, urgent: bool, chunks: &[ChunkWanted]) -> Vec<u8> {
     let wanted: BTreeMap<ChunkId, u32> = chunks.iter().map(|wanted| (wanted.chunk, wanted.length)).collect();
     let tracker = Tracker { link: link.id, request, open: AtomicUsize::new(wanted.len()) };
-    let frame = FetchRequest {
-        request: request.0,
-        urgent: false,
-        chunks: chunks.iter().map(|wanted| wanted.chunk).collect(),
-    };
+    let frame = FetchRequest { request: request.0, urgent, chunks: chunks.iter().map(|wanted| wanted.chunk).collect() };
     asked.lock().insert(request, Request { chunks: wanted, tracker: Arc::new(tracker), cancelled: false });
-    frame.encode()
+    frame.to_frame()
 }
 
 /// Receives answers.
 async fn receive(shared: &Shared, asked: &Asked, mut reader: ReadHalf<Stream>) -> LinkEnd {
     loop {
-        let mut header = [0; HEADER_BYTES];
+        let mut header = [0; CHUNK_HEADER_BYTES];
         if reader.read_exact(&mut header).await.is_err() {
             return LinkEnd::Lost;
         }
-        let answered = ChunkHeader::decode(&header).and_then(|header| Ok((header, asked.answered(&header)?)));
+        let answered = ChunkHeader::decode(&header)
+            .map_err(Misbehaviour::from)
+            .and_then(|header| Ok((header, asked.answered(&header)?)));
         let (header, tracker) = match answered {
             Ok(answered) => answered,
             Err(misbehaviour) => return LinkEnd::Misbehaved(misbehaviour),
         };
-        if header.answer != Answer::Send {
-            if let Some(tracker) = tracker {
-                for event in tracker.outcome(header.chunk, FetchOutcome::Declined(header.answer)).into_iter().flatten() {
+        match (header.status, tracker) {
+            (FetchStatus::Sent { length }, tracker) => {
+                if let Err(end) = receive_bytes(shared, &mut reader, (header.chunk, length), tracker).await {
+                    return end;
+                }
+            }
+            (FetchStatus::Declined(declined), Some(tracker)) => {
+                for event in tracker.outcome(header.chunk, FetchOutcome::Declined(declined)).into_iter().flatten() {
                     shared.tell(event).await;
                 }
             }
-            continue;
-        }
-        if let Err(end) = receive_bytes(shared, &mut reader, &header, tracker).await {
-            return end;
+            (FetchStatus::Declined(_), None) => {}
         }
     }
 }
@@ -153,14 +163,14 @@ async fn receive(shared: &Shared, asked: &Asked, mut reader: ReadHalf<Stream>) -
 async fn receive_bytes(
     shared: &Shared,
     reader: &mut ReadHalf<Stream>,
-    header: &ChunkHeader,
+    (chunk, length): (ChunkId, u32),
     tracker: Option<Arc<Tracker>>,
 ) -> Result<(), LinkEnd> {
     let chunks = &shared.chunks;
-    let Ok(permit) = chunks.intake_budget.clone().acquire_many_owned(header.length).await else {
+    let Ok(permit) = chunks.intake_budget.clone().acquire_many_owned(length).await else {
         return Err(LinkEnd::Closed);
     };
-    let length = header.length as usize;
+    let length = length as usize;
     let mut buffer = chunks.intake_buffers.take();
     if buffer.len() < length {
         buffer.resize(length, 0);
@@ -172,7 +182,7 @@ async fn receive_bytes(
     }
     match tracker {
         Some(tracker) => {
-            let arrived = Arrived { tracker, chunk: header.chunk, buffer, length, permit };
+            let arrived = Arrived { tracker, chunk, buffer, length, permit };
             chunks.intake.send(arrived).await.map_err(|_| LinkEnd::Closed)
         }
         None => {

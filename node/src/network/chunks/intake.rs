@@ -13,11 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::{
+    id::ChunkId,
+    replica::{FetchOutcome, LinkId, RequestId},
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Buffers, ChunkSink};
-use crate::network::{FetchOutcome, LinkId, NetworkEvent, RequestId};
+use crate::network::NetworkEvent;
 
 /// Appended chunks that wait for their commit.
 const APPENDED_MAX: usize = 4096;
@@ -34,6 +37,13 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
+    /// Gives up `count` chunks that have not arrived; `FetchEnded` when nothing else is on its way.
+    pub(super) fn give_up(&self, count: usize) -> Option<NetworkEvent> {
+        let (link, request) = (self.link, self.request);
+        let last = self.open.fetch_sub(count, Ordering::AcqRel) == count;
+        last.then_some(NetworkEvent::FetchEnded { link, request })
+    }
+
     /// The events of one outcome: `Fetched`, and `FetchEnded` after the last.
     pub(super) fn outcome(&self, chunk: ChunkId, outcome: FetchOutcome) -> [Option<NetworkEvent>; 2] {
         let (link, request) = (self.link, self.request);

@@ -14,23 +14,23 @@ use holdfast_protocol::{
     id::ChunkId,
     limits::{SEALED_CHUNK_BYTES_MAX, WINDOW_BYTES_MAX},
     metadata::StorageError,
+    replica::{Answer, ChunkWanted, RequestId},
 };
 use tokio::sync::{Semaphore, mpsc};
 
 use self::intake::Arrived;
-use super::{Answer, ChunkWanted, NetworkEvent, RequestId};
+use super::NetworkEvent;
 
 pub(super) mod fetch;
 mod intake;
 pub(super) mod serve;
-mod wire;
 
 /// Bytes that have arrived, or are arriving, and are not yet with the store: all links together.
 const INTAKE_BYTES_MAX: usize = (WINDOW_BYTES_MAX / 2) as usize;
 /// Arrived chunks that wait for verification.
 const INTAKE_WAITING_MAX: usize = 256;
-/// Serving buffers in use: all links together. Each holds [`SERVE_BUFFER_BYTES`] and the rest of one chunk.
-const SERVE_BUFFERS_MAX: usize = 12;
+/// Bytes that were read and wait for a socket: all links together.
+const SERVE_BYTES_MAX: usize = WINDOW_BYTES_MAX as usize;
 /// A serving buffer leaves when it holds this much.
 const SERVE_BUFFER_BYTES: usize = 1 << 20;
 /// Buffers kept for use again.
@@ -86,14 +86,14 @@ impl ChunkSink {
 /// What a link's fetcher is told.
 #[derive(Debug)]
 pub(super) enum FetchCommand {
-    Fetch { request: RequestId, chunks: Vec<ChunkWanted> },
+    Fetch { request: RequestId, urgent: bool, chunks: Vec<ChunkWanted> },
     Cancel { request: RequestId },
 }
 
 /// The answers to a peer's request.
 #[derive(Debug)]
 pub(super) struct ServeCommand {
-    pub(super) request: u64,
+    pub(super) request: RequestId,
     pub(super) answers: Vec<(ChunkId, Answer)>,
 }
 
@@ -122,7 +122,7 @@ impl Chunks {
             intake,
             intake_budget: Arc::new(Semaphore::new(INTAKE_BYTES_MAX)),
             intake_buffers,
-            serve_budget: Arc::new(Semaphore::new(SERVE_BUFFERS_MAX)),
+            serve_budget: Arc::new(Semaphore::new(SERVE_BYTES_MAX)),
             serve_buffers: Arc::new(Buffers::default()),
         })
     }

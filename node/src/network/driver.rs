@@ -1,0 +1,492 @@
+//! The loop around the swarm: dials, connections, discovery.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use holdfast_protocol::{id::DeviceId, replica::LinkId};
+use libp2p::{
+    Multiaddr, PeerId, Stream, StreamProtocol, Swarm,
+    core::ConnectedPoint,
+    gossipsub, identify,
+    identity::Keypair,
+    mdns,
+    multiaddr::Protocol,
+    ping,
+    swarm::{
+        self, ConnectionId, DialError, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    time::{sleep, timeout},
+};
+
+use super::{
+    ChunkSink, ChunkSource, LinkEnd, Misbehaviour, NetworkConfig, NetworkEvent, PairError, StartError,
+    addresses::{self, AddressBook},
+    behaviour::{Behaviour, BehaviourEvent},
+    chunks::{self, Chunks},
+    control,
+    links::{COMMANDS_MAX, Link, Rank, Shared},
+    pairing::{self, Pairings},
+    streams::{self, Inbound, OpenRefused},
+    transport::{self, Relaying},
+};
+
+/// Events that wait for the runtime.
+const EVENTS_MAX: usize = 1024;
+/// Time for the last frames of a link that this node closes.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Unanswered pings that end a connection.
+const PINGS_MISSED_MAX: u32 = 2;
+
+/// What the swarm is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Dial { peer: DeviceId, addresses: Vec<String> },
+    DialAddress { address: String },
+    Remember { peer: DeviceId, addresses: Vec<String> },
+    Admitted { link: LinkId },
+    Gossip { message: Bytes },
+    Pair { peer: DeviceId, addresses: Vec<String>, request: Bytes, answer: PairAnswer },
+    Open { peer: PeerId, connection: ConnectionId, protocol: StreamProtocol, reply: OpenReply },
+    End { link: LinkId },
+    Close { connection: ConnectionId },
+    Shutdown,
+}
+
+type PairAnswer = oneshot::Sender<Result<Bytes, PairError>>;
+type OpenReply = oneshot::Sender<Result<Stream, OpenRefused>>;
+
+/// Binds the addresses and starts the loop.
+pub(super) fn start(
+    config: NetworkConfig,
+    source: ChunkSource,
+    sink: ChunkSink,
+) -> Result<(Arc<Shared>, mpsc::Receiver<NetworkEvent>), StartError> {
+    let setup = |detail: String| StartError::Setup { detail };
+    let keypair = Keypair::ed25519_from_bytes(*config.device.to_bytes()).map_err(|error| setup(error.to_string()))?;
+    let relaying = if config.relays.is_empty() { Relaying::Off } else { Relaying::On };
+    let transports = transport::build(&keypair, relaying)?;
+    let behaviour = Behaviour::new(&config, &keypair, transports.relay)?;
+    let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(60));
+    let peer_id = keypair.public().to_peer_id();
+    let mut swarm = Swarm::new(transports.transport, behaviour, peer_id, swarm_config);
+    for address in &config.listen {
+        listen(&mut swarm, address, addresses::parse(address))?;
+    }
+    for address in &config.relays {
+        let circuit = addresses::parse(address).map(|relay| relay.with(Protocol::P2pCircuit));
+        listen(&mut swarm, address, circuit)?;
+    }
+    let (events, happening) = mpsc::channel(EVENTS_MAX);
+    let (commands, asked) = mpsc::channel(COMMANDS_MAX);
+    let chunks = Chunks::start(source, sink, events.clone()).map_err(|error| setup(error.to_string()))?;
+    let shared = Arc::new(Shared { commands, events, links: Mutex::default(), pairings: Pairings::default(), chunks });
+    let driver = Driver {
+        swarm,
+        shared: shared.clone(),
+        local: config.device.device_id(),
+        admission_deadline: config.admission_deadline,
+        book: AddressBook::default(),
+        connections: BTreeMap::new(),
+        standing: BTreeMap::new(),
+        dials: BTreeMap::new(),
+        unknown_dials: BTreeSet::new(),
+        pairs: Vec::new(),
+        missed: BTreeMap::new(),
+        next_link: 1,
+    };
+    tokio::spawn(driver.run(asked));
+    Ok((shared, happening))
+}
+
+fn listen(swarm: &mut Swarm<Behaviour>, text: &str, parsed: Result<Multiaddr, String>) -> Result<(), StartError> {
+    let address = parsed.map_err(|detail| StartError::Address { address: text.to_owned(), detail })?;
+    match swarm.listen_on(address) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(StartError::Listen { address: text.to_owned(), detail: error.to_string() }),
+    }
+}
+
+/// Owns the swarm.
+///
+/// Invariants: `standing` names the one link of each connected peer; `connections` maps exactly the connections of
+/// links in the shared table; every `Connected` is followed by exactly one `Disconnected`, before the next `Connected`
+/// of the same peer.
+struct Driver {
+    swarm: Swarm<Behaviour>,
+    shared: Arc<Shared>,
+    local: DeviceId,
+    admission_deadline: Duration,
+    book: AddressBook,
+    connections: BTreeMap<ConnectionId, LinkId>,
+    standing: BTreeMap<PeerId, Arc<Link>>,
+    /// Addresses that are still to be tried, by peer, route by route.
+    dials: BTreeMap<PeerId, VecDeque<Vec<Multiaddr>>>,
+    /// Dials of addresses whose peer is not known.
+    unknown_dials: BTreeSet<ConnectionId>,
+    pairs: Vec<Pair>,
+    missed: BTreeMap<ConnectionId, u32>,
+    next_link: u64,
+}
+
+/// A join request that waits for a connection.
+struct Pair {
+    peer: PeerId,
+    request: Bytes,
+    answer: PairAnswer,
+}
+
+impl Driver {
+    async fn run(mut self, mut asked: mpsc::Receiver<Command>) {
+        loop {
+            tokio::select! {
+                command = asked.recv() => match command {
+                    Some(Command::Shutdown) | None => break,
+                    Some(command) => self.command(command).await,
+                },
+                event = self.swarm.select_next_some() => self.swarm_event(event).await,
+            }
+        }
+        for link in std::mem::take(&mut *self.shared.links()).into_values() {
+            link.end(LinkEnd::Closed);
+            link.closed.cancel();
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Dial { peer, addresses } => match self.remember(&peer, &addresses) {
+                Some(peer_id) => self.dial(peer_id).await,
+                None => self.dial_failed(Some(peer), "its id is not a key".to_owned()).await,
+            },
+            Command::DialAddress { address } => self.dial_address(&address).await,
+            Command::Remember { peer, addresses } => {
+                self.remember(&peer, &addresses);
+            }
+            Command::Admitted { link } => {
+                if let Some(link) = self.shared.link(link)
+                    && let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut()
+                {
+                    gossip.admit(link.peer_id, link.connection);
+                }
+            }
+            Command::Gossip { message } => {
+                if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut()
+                    && let Err(detail) = gossip.publish(message.into())
+                {
+                    tracing::debug!(%detail, "gossip not published");
+                }
+            }
+            Command::Pair { peer, addresses, request, answer } => match self.remember(&peer, &addresses) {
+                Some(peer) => {
+                    self.pairs.push(Pair { peer, request, answer });
+                    match self.standing.get(&peer).cloned() {
+                        Some(link) => self.pair_on(&link),
+                        None => self.dial(peer).await,
+                    }
+                }
+                None => {
+                    let _ = answer.send(Err(PairError::Unreachable { detail: "its id is not a key".to_owned() }));
+                }
+            },
+            Command::Open { peer, connection, protocol, reply } => {
+                self.swarm.behaviour_mut().streams.open(peer, connection, protocol, reply);
+            }
+            Command::End { link } => self.end_link(link).await,
+            Command::Close { connection } => {
+                self.swarm.close_connection(connection);
+            }
+            Command::Shutdown => {}
+        }
+    }
+
+    fn remember(&mut self, peer: &DeviceId, texts: &[String]) -> Option<PeerId> {
+        let peer_id = addresses::peer_id(peer)?;
+        self.book.remember(peer_id, texts.iter().filter_map(|text| addresses::parse(text).ok()));
+        Some(peer_id)
+    }
+
+    /// Dials all known addresses of `peer`, one route after the other.
+    async fn dial(&mut self, peer: PeerId) {
+        if self.standing.contains_key(&peer) || self.dials.contains_key(&peer) {
+            return;
+        }
+        self.dials.insert(peer, self.book.stages(&peer).into());
+        self.dial_next(peer, "no address of it is known".to_owned()).await;
+    }
+
+    async fn dial_next(&mut self, peer: PeerId, mut reason: String) {
+        while let Some(stages) = self.dials.get_mut(&peer) {
+            let Some(addresses) = stages.pop_front() else {
+                self.dials.remove(&peer);
+                self.pairs_failed(&peer, &reason);
+                self.dial_failed(addresses::device_id(&peer), reason).await;
+                return;
+            };
+            let dial = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
+            match self.swarm.dial(dial) {
+                Ok(()) => return,
+                Err(error) => reason = explain(&error),
+            }
+        }
+    }
+
+    async fn dial_address(&mut self, text: &str) {
+        let address = match addresses::parse(text) {
+            Ok(address) => address,
+            Err(detail) => return self.dial_failed(None, format!("{text:?} is not an address: {detail}")).await,
+        };
+        if let Some(peer) = addresses::peer_of(&address) {
+            self.book.remember(peer, [address]);
+            return self.dial(peer).await;
+        }
+        let dial = DialOpts::unknown_peer_id().address(address).build();
+        let connection = dial.connection_id();
+        match self.swarm.dial(dial) {
+            Ok(()) => {
+                self.unknown_dials.insert(connection);
+            }
+            Err(error) => self.dial_failed(None, format!("{text}: {}", explain(&error))).await,
+        }
+    }
+
+    async fn dial_failed(&mut self, peer: Option<DeviceId>, reason: String) {
+        self.shared.tell(NetworkEvent::DialFailed { peer, reason }).await;
+    }
+
+    fn pairs_failed(&mut self, peer: &PeerId, reason: &str) {
+        for pair in self.pairs.extract_if(.., |pair| pair.peer == *peer) {
+            let _ = pair.answer.send(Err(PairError::Unreachable { detail: reason.to_owned() }));
+        }
+    }
+
+    fn pair_on(&mut self, link: &Arc<Link>) {
+        for Pair { request, answer, .. } in self.pairs.extract_if(.., |pair| pair.peer == link.peer_id) {
+            let link = link.clone();
+            tokio::spawn(async move {
+                let answered = match link.open(streams::PAIR).await {
+                    Some(stream) => pairing::request(stream, &request).await,
+                    None => Err(PairError::Refused),
+                };
+                let _ = answer.send(answered);
+            });
+        }
+    }
+
+    async fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.unknown_dials.remove(&connection_id);
+                self.connected(peer_id, connection_id, endpoint).await;
+            }
+            SwarmEvent::ConnectionClosed { connection_id, .. } => {
+                self.missed.remove(&connection_id);
+                if let Some(link) = self.connections.get(&connection_id).copied() {
+                    self.end_link(link).await;
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error, .. } => {
+                let reason = explain(&error);
+                if self.unknown_dials.remove(&connection_id) {
+                    self.dial_failed(None, reason).await;
+                } else if let Some(peer) = peer_id.filter(|peer| self.dials.contains_key(peer)) {
+                    self.dial_next(peer, reason).await;
+                }
+            }
+            SwarmEvent::NewListenAddr { .. }
+            | SwarmEvent::ExpiredListenAddr { .. }
+            | SwarmEvent::ListenerClosed { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. } => {
+                let peer = *self.swarm.local_peer_id();
+                let addresses: Vec<String> = self
+                    .swarm
+                    .listeners()
+                    .chain(self.swarm.external_addresses())
+                    .map(|address| addresses::without_peer(address.clone()).with(Protocol::P2p(peer)).to_string())
+                    .collect();
+                self.shared.tell(NetworkEvent::Listening { addresses }).await;
+            }
+            SwarmEvent::Behaviour(event) => self.behaviour_event(event).await,
+            _ => {}
+        }
+    }
+
+    async fn behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Streams(inbound) => self.accept(inbound),
+            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                let admitted = self.standing.get(&propagation_source).is_some_and(|link| link.is_admitted());
+                let from = message.source.as_ref().and_then(addresses::device_id);
+                let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() else { return };
+                if gossip.judge(&message_id, &propagation_source, admitted && from.is_some())
+                    && let Some(from) = from
+                {
+                    self.shared.tell(NetworkEvent::Gossiped { from, body: message.data.into() }).await;
+                }
+            }
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
+                if self.standing.contains_key(&peer_id) =>
+            {
+                self.seen(peer_id, info.listen_addrs).await;
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
+                let mut peers: BTreeMap<PeerId, Vec<Multiaddr>> = BTreeMap::new();
+                for (peer, address) in found {
+                    peers.entry(peer).or_default().push(address);
+                }
+                for (peer, addresses) in peers {
+                    self.seen(peer, addresses).await;
+                }
+            }
+            BehaviourEvent::Ping(ping::Event { connection, result, .. }) => match result {
+                Ok(_) => {
+                    self.missed.remove(&connection);
+                }
+                Err(_) => {
+                    let missed = self.missed.entry(connection).or_default();
+                    *missed += 1;
+                    if *missed >= PINGS_MISSED_MAX {
+                        self.swarm.close_connection(connection);
+                    }
+                }
+            },
+            _ => {}
+        }
+    }
+
+    /// Remembers where a peer listens; tells when that is news.
+    async fn seen(&mut self, peer_id: PeerId, addresses: Vec<Multiaddr>) {
+        if let Some(peer) = addresses::device_id(&peer_id)
+            && peer != self.local
+            && self.book.remember(peer_id, addresses)
+        {
+            self.shared.tell(NetworkEvent::PeerSeen { peer, addresses: self.book.texts(&peer_id) }).await;
+        }
+    }
+
+    async fn connected(&mut self, peer_id: PeerId, connection: ConnectionId, endpoint: ConnectedPoint) {
+        let address = endpoint.get_remote_address().clone();
+        let Some(peer) = addresses::device_id(&peer_id) else {
+            self.swarm.close_connection(connection);
+            return;
+        };
+        self.dials.remove(&peer_id);
+        let outbound = endpoint.is_dialer();
+        if outbound {
+            self.book.remember(peer_id, [address.clone()]);
+        }
+        let rank = Rank::new(addresses::route(&address), &self.local, &peer, outbound);
+        if let Some(standing) = self.standing.get(&peer_id).cloned() {
+            if !rank.replaces(standing.rank) {
+                self.swarm.close_connection(connection);
+                return;
+            }
+            standing.end(LinkEnd::Replaced);
+            self.end_link(standing.id).await;
+        }
+        let id = LinkId(self.next_link);
+        self.next_link += 1;
+        let (link, fetches) = Link::new(id, (peer, peer_id), connection, rank, self.shared.commands.clone());
+        let link = Arc::new(link);
+        self.connections.insert(connection, id);
+        self.standing.insert(peer_id, link.clone());
+        self.shared.links().insert(id, link.clone());
+        let address = address.to_string();
+        self.shared.tell(NetworkEvent::Connected { link: id, peer, outbound, address }).await;
+        tokio::spawn(control::write(link.clone()));
+        tokio::spawn(chunks::fetch::run(link.clone(), self.shared.clone(), fetches));
+        tokio::spawn(deadline(link.clone(), self.admission_deadline));
+        self.pair_on(&link);
+    }
+
+    /// Takes a link out of the tables, tells, and closes its connection. Does nothing the second time.
+    async fn end_link(&mut self, id: LinkId) {
+        let Some(link) = self.shared.links().remove(&id) else { return };
+        link.end(LinkEnd::Lost);
+        self.connections.remove(&link.connection);
+        if self.standing.get(&link.peer_id).is_some_and(|standing| standing.id == id) {
+            self.standing.remove(&link.peer_id);
+        }
+        let end = link.ended();
+        let farewell = end == LinkEnd::Closed;
+        self.shared.tell(NetworkEvent::Disconnected { link: id, peer: link.peer, end }).await;
+        if !farewell {
+            link.closed.cancel();
+            self.swarm.close_connection(link.connection);
+            return;
+        }
+        let commands = self.shared.commands.clone();
+        tokio::spawn(async move {
+            let _ = timeout(FAREWELL, link.control.drained()).await;
+            link.closed.cancel();
+            let _ = commands.send(Command::Close { connection: link.connection }).await;
+        });
+    }
+
+    /// Hands a stream that a peer opened to its link.
+    fn accept(&self, Inbound { connection, peer, protocol, stream, permit }: Inbound) {
+        let Some(link) = self.connections.get(&connection).and_then(|link| self.shared.link(*link)) else { return };
+        let shared = self.shared.clone();
+        if protocol == streams::CONTROL {
+            if link.accept_control() {
+                tokio::spawn(holding(permit, control::read(link, shared, stream)));
+            } else {
+                link.finish(LinkEnd::Misbehaved(Misbehaviour::SecondStream));
+            }
+        } else if protocol == streams::CHUNKS {
+            match link.take_serves() {
+                Some(serves) => {
+                    tokio::spawn(holding(permit, chunks::serve::run(link, shared, stream, serves)));
+                }
+                None => link.finish(LinkEnd::Misbehaved(Misbehaviour::SecondStream)),
+            }
+        } else if protocol == streams::PAIR {
+            tokio::spawn(holding(permit, pairing::accept(shared, peer, link.peer, stream)));
+        }
+    }
+}
+
+/// Keeps a stream counted while its task runs.
+async fn holding(permit: OwnedSemaphorePermit, task: impl Future<Output = ()>) {
+    task.await;
+    drop(permit);
+}
+
+async fn deadline(link: Arc<Link>, admission: Duration) {
+    tokio::select! {
+        () = link.admission() => {}
+        () = link.closed.cancelled() => {}
+        () = sleep(admission) => link.end(LinkEnd::NotAdmitted),
+    }
+}
+
+/// What a failed dial means, for people.
+fn explain(error: &DialError) -> String {
+    match error {
+        DialError::Transport(failures) => {
+            let each = failures.iter().map(|(address, error)| format!("{address}: {}", innermost(error)));
+            each.collect::<Vec<_>>().join("; ")
+        }
+        DialError::LocalPeerId { .. } => "the address is this device's own".to_owned(),
+        DialError::WrongPeerId { .. } => "another device answers at its address".to_owned(),
+        DialError::Denied { .. } => "too many connections".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
