@@ -19,7 +19,7 @@ use crate::secrets::EpochId;
 /// Certificates that are kept at most, those that do not count included.
 const CERTIFICATES_MAX: usize = 4 * PEERS_MAX;
 /// Removals that are kept at most.
-const REMOVALS_MAX: usize = 4 * PEERS_MAX;
+const REMOVALS_MAX: usize = 2 * PEERS_MAX;
 
 /// The registry of one library; see the head of the module.
 #[derive(Debug, Clone, PartialEq, Eq)]

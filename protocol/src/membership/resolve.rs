@@ -87,12 +87,15 @@ pub(super) fn resolve(certificates: &Certificates, authors: &Authors, removals: 
         if voided || !resolved.standing.get(&remover).is_some_and(may) {
             continue;
         }
-        resolved
+        let removed = resolved
             .removed
             .entry(removal.device)
             .and_modify(|removed| removed.merge(removal))
             .or_insert_with(|| Removed::new(removal));
-        resolved.standing = stand(certificates, &resolved.removed);
+        let issuer = Issuer::Device(removal.device);
+        if certificates.keys().any(|(device, by)| *by == issuer && !removed.keeps(device)) {
+            resolved.standing = stand(certificates, &resolved.removed);
+        }
     }
     resolved
 }
