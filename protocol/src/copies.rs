@@ -1,7 +1,18 @@
 //! In how many places each photo is, kept as it changes.
+//!
+//! A photo is one or several runs of positions (it has several when several devices imported it). A peer holds the photo
+//! when it holds all of one run. For each peer the table keeps which photos it holds whole, and over all photos how many
+//! have how many copies in how many places: every count is there before it is asked for.
+//!
+//! Invariants: counts depend only on what was said last about each run, place and holding, not on the order; a change costs
+//! as much as the photos it touches, times the peers.
 
-use crate::id::{DeviceId, PlaceId};
-use crate::inventory::HoldingChanges;
+use std::collections::BTreeMap;
+
+use roaring::RoaringBitmap;
+
+use crate::id::{AuthorId, DeviceId, PlaceId};
+use crate::inventory::{HoldingChanges, Holdings, Span};
 use crate::position::Run;
 
 /// A photo in the table: the caller's number for it, small and dense.
@@ -17,9 +28,9 @@ pub enum Evidence {
 /// The copies of one photo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copies {
-    /// Who holds all of it.
+    /// Who holds all of it, in the order of ids.
     pub peers: Vec<DeviceId>,
-    /// In how many distinct places; all unconfirmed ones together count as one.
+    /// In how many distinct places; all copies without a confirmed place together count as one.
     pub places: u32,
     /// How well founded.
     pub evidence: Evidence,
@@ -30,62 +41,446 @@ pub struct Copies {
 pub struct Counts {
     /// Photos in the table.
     pub photos: u64,
-    /// `(copies, places)` → photos.
-    pub histogram: std::collections::BTreeMap<(u32, u32), u64>,
+    /// `(copies, places)` → photos. No entry is zero.
+    pub histogram: BTreeMap<(u32, u32), u64>,
 }
 
 impl Counts {
     /// Photos with at least so many copies in at least so many places.
     #[must_use]
     pub fn at_least(&self, copies: u32, places: u32) -> u64 {
-        self.histogram.iter().filter(|((c, p), _)| *c >= copies && *p >= places).map(|(_, n)| n).sum()
+        self.histogram.iter().filter(|((c, p), _)| *c >= copies && *p >= places).map(|(_, photos)| photos).sum()
     }
 }
 
-/// Who holds which photo, and how many photos are held how often.
+/// The runs of one author: sorted by their start, none overlapping the next.
 #[derive(Debug, Clone, Default)]
-pub struct CopyTable {}
+struct AuthorRuns {
+    runs: Vec<(Span, PhotoSlot)>,
+    /// Whether runs were added out of order since the last look.
+    unsorted: bool,
+}
 
-#[allow(clippy::todo, unused_variables)]
+#[derive(Debug, Clone)]
+struct Holder {
+    device: DeviceId,
+    place: Option<PlaceId>,
+    holdings: Holdings,
+    /// Photos that it holds whole.
+    whole: RoaringBitmap,
+}
+
+/// What is counted for one photo.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    copies: u16,
+    places: u16,
+}
+
+/// Who holds which photo, and how many photos are held how often. See the head of the module.
+#[derive(Debug, Clone, Default)]
+pub struct CopyTable {
+    authors: BTreeMap<AuthorId, AuthorRuns>,
+    /// Photos in the table.
+    present: RoaringBitmap,
+    counts: Vec<Count>,
+    /// The first run of each photo, by author number; further ones in `more_runs`.
+    runs: Vec<Option<(u16, Span)>>,
+    author_ids: Vec<AuthorId>,
+    more_runs: BTreeMap<PhotoSlot, Vec<Run>>,
+    holders: Vec<Holder>,
+    histogram: BTreeMap<(u32, u32), u64>,
+}
+
 impl CopyTable {
-    /// Adds one run of `photo`; a photo may have several, any of which makes a copy. Slots are made as needed.
+    /// A table without photos and peers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one run of `photo`; a photo may have several, any of which makes a copy. Adding the same run again, or an
+    /// empty one, changes nothing.
     pub fn add_run(&mut self, photo: PhotoSlot, run: Run) {
-        todo!()
+        let span = Span { start: run.start, count: run.end().saturating_sub(run.start) };
+        if span.count == 0 || self.runs_of(photo).any(|known| known == run) {
+            return;
+        }
+        self.make_room(photo);
+        let index = photo as usize;
+        match self.runs[index] {
+            None => self.runs[index] = Some((self.author_number(&run.author), span)),
+            Some(_) => self.more_runs.entry(photo).or_default().push(run),
+        }
+        let runs = self.authors.entry(run.author).or_default();
+        runs.unsorted |= runs.runs.last().is_some_and(|(last, _)| last.start > span.start);
+        runs.runs.push((span, photo));
+        if self.present.insert(photo) {
+            *self.histogram.entry((0, 0)).or_default() += 1;
+        }
+        for holder in &mut self.holders {
+            if holder.holdings.holds_run(&run) {
+                holder.whole.insert(photo);
+            }
+        }
+        self.recount(photo);
     }
-    /// Takes a photo out of all counts (trashed, erased).
+
+    fn make_room(&mut self, photo: PhotoSlot) {
+        let length = photo as usize + 1;
+        if self.counts.len() < length {
+            self.counts.resize(length, Count::default());
+            self.runs.resize(length, None);
+        }
+    }
+
+    fn author_number(&mut self, author: &AuthorId) -> u16 {
+        let known = self.author_ids.iter().position(|known| known == author);
+        known.unwrap_or_else(|| {
+            self.author_ids.push(*author);
+            self.author_ids.len() - 1
+        }) as u16
+    }
+
+    fn runs_of(&self, photo: PhotoSlot) -> impl Iterator<Item = Run> + '_ {
+        let first = self.runs.get(photo as usize).copied().flatten().map(|(number, span)| Run {
+            author: self.author_ids[usize::from(number)],
+            start: span.start,
+            count: span.count,
+        });
+        first.into_iter().chain(self.more_runs.get(&photo).into_iter().flatten().copied())
+    }
+
+    /// Takes a photo out of all counts (it is trashed or erased). Its slot may be used again.
     pub fn remove_photo(&mut self, photo: PhotoSlot) {
-        todo!()
+        if !self.present.remove(photo) {
+            return;
+        }
+        let runs: Vec<Run> = self.runs_of(photo).collect();
+        for run in runs {
+            if let Some(of) = self.authors.get_mut(&run.author) {
+                of.sort();
+                let from = of.runs.partition_point(|(span, _)| span.start < run.start);
+                let same = of.runs[from..].iter().take_while(|(span, _)| span.start == run.start);
+                if let Some(offset) = same.into_iter().position(|(_, other)| *other == photo) {
+                    of.runs.remove(from + offset);
+                }
+            }
+        }
+        self.more_runs.remove(&photo);
+        self.runs[photo as usize] = None;
+        for holder in &mut self.holders {
+            holder.whole.remove(photo);
+        }
+        let count = std::mem::take(&mut self.counts[photo as usize]);
+        self.uncount(count);
     }
-    /// Where a peer stands.
+
+    /// Says where a peer stands; `None` when its place is not confirmed. Costs as much as it holds photos.
     pub fn set_place(&mut self, peer: DeviceId, place: Option<PlaceId>) {
-        todo!()
+        let holder = self.holder(peer);
+        if holder.place != place {
+            holder.place = place;
+            let photos = holder.whole.clone();
+            photos.iter().for_each(|photo| self.recount(photo));
+        }
     }
+
     /// Forgets a peer: it was removed from the library.
     pub fn remove_peer(&mut self, peer: &DeviceId) {
-        todo!()
+        if let Ok(index) = self.holders.binary_search_by_key(peer, |holder| holder.device) {
+            let holder = self.holders.remove(index);
+            holder.whole.iter().for_each(|photo| self.recount(photo));
+        }
     }
-    /// Applies what [`Effect::HoldingsChanged`](crate::replica::Effect::HoldingsChanged) carries; returns photos whose copies changed.
+
+    /// Applies what [`Effect::HoldingsChanged`](crate::replica::Effect::HoldingsChanged) carries, and returns the photos
+    /// whose copies changed, in ascending order.
     pub fn apply(&mut self, peer: DeviceId, changes: &[HoldingChanges]) -> Vec<PhotoSlot> {
-        todo!()
+        self.holder(peer).holdings.apply(changes);
+        let mut touched = Vec::new();
+        for changes in changes {
+            let Some(of) = self.authors.get_mut(&changes.author) else { continue };
+            of.sort();
+            for span in changes.held.iter().chain(&changes.lost) {
+                touched.extend(of.photos_in(span));
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        touched.retain(|&photo| self.review(peer, photo));
+        for &photo in &touched {
+            self.recount(photo);
+        }
+        touched
     }
+
+    /// Looks again whether `peer` holds `photo` whole; whether that changed.
+    fn review(&mut self, peer: DeviceId, photo: PhotoSlot) -> bool {
+        let Ok(index) = self.holders.binary_search_by_key(&peer, |holder| holder.device) else { return false };
+        let whole = self.runs_of(photo).any(|run| self.holders[index].holdings.holds_run(&run));
+        let holder = &mut self.holders[index];
+        if whole { holder.whole.insert(photo) } else { holder.whole.remove(photo) }
+    }
+
+    fn holder(&mut self, peer: DeviceId) -> &mut Holder {
+        let index = match self.holders.binary_search_by_key(&peer, |holder| holder.device) {
+            Ok(index) => index,
+            Err(index) => {
+                let (holdings, whole) = (Holdings::new(), RoaringBitmap::new());
+                self.holders.insert(index, Holder { device: peer, place: None, holdings, whole });
+                index
+            }
+        };
+        &mut self.holders[index]
+    }
+
+    fn count(&self, photo: PhotoSlot) -> Count {
+        let holders = || self.holders.iter().filter(|holder| holder.whole.contains(photo));
+        let mut places: Vec<Option<PlaceId>> = holders().map(|holder| holder.place).collect();
+        let copies = places.len() as u16;
+        places.sort_unstable();
+        places.dedup();
+        Count { copies, places: places.len() as u16 }
+    }
+
+    fn recount(&mut self, photo: PhotoSlot) {
+        if !self.present.contains(photo) {
+            return;
+        }
+        let after = self.count(photo);
+        let before = std::mem::replace(&mut self.counts[photo as usize], after);
+        if before != after {
+            self.uncount(before);
+            *self.histogram.entry((after.copies.into(), after.places.into())).or_default() += 1;
+        }
+    }
+
+    fn uncount(&mut self, count: Count) {
+        let key = (u32::from(count.copies), u32::from(count.places));
+        if let Some(photos) = self.histogram.get_mut(&key) {
+            *photos -= 1;
+            if *photos == 0 {
+                self.histogram.remove(&key);
+            }
+        }
+    }
+
     /// The counts over all photos.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        todo!()
+        Counts { photos: self.present.len(), histogram: self.histogram.clone() }
     }
+
     /// The copies of one photo; `None` when it is not in the table.
     #[must_use]
     pub fn copies(&self, photo: PhotoSlot) -> Option<Copies> {
-        todo!()
+        self.present.contains(photo).then(|| {
+            let holders = self.holders.iter().filter(|holder| holder.whole.contains(photo));
+            let places = u32::from(self.counts[photo as usize].places);
+            Copies { peers: holders.map(|holder| holder.device).collect(), places, evidence: Evidence::Claimed }
+        })
     }
+
     /// `(copies, places)` of one photo without naming peers; zeros when it is not in the table.
     #[must_use]
     pub fn count_of(&self, photo: PhotoSlot) -> (u32, u32) {
-        todo!()
+        let count = self.counts.get(photo as usize).copied().unwrap_or_default();
+        (count.copies.into(), count.places.into())
     }
-    /// Slots of photos with fewer copies or places than asked, in ascending order from `from`, at most `limit`.
+
+    /// Photos with fewer copies or places than asked, in ascending order from slot `from`, at most `limit`.
     #[must_use]
     pub fn below(&self, copies: u32, places: u32, from: PhotoSlot, limit: usize) -> Vec<PhotoSlot> {
-        todo!()
+        let short = |photo: &PhotoSlot| {
+            let (c, p) = self.count_of(*photo);
+            c < copies || p < places
+        };
+        self.present.range(from..).filter(short).take(limit).collect()
+    }
+}
+
+impl AuthorRuns {
+    fn sort(&mut self) {
+        if std::mem::take(&mut self.unsorted) {
+            self.runs.sort_unstable();
+        }
+    }
+
+    /// Photos with a run that shares a position with `span`. Runs are sorted; one deposit's runs don't overlap, so that
+    /// only the run before the first one inside can reach in.
+    fn photos_in(&self, span: &Span) -> impl Iterator<Item = PhotoSlot> + '_ {
+        let indices = span.indices();
+        let inside = self.runs.partition_point(|(run, _)| run.start < indices.start);
+        let before = self.runs[..inside].iter().rev().take_while({
+            let start = indices.start;
+            move |(run, _)| run.indices().end > start
+        });
+        let within = self.runs[inside..].iter().take_while(move |(run, _)| run.start < indices.end);
+        before.chain(within).map(|(_, photo)| *photo)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn author(number: u8) -> AuthorId {
+        AuthorId::from_bytes([number; 32])
+    }
+
+    fn device(number: u8) -> DeviceId {
+        DeviceId::from_bytes([number; 32])
+    }
+
+    fn place(number: u8) -> PlaceId {
+        PlaceId::from_bytes([number; 32])
+    }
+
+    fn run(author_number: u8, start: u32, count: u32) -> Run {
+        Run { author: author(author_number), start, count }
+    }
+
+    fn held(author_number: u8, start: u32, count: u32) -> Vec<HoldingChanges> {
+        vec![HoldingChanges { held: vec![Span { start, count }], ..HoldingChanges::none(author(author_number)) }]
+    }
+
+    fn lost(author_number: u8, start: u32, count: u32) -> Vec<HoldingChanges> {
+        vec![HoldingChanges { lost: vec![Span { start, count }], ..HoldingChanges::none(author(author_number)) }]
+    }
+
+    #[test]
+    fn a_copy_is_all_of_one_run() {
+        let mut table = CopyTable::new();
+        table.add_run(0, run(1, 0, 3));
+        table.add_run(1, run(1, 3, 2));
+        assert_eq!(table.apply(device(1), &held(1, 0, 2)), Vec::<u32>::new());
+        assert_eq!(table.apply(device(1), &held(1, 2, 2)), [0]);
+        assert_eq!(table.count_of(0), (1, 1));
+        assert_eq!(table.apply(device(1), &held(1, 4, 1)), [1]);
+        assert_eq!(table.counts().at_least(1, 1), 2);
+        assert_eq!(table.apply(device(1), &lost(1, 1, 1)), [0]);
+        assert_eq!((table.counts().at_least(1, 1), table.counts().photos), (1, 2));
+        // The same photo, deposited by another device as well: that run makes a copy too.
+        table.apply(device(1), &held(2, 10, 3));
+        table.add_run(0, run(2, 10, 3));
+        assert_eq!(table.count_of(0), (1, 1));
+        assert_eq!(table.copies(0).unwrap().peers, [device(1)]);
+        table.remove_photo(0);
+        assert_eq!((table.copies(0), table.counts().photos), (None, 1));
+    }
+
+    #[test]
+    fn unconfirmed_places_count_as_one() {
+        let mut table = CopyTable::new();
+        table.add_run(0, run(1, 0, 1));
+        for number in 1..=4 {
+            table.apply(device(number), &held(1, 0, 1));
+        }
+        assert_eq!(table.count_of(0), (4, 1));
+        table.set_place(device(1), Some(place(1)));
+        assert_eq!(table.count_of(0), (4, 2));
+        table.set_place(device(2), Some(place(1)));
+        table.set_place(device(3), Some(place(2)));
+        assert_eq!(table.count_of(0), (4, 3));
+        table.remove_peer(&device(4));
+        assert_eq!(table.count_of(0), (3, 2));
+        assert_eq!(table.below(3, 3, 0, 10), [0]);
+        assert_eq!(table.below(3, 2, 0, 10), Vec::<u32>::new());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Add(PhotoSlot, u8, u32, u32),
+        Remove(PhotoSlot),
+        Hold(u8, u8, u32, u32),
+        Lose(u8, u8, u32, u32),
+        Place(u8, Option<u8>),
+        Forget(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0u32..12, 0u8..2, 0u32..12).prop_map(|(photo, author, index)| Step::Add(photo, author, index * 4, 1 + index % 4)),
+            1 => (0u32..12).prop_map(Step::Remove),
+            5 => (0u8..4, 0u8..2, 0u32..50, 1u32..20).prop_map(|(d, a, s, c)| Step::Hold(d, a, s, c)),
+            3 => (0u8..4, 0u8..2, 0u32..50, 1u32..20).prop_map(|(d, a, s, c)| Step::Lose(d, a, s, c)),
+            2 => (0u8..4, proptest::option::of(0u8..3)).prop_map(|(d, p)| Step::Place(d, p)),
+            1 => (0u8..4).prop_map(Step::Forget),
+        ]
+    }
+
+    /// The same, counted from scratch.
+    #[derive(Default)]
+    struct Model {
+        photos: BTreeMap<PhotoSlot, Vec<Run>>,
+        holdings: BTreeMap<DeviceId, (Option<PlaceId>, Holdings)>,
+    }
+
+    impl Model {
+        fn counts(&self) -> Counts {
+            let mut counts = Counts { photos: self.photos.len() as u64, ..Counts::default() };
+            for runs in self.photos.values() {
+                let holders: Vec<_> =
+                    self.holdings.values().filter(|(_, of)| runs.iter().any(|run| of.holds_run(run))).collect();
+                let places: std::collections::BTreeSet<_> = holders.iter().map(|(place, _)| place).collect();
+                *counts.histogram.entry((holders.len() as u32, places.len() as u32)).or_default() += 1;
+            }
+            counts
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn counts_kept_equal_counts_from_scratch(steps in proptest::collection::vec(step(), 1..60)) {
+            let (mut table, mut model) = (CopyTable::new(), Model::default());
+            for step in steps {
+                match step {
+                    Step::Add(photo, author, start, count) => {
+                        let run = run(author, start, count);
+                        table.add_run(photo, run);
+                        model.photos.entry(photo).or_default().push(run);
+                    }
+                    Step::Remove(photo) => {
+                        table.remove_photo(photo);
+                        model.photos.remove(&photo);
+                    }
+                    Step::Hold(d, author, start, count) => {
+                        table.apply(device(d), &held(author, start, count));
+                        model.holdings.entry(device(d)).or_default().1.apply(&held(author, start, count));
+                    }
+                    Step::Lose(d, author, start, count) => {
+                        table.apply(device(d), &lost(author, start, count));
+                        model.holdings.entry(device(d)).or_default().1.apply(&lost(author, start, count));
+                    }
+                    Step::Place(d, at) => {
+                        table.set_place(device(d), at.map(place));
+                        model.holdings.entry(device(d)).or_default().0 = at.map(place);
+                    }
+                    Step::Forget(d) => {
+                        table.remove_peer(&device(d));
+                        model.holdings.remove(&device(d));
+                    }
+                }
+                prop_assert_eq!(table.counts(), model.counts());
+            }
+        }
+    }
+
+    #[test]
+    fn a_million_photos_with_twenty_peers_are_counted_in_time() {
+        let mut table = CopyTable::new();
+        for photo in 0..1_000_000 {
+            table.add_run(photo, run(1, photo * 3, 3));
+        }
+        for number in 0..20 {
+            table.apply(device(number), &held(1, 0, 3_000_000));
+            table.set_place(device(number), Some(place(number % 5)));
+        }
+        assert_eq!(table.counts().at_least(20, 5), 1_000_000);
+        assert_eq!(table.apply(device(3), &lost(1, 1_500_000, 1)), [500_000]);
+        assert_eq!(table.counts().at_least(20, 5), 999_999);
     }
 }

@@ -117,7 +117,7 @@ pub enum EnvelopeRefused {
     },
 }
 
-/// An envelope whose signature was made or verified here. There is no other way to get one.
+/// An envelope whose signature was made or verified by this node. There is no other way to get one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedEnvelope {
     envelope: Envelope,
@@ -159,6 +159,22 @@ impl SignedEnvelope {
         let envelope: Envelope = codec::decode(encoded, ENVELOPE_BYTES_MAX).map_err(|_| EnvelopeRefused::Malformed)?;
         keys::verify(envelope.author.as_bytes(), Purpose::Envelope, signed, &Signature::from_bytes(signature))
             .map_err(|_| EnvelopeRefused::Signature { author: envelope.author, seq: envelope.seq })?;
+        let hash = envelope_hash(&wire);
+        Ok(Self { envelope, hash, wire })
+    }
+
+    /// Parses bytes that [`SignedEnvelope::parse`] accepted before and that this node has kept: the signature is not
+    /// verified again.
+    ///
+    /// # Errors
+    /// When the bytes are malformed or of a newer format.
+    pub(crate) fn parse_kept(wire: Bytes) -> Result<Self, EnvelopeRefused> {
+        let (signed, _) = wire.split_last_chunk::<SIGNATURE_BYTES>().ok_or(EnvelopeRefused::Malformed)?;
+        let (format, encoded) = signed.split_first().ok_or(EnvelopeRefused::Malformed)?;
+        if *format != ENVELOPE_FORMAT {
+            return Err(EnvelopeRefused::NewerFormat { format: *format });
+        }
+        let envelope = codec::decode(encoded, ENVELOPE_BYTES_MAX).map_err(|_| EnvelopeRefused::Malformed)?;
         let hash = envelope_hash(&wire);
         Ok(Self { envelope, hash, wire })
     }

@@ -29,6 +29,7 @@ pub mod id;
 pub mod inventory;
 pub mod keys;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod media_type;
 pub mod membership;

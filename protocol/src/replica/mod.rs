@@ -1,23 +1,65 @@
 //! The replica: one pure state machine for everything two nodes do together.
+//!
+//! A driver hands in what happened ([`Input`]) and the time, and does what it is told ([`Effect`]), in order. Nothing in
+//! here reads a clock, touches a socket or a file or draws randomness of its own: the same configuration, storage and
+//! inputs give the same effects. Chunk bytes never pass through.
+//!
+//! Invariants:
+//! - **durable before told**: an envelope is shown to others only once the flush that covers it has succeeded; own
+//!   holdings name only chunks that the store reported as durable;
+//! - **members only**: before a peer has proved its membership nothing of the library is told and nothing of it is kept;
+//! - **a peer's bytes are parsed once**: malformed ones end the session and change nothing;
+//! - **absence is never an order**: nothing here is given up because a peer's list lacks it.
+//!
+//! Where to look: [`logs`](self) accept and append envelopes, `session` introduces peers, `sync` pulls logs, `inventories`
+//! exchanges who has what, `schedule` decides which chunk to ask of whom, `serve` answers, `dial` calls members.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand_chacha::ChaCha20Rng;
 
 use crate::deposit::DepositedChunk;
-use crate::envelope::{Kind, SignedEnvelope};
+use crate::envelope::SignedEnvelope;
 use crate::id::{AuthorId, ChunkId, DeviceId, LibraryId, PlaceId};
 use crate::inventory::Holdings;
 use crate::keys::{AuthorKey, DeviceKey};
+use crate::log::Log;
+use crate::membership::Registry;
 use crate::message::LogPoint;
 use crate::metadata::{Metadata, StorageError};
-use crate::position::{Position, Run};
-use crate::secrets::EpochId;
+use crate::position::Position;
 use crate::time::{Now, Timestamp};
 
+mod chunks;
+mod dial;
 mod effect;
 mod input;
+mod inventories;
+mod logs;
+mod open;
+mod own_inventory;
+mod peer;
+mod schedule;
+mod serve;
+mod session;
+mod sync;
 mod view;
 
 pub use effect::{Answer, BodyRefusal, ChunkWanted, DisconnectReason, Effect, Event, Misbehaviour};
 pub use input::{FetchOutcome, Input, LinkId, RequestId, TaskId};
+pub use logs::AppendError;
 pub use view::{PeerView, Transfers};
+
+use chunks::ChunkTable;
+use inventories::GossipState;
+use own_inventory::{OwnInventory, Pending};
+use peer::Peer;
+use schedule::Scheduler;
+use session::Session;
+use sync::Pulls;
+
+/// The newest `min_reader` that this version can apply.
+pub const READER_VERSION: u16 = 1;
 
 /// Who this replica is.
 #[derive(Debug, Clone)]
@@ -28,7 +70,8 @@ pub struct Config {
     pub device: DeviceKey,
     /// What this device's log is signed with.
     pub author: AuthorKey,
-    /// Encoded device certificates: this device's, its issuer's, and so on until one by the root.
+    /// Encoded device certificates: this device's, its issuer's, and so on until one by the root. Shown to peers while
+    /// the registry does not know a chain of its own.
     pub chain: Vec<Vec<u8>>,
     /// Where this device stands.
     pub place: Option<PlaceId>,
@@ -36,112 +79,221 @@ pub struct Config {
     pub seed: [u8; 32],
 }
 
-/// Why nothing was appended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// This device's author was retired or frozen.
-    #[error(
-        "this device's log can't go on because peers hold another version of it; Holdfast continues it under a new key"
-    )]
-    Retired,
-    /// The store failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
 /// See the head of the module.
 #[derive(Debug)]
 pub struct Replica<M: Metadata> {
     metadata: M,
+    config: Config,
+    me: DeviceId,
+    random: ChaCha20Rng,
+    /// The latest time handed in.
+    now: Now,
+    registry: Registry,
+    logs: BTreeMap<AuthorId, Log>,
+    /// Whether this device's author must not be used any more.
+    retired: bool,
+    /// Authors whose logs may count further, or less far, than before.
+    ends_to_review: BTreeSet<AuthorId>,
+    chunks: ChunkTable,
+    own: OwnInventory,
+    /// Own holdings that changed during this input.
+    news: Pending,
+    peers: BTreeMap<DeviceId, Peer>,
+    /// Numbers of peers that chunks were served to, counted from 1.
+    served_peers: Vec<DeviceId>,
+    sessions: BTreeMap<LinkId, Session>,
+    pulls: Pulls,
+    scheduler: Scheduler,
+    gossip: GossipState,
+    flush: Flush,
+    received_bytes: u64,
+    sent_bytes: u64,
+    caught_up: bool,
+    effects: Vec<Effect>,
 }
 
-#[allow(clippy::todo, unused_variables, missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
+/// Which flush is under way, and whether another one is needed.
+#[derive(Debug, Default)]
+struct Flush {
+    next: u64,
+    under_way: Option<TaskId>,
+    needed: bool,
+    /// What the flush under way makes durable.
+    covers: Vec<LogPoint>,
+    covers_generation: bool,
+}
+
 impl<M: Metadata> Replica<M> {
-    /// `holdings`: whether the store durably holds a chunk. Effects: the first `Sync`, events.
-    pub fn open(
-        config: Config,
-        metadata: M,
-        holdings: &dyn Fn(&ChunkId) -> bool,
-    ) -> Result<(Self, Vec<Effect>), StorageError> {
-        todo!()
-    }
-    /// Takes one input; returns what to do, in order.
+    /// Takes one input and returns what to do, in order.
+    ///
+    /// # Errors
+    /// When the metadata cannot be read or written. The replica must then be opened again from storage.
     pub fn handle(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, StorageError> {
-        todo!()
+        self.now = now;
+        match input {
+            Input::Connected { link, peer, outbound } => self.handle_connected(link, peer, outbound),
+            Input::Disconnected { link } => self.end_session(link),
+            Input::Received { link, tag, body } => self.handle_received(link, tag, &body)?,
+            Input::Gossiped { from, body } => self.handle_gossiped(&from, &body)?,
+            Input::FetchRequested { link, request } => self.handle_fetch_requested(link, &request),
+            Input::Served { bytes, .. } => self.sent_bytes += u64::from(bytes),
+            Input::ServeEnded { link, .. } => self.handle_serve_ended(link),
+            Input::Fetched { link, request, chunk, outcome } => self.handle_fetched(link, request, &chunk, outcome)?,
+            Input::FetchEnded { request, .. } => self.handle_fetch_ended(request),
+            Input::ChunksStored(stored) => self.handle_stored(&stored),
+            Input::ChunksLost(lost) => self.handle_lost(&lost),
+            Input::Synced(task) => self.handle_synced(task),
+            Input::DialFailed { peer } => self.handle_dial_failed(&peer),
+            Input::PeerSeen { peer } => self.handle_peer_seen(&peer),
+            Input::Tick => self.handle_tick()?,
+        }
+        Ok(self.finish())
     }
-    /// When to hand in the next `Tick`, unless another input comes first.
+
+    /// Everything that may follow from any input, and the effects.
+    fn finish(&mut self) -> Vec<Effect> {
+        self.pull();
+        self.scheduler.fill(self.now.elapsed, &mut self.chunks, &mut self.random, &mut self.effects);
+        let changes = self.news.take();
+        if !changes.is_empty() {
+            self.effects.push(Effect::HoldingsChanged { peer: self.me, changes });
+        }
+        let caught_up = self.chunks.wanted().is_empty();
+        if caught_up && !self.caught_up {
+            self.effects.push(Effect::Event(Event::CaughtUp));
+        }
+        self.caught_up = caught_up;
+        self.start_flush();
+        std::mem::take(&mut self.effects)
+    }
+
+    fn handle_tick(&mut self) -> Result<(), StorageError> {
+        self.expire_sessions();
+        self.expire_pulls();
+        self.scheduler.tick(self.now.elapsed, &mut self.chunks, &mut self.random, &mut self.effects);
+        self.tell_holdings();
+        self.keep_inventories()?;
+        self.dial_members();
+        Ok(())
+    }
+
+    /// When to hand in the next [`Input::Tick`], unless another input comes first. May lie in the past: then at once.
+    #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        todo!()
+        let sessions = self.sessions.values().filter_map(Session::deadline).min();
+        [
+            sessions,
+            self.pulls.next_deadline(),
+            self.scheduler.next_deadline(self.now.elapsed),
+            self.holdings_deadline(),
+            self.keep_deadline(),
+            self.dial_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
-    /// Appends one envelope to this device's log. `Effect::Accepted` for it is among the effects.
-    pub fn append(
-        &mut self,
-        now: Now,
-        kind: Kind,
-        epoch: EpochId,
-        min_reader: u16,
-        body: Vec<u8>,
-    ) -> Result<(u64, Vec<Effect>), AppendError> {
-        todo!()
+
+    /// Asks for a flush, now or as soon as the one under way is done.
+    fn start_flush(&mut self) {
+        if !self.flush.needed || self.flush.under_way.is_some() {
+            return;
+        }
+        let task = TaskId(self.flush.next);
+        self.flush.next += 1;
+        self.flush.needed = false;
+        self.flush.under_way = Some(task);
+        self.flush.covers_generation = true;
+        let ahead = self.logs.values().filter(|log| log.known() != log.durable());
+        self.flush.covers = ahead.map(|log| log.point(log.known())).collect();
+        self.effects.push(Effect::Sync(task));
     }
-    /// Deposits chunks that are durable in the store, as one run.
-    pub fn deposit(
-        &mut self,
-        now: Now,
-        epoch: EpochId,
-        chunks: &[DepositedChunk],
-    ) -> Result<(Run, Vec<Effect>), AppendError> {
-        todo!()
+
+    fn handle_synced(&mut self, task: TaskId) {
+        if self.flush.under_way != Some(task) {
+            return;
+        }
+        self.flush.under_way = None;
+        if std::mem::take(&mut self.flush.covers_generation) {
+            self.own.set_durable();
+        }
+        let covered = std::mem::take(&mut self.flush.covers);
+        self.logs_durable(covered);
+        self.tell_holdings();
     }
-    /// Continues under another author, after `Event::RestoredFromBackup`.
-    pub fn adopt_author(&mut self, author: AuthorKey) {
-        todo!()
-    }
-    /// Up to `limit` stored envelopes of `author`, from number `from`.
+
+    /// Up to `limit` kept envelopes of `author`, from number `from`.
+    ///
+    /// # Errors
+    /// When the metadata cannot be read or an envelope in it is damaged.
     pub fn read_log(&self, author: &AuthorId, from: u64, limit: usize) -> Result<Vec<SignedEnvelope>, StorageError> {
-        todo!()
+        logs::read(&self.metadata, author, from, limit)
     }
+
     /// Every log and how far it is known here, durable or not.
+    #[must_use]
     pub fn vector(&self) -> Vec<LogPoint> {
-        todo!()
+        self.logs.values().map(|log| log.point(log.known())).collect()
     }
+
     /// The author that this device writes as.
+    #[must_use]
     pub fn author(&self) -> AuthorId {
-        todo!()
+        self.config.author.author_id()
     }
-    /// The chunk at `position` and its sealed length.
+
+    /// This device.
+    #[must_use]
+    pub const fn device(&self) -> DeviceId {
+        self.me
+    }
+
+    /// Who is a member, and everything else that logs say about devices.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The chunk at `position` and its sealed length; `None` when its deposit has not arrived.
+    #[must_use]
     pub fn chunk_at(&self, position: &Position) -> Option<DepositedChunk> {
-        todo!()
+        self.chunks.slot_at(position).map(|slot| self.chunks.chunk(slot))
     }
-    /// A position of `chunk`, the first that was learned.
+
+    /// The position of `chunk` that was learned first; `None` when it was not deposited.
+    #[must_use]
     pub fn position_of(&self, chunk: &ChunkId) -> Option<Position> {
-        todo!()
+        self.chunks.slot(chunk).and_then(|slot| self.chunks.positions(slot).next())
     }
+
     /// Whether `chunk` is deposited and durable here.
+    #[must_use]
     pub fn holds(&self, chunk: &ChunkId) -> bool {
-        todo!()
+        self.chunks.slot(chunk).is_some_and(|slot| self.chunks.is_held(slot))
     }
-    /// What `peer` (or this device) holds according to its newest complete inventory.
+
+    /// What `peer` holds according to its newest complete inventory; for this device, what is durable here.
+    #[must_use]
     pub fn holdings(&self, peer: &DeviceId) -> Option<&Holdings> {
-        todo!()
+        if *peer == self.me {
+            return Some(self.own.holdings());
+        }
+        self.peers.get(peer)?.inventory.as_ref().map(|inventory| &inventory.holdings)
     }
-    /// Every device with an inventory known here, this one included.
-    pub fn holders(&self) -> Vec<DeviceId> {
-        todo!()
+
+    /// Every device whose holdings are known here, this one first.
+    pub fn holders(&self) -> impl Iterator<Item = (DeviceId, &Holdings)> + '_ {
+        let peers = self.peers.iter().filter_map(|(peer, of)| Some((*peer, &of.inventory.as_ref()?.holdings)));
+        std::iter::once((self.me, self.own.holdings())).chain(peers)
     }
-    /// Every other member.
-    pub fn peers(&self) -> Vec<PeerView> {
-        todo!()
-    }
-    /// What is missing and on its way.
-    pub fn transfers(&self) -> Transfers {
-        todo!()
-    }
-    /// The storage below, for the library above.
+
+    /// The storage below, for the library above: it keeps its own tables there.
+    #[must_use]
     pub const fn metadata(&self) -> &M {
         &self.metadata
     }
-    /// The storage below, for the library above: it commits its own tables through it.
+
+    /// The storage below, for the library above: it keeps its own tables there.
     pub const fn metadata_mut(&mut self) -> &mut M {
         &mut self.metadata
     }

@@ -1,0 +1,124 @@
+//! Members: calling those that are not connected, letting go of those removed, and what is known about each.
+
+use std::time::Duration;
+
+use super::schedule::backoff;
+use super::{DisconnectReason, Effect, LinkId, PeerView, Replica};
+use crate::id::DeviceId;
+use crate::metadata::Metadata;
+use crate::time::Timestamp;
+
+const RETRY_MS: u64 = 2000;
+const RETRY_MS_MAX: u64 = 5 * 60 * 1000;
+/// A peer that was just connected is called again after about this long.
+const REDIAL: Duration = Duration::from_millis(500);
+
+impl<M: Metadata> Replica<M> {
+    /// A device became a member: it is called soon, and what was offered of its inventory counts now.
+    pub(super) fn welcome(&mut self, device: &DeviceId) {
+        if *device != self.me {
+            let jitter = backoff(0, 200, 200, &mut self.random);
+            let peer = self.peers.entry(*device).or_default();
+            peer.dial_at = self.now.elapsed + jitter;
+            self.ask_for_inventories();
+        }
+    }
+
+    /// A device is a member no more: it is let go, and what it says it holds counts no more.
+    pub(super) fn expel(&mut self, device: &DeviceId) {
+        let links: Vec<LinkId> =
+            self.sessions.iter().filter(|(_, session)| session.peer == *device).map(|(link, _)| *link).collect();
+        for link in links {
+            self.refuse(link, DisconnectReason::Removed);
+        }
+        if let Some(inventory) = self.peers.remove(device).and_then(|peer| peer.inventory) {
+            let changes = inventory.holdings.changes_to(&crate::inventory::Holdings::new());
+            self.effects.push(Effect::HoldingsChanged { peer: *device, changes });
+        }
+    }
+
+    fn is_connected(&self, device: &DeviceId) -> bool {
+        self.sessions.values().any(|session| session.peer == *device)
+    }
+
+    /// Members that may be called: not connected, not being called, not turned away.
+    fn callable(&self) -> impl Iterator<Item = (DeviceId, Timestamp)> + '_ {
+        self.registry.members().map(|certificate| certificate.device()).filter_map(|device| {
+            let peer = self.peers.get(&device)?;
+            let at = peer.shunned_until.map_or(peer.dial_at, |until| until.max(peer.dial_at));
+            (device != self.me && !peer.dialling && !self.is_connected(&device)).then_some((device, at))
+        })
+    }
+
+    pub(super) fn dial_deadline(&self) -> Option<Timestamp> {
+        self.callable().map(|(_, at)| at).min()
+    }
+
+    pub(super) fn dial_members(&mut self) {
+        let due: Vec<DeviceId> =
+            self.callable().filter(|(_, at)| *at <= self.now.elapsed).map(|(device, _)| device).collect();
+        for peer in due {
+            self.dial(peer);
+        }
+    }
+
+    fn dial(&mut self, peer: DeviceId) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.dialling = true;
+            self.effects.push(Effect::Dial { peer });
+        }
+    }
+
+    pub(super) fn handle_dial_failed(&mut self, device: &DeviceId) {
+        let Some(peer) = self.peers.get_mut(device) else { return };
+        peer.dialling = false;
+        peer.dial_at = self.now.elapsed + backoff(peer.dial_failures, RETRY_MS, RETRY_MS_MAX, &mut self.random);
+        peer.dial_failures += 1;
+    }
+
+    /// A peer was seen: a member is called at once, whatever failed before.
+    pub(super) fn handle_peer_seen(&mut self, device: &DeviceId) {
+        let now = self.now.elapsed;
+        if self.callable().any(|(member, _)| member == *device)
+            && self.peers.get(device).is_some_and(|peer| peer.shunned_until.is_none_or(|until| until <= now))
+        {
+            self.dial(*device);
+        }
+    }
+
+    /// After a connection ended, the peer is called again: soon the first time, later each time it ends at once.
+    pub(super) fn rest_before_dialling(&mut self, device: &DeviceId) {
+        if let Some(peer) = self.peers.get_mut(device) {
+            let rest = backoff(peer.dial_failures, REDIAL.as_millis() as u64, RETRY_MS_MAX, &mut self.random);
+            peer.dial_at = self.now.elapsed + rest;
+            peer.dial_failures += 1;
+        }
+    }
+
+    /// Every other member, in the order of their ids, and peers that have proved a membership not yet in the logs.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerView> {
+        let members = self.registry.members().map(|certificate| certificate.device());
+        let guests = self.sessions.values().filter(|session| session.is_established()).map(|session| session.peer);
+        let mut devices: Vec<DeviceId> = members.chain(guests).filter(|device| *device != self.me).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        devices.iter().map(|device| self.view(device)).collect()
+    }
+
+    fn view(&self, device: &DeviceId) -> PeerView {
+        let peer = self.peers.get(device);
+        let head = peer.and_then(|peer| Some(peer.inventory.as_ref()?.head.head()));
+        PeerView {
+            device: *device,
+            name: self.registry.name(device).unwrap_or_default().to_owned(),
+            place: self.registry.place_of(device),
+            connected: self.session_with(device).is_some(),
+            last_heard: peer.and_then(|peer| peer.last_heard),
+            inventory: head.map(|head| head.version()),
+            inventory_signed: head.map(|head| head.time),
+            held: head.map_or(0, |head| head.held),
+            erased: head.map_or(0, |head| head.erased),
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! Exchanging inventories: own ones told, others' asked for, checked, kept and relayed.
+//!
+//! Invariants: an inventory counts only when it is complete and its root is the one its owner signed; an older one never
+//! replaces a newer one, whoever brings it; hints count only for the scheduler and only while their session stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_core::RngCore;
+
+use super::own_inventory::PeerInventory;
+use super::{Effect, LinkId, Misbehaviour, Replica};
+use crate::id::{AuthorId, DeviceId};
+use crate::inventory::{Generation, HOLDINGS_POSITIONS_MAX, HoldingChanges, Holdings, SignedHead};
+use crate::limits::PEERS_MAX;
+use crate::message::{Announcement, HEADS_PER_FRAME_MAX, InventoryPart, LogPoint, Message, WantInventory};
+use crate::metadata::{Batch, Metadata, StorageError, Table};
+use crate::time::Timestamp;
+
+/// How long a peer may take to give an inventory.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long changed inventories of peers may stay out of storage, and unrelayed: losing them costs asking again.
+const KEEP_AFTER: Duration = Duration::from_secs(30);
+/// Logs that grew are gossiped after so long.
+const GOSSIP_LOGS_AFTER: Duration = Duration::from_secs(2);
+/// A changed inventory is gossiped after so long.
+const GOSSIP_INVENTORY_AFTER: Duration = Duration::from_secs(30);
+/// Logs in one announcement.
+const GOSSIP_POINTS_MAX: usize = 64;
+
+pub(super) fn generation_batch(generation: &Generation) -> Batch {
+    let mut batch = Batch::new();
+    batch.put(Table::Local, super::open::GENERATION_KEY, generation.counter.to_le_bytes());
+    batch
+}
+
+pub(super) fn heard_key(peer: &DeviceId) -> Vec<u8> {
+    [peer.as_bytes().as_slice(), b"/heard"].concat()
+}
+
+/// What is to be gossiped, relayed and kept, and when.
+#[derive(Debug, Default)]
+pub(super) struct GossipState {
+    points: BTreeMap<AuthorId, LogPoint>,
+    inventory: Option<InventoryPart>,
+    due: Option<Timestamp>,
+    /// Peers whose inventory changed and was not relayed and kept.
+    relay: BTreeSet<DeviceId>,
+    keep_due: Option<Timestamp>,
+}
+
+impl GossipState {
+    fn by(&mut self, due: Timestamp) {
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+    }
+
+    pub(super) fn logs(&mut self, now: Timestamp, points: Vec<LogPoint>) {
+        if !points.is_empty() {
+            self.points.extend(points.into_iter().map(|point| (point.author, point)));
+            self.by(now + GOSSIP_LOGS_AFTER);
+        }
+    }
+
+    fn signed(&mut self, now: Timestamp, part: InventoryPart) {
+        // One change is told whole; of several only the last head, for which others then ask.
+        let several = self.inventory.is_some();
+        let alone = InventoryPart { base: None, more: true, changes: Vec::new(), head: part.head.clone() };
+        self.inventory = Some(if several { alone } else { part });
+        self.by(now + GOSSIP_INVENTORY_AFTER);
+    }
+}
+
+impl<M: Metadata> Replica<M> {
+    /// The heads that a new session begins with, this device's own among them.
+    pub(super) fn greet_with_heads(&mut self, link: LinkId) {
+        let peers = self.peers.values().filter_map(|peer| peer.inventory.as_ref().map(|inventory| &inventory.head));
+        let heads: Vec<Bytes> = self.own.head().into_iter().chain(peers).map(|head| head.wire().clone()).collect();
+        for heads in heads.chunks(HEADS_PER_FRAME_MAX) {
+            self.send(link, &Message::Heads(heads.to_vec()));
+        }
+    }
+
+    /// Signs, hints and gossips whatever is due.
+    pub(super) fn tell_holdings(&mut self) {
+        let now = self.now;
+        let place = self.registry.place_of(&self.me).or(self.config.place);
+        if let Some((frame, part)) = self.own.sign(now, &self.config.library, &self.config.device, place) {
+            self.send_to_all(&frame);
+            self.gossip.signed(now.elapsed, part);
+        }
+        if let Some(frame) = self.own.have(now.elapsed) {
+            self.send_to_all(&frame);
+        }
+        if self.gossip.due.is_some_and(|due| due <= now.elapsed) {
+            self.gossip.due = None;
+            let all: Vec<LogPoint> = std::mem::take(&mut self.gossip.points).into_values().collect();
+            let mut inventory = self.gossip.inventory.take();
+            for points in all.chunks(GOSSIP_POINTS_MAX).chain(all.is_empty().then_some(&[][..])) {
+                let announcement = Announcement { points: points.to_vec(), inventory: inventory.take() };
+                if let Some(message) = announcement.encode() {
+                    self.effects.push(Effect::Gossip(message));
+                }
+            }
+        }
+    }
+
+    fn send_to_all(&mut self, frame: &Bytes) {
+        for (link, _) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
+            self.effects.push(Effect::Send { link: *link, frame: frame.clone() });
+        }
+    }
+
+    pub(super) fn holdings_deadline(&self) -> Option<Timestamp> {
+        [self.own.next_deadline(), self.gossip.due].into_iter().flatten().min()
+    }
+
+    pub(super) const fn keep_deadline(&self) -> Option<Timestamp> {
+        self.gossip.keep_due
+    }
+
+    /// Writes changed inventories of peers to storage and relays their heads to every session but their own.
+    pub(super) fn keep_inventories(&mut self) -> Result<(), StorageError> {
+        if self.gossip.keep_due.is_none_or(|due| due > self.now.elapsed) {
+            return Ok(());
+        }
+        self.gossip.keep_due = None;
+        let (mut batch, mut heads) = (Batch::new(), Vec::new());
+        for device in std::mem::take(&mut self.gossip.relay) {
+            let Some(peer) = self.peers.get(&device) else { continue };
+            if let Some(inventory) = &peer.inventory {
+                batch.put(Table::Inventory, device.as_bytes().as_slice(), inventory.encode());
+                heads.push((device, inventory.head.wire().clone()));
+            }
+            if let Some(heard) = peer.last_heard {
+                batch.put(Table::Peer, heard_key(&device), heard.0.to_le_bytes());
+            }
+        }
+        for (link, session) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
+            let others = heads.iter().filter(|(device, _)| *device != session.peer).map(|(_, head)| head.clone());
+            for heads in others.collect::<Vec<_>>().chunks(HEADS_PER_FRAME_MAX) {
+                self.effects.push(Effect::Send { link: *link, frame: Message::Heads(heads.to_vec()).to_frame() });
+            }
+        }
+        if batch.is_empty() { Ok(()) } else { self.metadata.commit(batch) }
+    }
+
+    pub(super) fn handle_heads(&mut self, link: LinkId, heads: Vec<Bytes>) -> Result<(), StorageError> {
+        for wire in heads {
+            self.handle_head(link, wire)?;
+        }
+        self.ask_for_inventories();
+        Ok(())
+    }
+
+    fn handle_head(&mut self, link: LinkId, wire: Bytes) -> Result<(), StorageError> {
+        let Ok(head) = SignedHead::parse_unverified(wire.clone()) else {
+            return Ok(self.misbehaved(link, Misbehaviour::BadInventory));
+        };
+        let news = if head.head().peer == self.me { self.is_ahead_of_own(&head) } else { self.is_newer(&head) };
+        if !news {
+            return Ok(());
+        }
+        let Ok(head) = SignedHead::parse(wire, &self.config.library) else {
+            return Ok(self.misbehaved(link, Misbehaviour::BadInventory));
+        };
+        if head.head().peer == self.me {
+            return self.outdo(head.head().generation);
+        }
+        let Some(session) = self.sessions.get_mut(&link) else { return Ok(()) };
+        if session.offered.len() < PEERS_MAX {
+            session.offered.insert(head.head().peer, head);
+        }
+        Ok(())
+    }
+
+    fn is_ahead_of_own(&self, head: &SignedHead) -> bool {
+        let own = (self.own.generation(), self.own.head().map(|head| head.head().seq));
+        (head.head().generation, Some(head.head().seq)) > own
+    }
+
+    /// Someone knows of a later generation of this device than its own: it was restored or cloned. Begin one that is
+    /// later still, once that is durable.
+    fn outdo(&mut self, later: Generation) -> Result<(), StorageError> {
+        let counter = later.counter.max(self.own.generation().counter).saturating_add(1);
+        let generation = Generation { counter, nonce: self.random.next_u64() };
+        self.metadata.commit(generation_batch(&generation))?;
+        self.own.renew(generation);
+        self.flush.covers_generation = false;
+        self.flush.needed = true;
+        Ok(())
+    }
+
+    fn is_newer(&self, head: &SignedHead) -> bool {
+        let known = self.peers.get(&head.head().peer).and_then(|peer| peer.inventory.as_ref());
+        known.is_none_or(|known| known.head.head().version() < head.head().version())
+    }
+
+    /// Whose inventory is of interest: members', and those of peers that have proved their membership.
+    fn counts_holdings_of(&self, peer: &DeviceId) -> bool {
+        self.registry.is_member(peer) || (self.session_with(peer).is_some() && !self.registry.is_removed(peer))
+    }
+
+    /// Asks each session for the inventories that it offered and that are news, one session per inventory.
+    pub(super) fn ask_for_inventories(&mut self) {
+        let links: Vec<LinkId> = self.sessions.keys().copied().collect();
+        for link in links {
+            let Some(session) = self.sessions.get_mut(&link) else { continue };
+            for (peer, head) in std::mem::take(&mut session.offered) {
+                if !self.is_newer(&head) {
+                    continue;
+                }
+                let asked = self.sessions.values().any(|session| session.asked.contains_key(&peer));
+                let of_interest = self.counts_holdings_of(&peer);
+                if of_interest && !asked && !self.adopt_equal(&head) {
+                    self.ask_inventory(link, peer);
+                }
+                if (!of_interest || asked)
+                    && let Some(session) = self.sessions.get_mut(&link)
+                {
+                    session.offered.insert(peer, head);
+                }
+            }
+        }
+    }
+
+    fn ask_inventory(&mut self, link: LinkId, peer: DeviceId) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.asked.insert(peer, self.now.elapsed + ANSWER);
+        let inventory = self.peers.get(&peer).and_then(|known| known.inventory.as_ref());
+        let known = inventory.map(|inventory| inventory.head.head().version());
+        self.send(link, &Message::WantInventory(WantInventory { peer, known }));
+    }
+
+    /// A new head over content that is known already needs no exchange.
+    fn adopt_equal(&mut self, head: &SignedHead) -> bool {
+        let known = self.peers.get_mut(&head.head().peer).and_then(|peer| peer.inventory.as_mut());
+        let Some(known) = known.filter(|known| known.head.head().root == head.head().root) else { return false };
+        known.head = head.clone();
+        self.note_inventory(head.head().peer);
+        true
+    }
+
+    fn note_inventory(&mut self, peer: DeviceId) {
+        self.gossip.relay.insert(peer);
+        self.gossip.keep_due.get_or_insert(self.now.elapsed + KEEP_AFTER);
+    }
+
+    pub(super) fn handle_want_inventory(&mut self, link: LinkId, want: &WantInventory) {
+        let frames = if want.peer == self.me {
+            self.own.frames_since(want.known)
+        } else {
+            let inventory = self.peers.get(&want.peer).and_then(|peer| peer.inventory.as_ref());
+            let newer =
+                |inventory: &&PeerInventory| want.known.is_none_or(|known| inventory.head.head().version() > known);
+            inventory.filter(newer).map(PeerInventory::frames).unwrap_or_default()
+        };
+        self.effects.extend(frames.into_iter().map(|frame| Effect::Send { link, frame }));
+    }
+
+    pub(super) fn handle_inventory(&mut self, link: LinkId, part: InventoryPart) -> Result<(), StorageError> {
+        if part.base.is_none() && part.more && part.changes.is_empty() {
+            return self.handle_heads(link, vec![part.head]);
+        }
+        let Some(head) = self.newer_head(&part.head) else {
+            return Ok(());
+        };
+        let Ok(head) = head else { return Ok(self.misbehaved(link, Misbehaviour::BadInventory)) };
+        let peer = head.head().peer;
+        let outcome = match part.base {
+            Some(base) => self.apply_delta(head, base, &part.changes),
+            None => self.assemble(link, head, part),
+        };
+        match outcome {
+            Outcome::Adopted | Outcome::Incomplete => {}
+            Outcome::Bad => self.misbehaved(link, Misbehaviour::BadInventory),
+            Outcome::MissesBase if self.sessions.get(&link).is_some_and(|of| !of.asked.contains_key(&peer)) => {
+                self.ask_inventory(link, peer);
+            }
+            Outcome::MissesBase => {}
+        }
+        self.ask_for_inventories();
+        Ok(())
+    }
+
+    /// The head, verified, when it is newer than what is known and of interest.
+    fn newer_head(&self, wire: &Bytes) -> Option<Result<SignedHead, Misbehaviour>> {
+        let Ok(head) = SignedHead::parse_unverified(wire.clone()) else {
+            return Some(Err(Misbehaviour::BadInventory));
+        };
+        let peer = head.head().peer;
+        if peer == self.me || !self.is_newer(&head) || !self.counts_holdings_of(&peer) {
+            return None;
+        }
+        Some(SignedHead::parse(wire.clone(), &self.config.library).map_err(|_| Misbehaviour::BadInventory))
+    }
+
+    fn apply_delta(&mut self, head: SignedHead, base: u64, changes: &[HoldingChanges]) -> Outcome {
+        let known = self.peers.get(&head.head().peer).and_then(|peer| peer.inventory.as_ref());
+        let Some(known) = known.filter(|known| known.head.head().version() == (head.head().generation, base)) else {
+            return Outcome::MissesBase;
+        };
+        if positions_in(changes) > HOLDINGS_POSITIONS_MAX {
+            return Outcome::Bad;
+        }
+        let mut holdings = known.holdings.clone();
+        holdings.apply(changes);
+        self.adopt(head, holdings, Some(changes.to_vec()))
+    }
+
+    fn assemble(&mut self, link: LinkId, head: SignedHead, part: InventoryPart) -> Outcome {
+        let Some(session) = self.sessions.get_mut(&link) else { return Outcome::Incomplete };
+        let begun = session.assembly.take().filter(|(wire, _)| *wire == part.head);
+        let mut holdings = begun.map(|(_, holdings)| holdings).unwrap_or_default();
+        if positions_in(&part.changes) > HOLDINGS_POSITIONS_MAX {
+            return Outcome::Bad;
+        }
+        holdings.apply(&part.changes);
+        if holdings.is_over_limit() {
+            return Outcome::Bad;
+        }
+        if part.more {
+            session.assembly = Some((part.head, holdings));
+            return Outcome::Incomplete;
+        }
+        self.adopt(head, holdings, None)
+    }
+
+    /// Lets a complete inventory count, if its content is what was signed.
+    fn adopt(&mut self, head: SignedHead, mut holdings: Holdings, changes: Option<Vec<HoldingChanges>>) -> Outcome {
+        if holdings.is_over_limit() || holdings.root() != head.head().root {
+            return Outcome::Bad;
+        }
+        let device = head.head().peer;
+        let peer = self.peers.entry(device).or_default();
+        let changes = changes.unwrap_or_else(|| {
+            let before = peer.inventory.take().map(|inventory| inventory.holdings).unwrap_or_default();
+            before.changes_to(&holdings)
+        });
+        peer.inventory = Some(PeerInventory { head, holdings });
+        for session in self.sessions.values_mut() {
+            session.asked.remove(&device);
+        }
+        self.scheduler.announce(&device, &changes, &mut self.chunks);
+        if !changes.is_empty() {
+            self.effects.push(Effect::HoldingsChanged { peer: device, changes });
+        }
+        self.note_inventory(device);
+        Outcome::Adopted
+    }
+
+    pub(super) fn handle_have(&mut self, link: LinkId, changes: &[HoldingChanges]) {
+        if positions_in(changes) > HOLDINGS_POSITIONS_MAX {
+            return self.misbehaved(link, Misbehaviour::BadInventory);
+        }
+        if let Some(peer) = self.sessions.get(&link).map(|session| session.peer) {
+            self.scheduler.announce(&peer, changes, &mut self.chunks);
+        }
+    }
+
+    pub(super) fn handle_gossiped(&mut self, from: &DeviceId, body: &Bytes) -> Result<(), StorageError> {
+        if *from == self.me || !self.registry.is_member(from) {
+            return Ok(());
+        }
+        let Ok(Some(announcement)) = Announcement::decode(body) else { return Ok(()) };
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.last_heard = Some(self.now.wall);
+        }
+        let link = self.session_with(from);
+        if let Some(link) = link {
+            self.handle_vector(link, announcement.points);
+        }
+        let Some(part) = announcement.inventory else { return Ok(()) };
+        let Some(Ok(head)) = self.newer_head(&part.head) else { return Ok(()) };
+        let base = part.base.filter(|_| head.head().peer == *from);
+        let outcome = base.map(|base| self.apply_delta(head, base, &part.changes));
+        if outcome != Some(Outcome::Adopted)
+            && let Some(link) = link
+        {
+            self.handle_heads(link, vec![part.head])?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Adopted,
+    /// More pieces follow.
+    Incomplete,
+    /// It changes an inventory that is not the one known here.
+    MissesBase,
+    /// It is not what was signed, or too much.
+    Bad,
+}
+
+fn positions_in(changes: &[HoldingChanges]) -> u64 {
+    let spans = changes.iter().flat_map(|changes| changes.held.iter().chain(&changes.erased));
+    spans.map(|span| u64::from(span.count)).sum()
+}

@@ -1,0 +1,363 @@
+//! Accepting and appending envelopes, and what their bodies mean for the replica.
+
+use bytes::Bytes;
+
+use super::chunks::Slot;
+use super::serve::record_positions;
+use super::{BodyRefusal, Effect, Event, READER_VERSION, Replica};
+use crate::certificate::{AuthorCertificate, DeviceCertificate};
+use crate::deposit::{Deposit, DepositRefused, DepositedChunk};
+use crate::envelope::{Envelope, ForkProof, Kind, SignedEnvelope};
+use crate::id::AuthorId;
+use crate::keys::AuthorKey;
+use crate::limits::DEPOSIT_ENTRIES_MAX;
+use crate::log::{Extent, Log};
+use crate::membership::{RegistryChange, Statement, decode_statements, encode_statements};
+use crate::message::{LogPoint, Message};
+use crate::metadata::{Batch, Metadata, StorageError, Table};
+use crate::position::Run;
+use crate::release::Release;
+use crate::secrets::EpochId;
+use crate::time::Now;
+use crate::varint;
+
+/// Why nothing was appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// This device's author was retired or has forked.
+    #[error(
+        "peers hold another version of this device's log, so it cannot go on; Holdfast continues it under a new key"
+    )]
+    Retired,
+    /// The first envelope of a log must introduce its author, see [`Replica::introduce`].
+    #[error("this device's log has not been begun yet")]
+    NotIntroduced,
+    /// A deposit of nothing, or of more chunks than an author can ever deposit.
+    #[error("deposit refused: {0}")]
+    Deposit(#[from] DepositRefused),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+pub(super) fn log_key(author: &AuthorId, seq: u64) -> Vec<u8> {
+    [author.as_bytes().as_slice(), &seq.to_be_bytes()].concat()
+}
+
+fn fork_key(author: &AuthorId) -> Vec<u8> {
+    [author.as_bytes().as_slice(), b"fork"].concat()
+}
+
+/// Kept envelopes of one author.
+pub(super) fn read<M: Metadata>(
+    metadata: &M,
+    author: &AuthorId,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<SignedEnvelope>, StorageError> {
+    let entries = metadata.scan(Table::Log, author.as_bytes(), &log_key(author, from), limit)?;
+    entries
+        .into_iter()
+        .map(|(_, wire)| {
+            SignedEnvelope::parse_kept(wire.into())
+                .map_err(|refused| StorageError::Damaged { what: format!("the log of {author} ({refused})") })
+        })
+        .collect()
+}
+
+/// The proof of a fork that was kept for `author`.
+pub(super) fn read_fork<M: Metadata>(metadata: &M, author: &AuthorId) -> Result<Option<ForkProof>, StorageError> {
+    let damaged = || StorageError::Damaged { what: format!("the fork proof of {author}") };
+    let Some(kept) = metadata.get(Table::Author, &fork_key(author))? else { return Ok(None) };
+    let kept = Bytes::from(kept);
+    let mut rest = kept.as_ref();
+    let length = varint::take(&mut rest).and_then(|length| usize::try_from(length).ok()).ok_or_else(damaged)?;
+    let (first, second) = rest.split_at_checked(length).ok_or_else(damaged)?;
+    ForkProof::parse(kept.slice_ref(first), kept.slice_ref(second)).map(Some).map_err(|_| damaged())
+}
+
+impl<M: Metadata> Replica<M> {
+    /// Begins this device's log with its certificates, unless it was begun before.
+    ///
+    /// # Errors
+    /// As [`Replica::append`].
+    pub fn introduce(&mut self, now: Now, epoch: EpochId) -> Result<Vec<Effect>, AppendError> {
+        if self.log_extent(&self.author()).length > 0 {
+            return Ok(Vec::new());
+        }
+        let own = self.config.chain.first().and_then(|wire| DeviceCertificate::parse(wire).ok());
+        let known = || self.registry.certificate(&self.me).cloned();
+        let device = own.or_else(known).ok_or(AppendError::NotIntroduced)?;
+        let author = AuthorCertificate::issue(self.config.library, &self.config.device, &self.config.author);
+        let body = encode_statements(&[Statement::Introduce { device, author }]);
+        let (_, effects) = self.append(now, Kind::Membership, epoch, READER_VERSION, body)?;
+        Ok(effects)
+    }
+
+    /// Appends one envelope to this device's log and returns its number. [`Effect::Accepted`] for it is among the
+    /// effects; others learn of it after the flush that covers it.
+    ///
+    /// # Errors
+    /// When the log is retired or not begun, or storage fails; then nothing was appended.
+    pub fn append(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        epoch: EpochId,
+        min_reader: u16,
+        body: Vec<u8>,
+    ) -> Result<(u64, Vec<Effect>), AppendError> {
+        self.now = now;
+        let (seq, slots) = self.append_one(kind, epoch, min_reader, body)?;
+        self.scheduler.want(slots, &mut self.chunks);
+        Ok((seq, self.finish()))
+    }
+
+    /// Deposits chunks that are durable in the store, as one run of consecutive positions.
+    ///
+    /// # Errors
+    /// When the log is retired or not begun, there are no chunks or too many, or storage fails.
+    pub fn deposit(
+        &mut self,
+        now: Now,
+        epoch: EpochId,
+        chunks: &[DepositedChunk],
+    ) -> Result<(Run, Vec<Effect>), AppendError> {
+        self.now = now;
+        let author = self.author();
+        let start = self.chunks.next_position(&author);
+        if chunks.is_empty() {
+            return Err(DepositRefused::Malformed.into());
+        }
+        let count = u32::try_from(chunks.len()).map_err(|_| DepositRefused::TooMany)?;
+        if u64::from(start) + u64::from(count) > u64::from(crate::deposit::POSITIONS_PER_AUTHOR_MAX) {
+            return Err(DepositRefused::TooMany.into());
+        }
+        for part in chunks.chunks(DEPOSIT_ENTRIES_MAX) {
+            let deposit = Deposit { first: self.chunks.next_position(&author), chunks: part.to_vec() };
+            let (_, slots) = self.append_one(Kind::Deposit, epoch, READER_VERSION, deposit.encode())?;
+            for slot in slots {
+                self.mark_held(slot);
+            }
+        }
+        Ok((Run { author, start, count }, self.finish()))
+    }
+
+    /// Continues under another author, after [`Event::RestoredFromBackup`]; call [`Replica::introduce`] next. The old
+    /// author's log goes on being kept and passed on like any other.
+    pub fn adopt_author(&mut self, author: AuthorKey) {
+        self.config.author = author;
+        self.retired = self.logs.get(&self.author()).is_some_and(|log| log.fork().is_some());
+    }
+
+    fn append_one(
+        &mut self,
+        kind: Kind,
+        epoch: EpochId,
+        min_reader: u16,
+        body: Vec<u8>,
+    ) -> Result<(u64, Vec<Slot>), AppendError> {
+        let author = self.author();
+        if self.retired {
+            return Err(AppendError::Retired);
+        }
+        let Extent { length: seq, head: prev } = self.log_extent(&author);
+        if seq == 0 && kind != Kind::Membership {
+            return Err(AppendError::NotIntroduced);
+        }
+        let library = self.config.library;
+        let envelope = Envelope { library, author, seq, prev, epoch, min_reader, kind, body };
+        let slots = self.accept(vec![SignedEnvelope::sign(envelope, &self.config.author)])?;
+        Ok((seq, slots))
+    }
+
+    pub(super) fn log_extent(&self, author: &AuthorId) -> Extent {
+        self.logs.get(author).map_or(Extent::EMPTY, Log::known)
+    }
+
+    /// Keeps envelopes of one author, each the next of its log, and lets them count. Returns the slots whose chunks they
+    /// deposited; the caller says whether they are to be fetched.
+    pub(super) fn accept(&mut self, envelopes: Vec<SignedEnvelope>) -> Result<Vec<Slot>, StorageError> {
+        let mut batch = Batch::new();
+        for envelope in &envelopes {
+            let Envelope { author, seq, .. } = envelope.envelope();
+            batch.put(Table::Log, log_key(author, *seq), envelope.wire().as_ref());
+        }
+        self.metadata.commit(batch)?;
+        self.flush.needed = true;
+        let mut deposited = Vec::new();
+        for envelope in envelopes {
+            let slots = self.fold(&envelope);
+            for &slot in slots.iter().filter(|&&slot| self.chunks.is_held(slot)) {
+                record_positions(&self.chunks, slot, true, self.now.elapsed, &mut self.own, &mut self.news);
+            }
+            deposited.extend(slots);
+            self.effects.push(Effect::Accepted(envelope));
+        }
+        self.review_ends()?;
+        Ok(deposited)
+    }
+
+    /// Lets one envelope count. Returns the slots whose chunks it deposited.
+    pub(super) fn fold(&mut self, signed: &SignedEnvelope) -> Vec<Slot> {
+        let envelope = signed.envelope();
+        let (author, seq) = (envelope.author, envelope.seq);
+        self.logs.entry(author).or_insert_with(|| Log::new(author)).push(signed);
+        if envelope.min_reader > READER_VERSION {
+            self.effects.push(Effect::Event(Event::NewerVersionNeeded { author, seq }));
+            return Vec::new();
+        }
+        let folded = match envelope.kind {
+            Kind::Deposit => self.fold_deposit(&author, seq, &envelope.body),
+            Kind::Release => self.fold_release(&author, seq, &envelope.body).map(|()| Vec::new()),
+            Kind::Membership => self.fold_membership(&author, seq, &envelope.body).map(|()| Vec::new()),
+            Kind::Catalog | Kind::Bundle | Kind::Other(_) => Ok(Vec::new()),
+        };
+        folded.unwrap_or_else(|refusal| {
+            self.effects.push(Effect::Event(Event::BodyRefused { author, seq, refusal }));
+            Vec::new()
+        })
+    }
+
+    fn fold_deposit(&mut self, author: &AuthorId, seq: u64, body: &[u8]) -> Result<Vec<Slot>, BodyRefusal> {
+        let slots = self.chunks.deposit(author, &Deposit::decode(body)?)?;
+        if !self.registry.counts(author, seq) {
+            self.ends_to_review.insert(*author);
+        }
+        Ok(slots)
+    }
+
+    fn fold_release(&mut self, author: &AuthorId, seq: u64, body: &[u8]) -> Result<(), BodyRefusal> {
+        let release = Release::decode(body)?;
+        if self.registry.counts(author, seq) {
+            for (of, spans) in &release.positions {
+                self.chunks.release(of, spans);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a release count that was read before it was known what else other logs say.
+    pub(super) fn fold_kept_release(&mut self, release: &SignedEnvelope) {
+        let Envelope { author, seq, body, .. } = release.envelope();
+        // Whether it can be read was reported when it was folded the first time.
+        let _ = self.fold_release(author, *seq, body);
+    }
+
+    fn fold_membership(&mut self, author: &AuthorId, seq: u64, body: &[u8]) -> Result<(), BodyRefusal> {
+        let refused = |detail: String| BodyRefusal::Membership { detail };
+        let statements = decode_statements(body).map_err(|malformed| refused(malformed.to_string()))?;
+        let mut changes = Vec::new();
+        let mut outcome = Ok(());
+        for statement in &statements {
+            match self.registry.apply(author, seq, statement) {
+                Ok(mut more) => changes.append(&mut more),
+                Err(refusal) => outcome = Err(refused(refusal.to_string())),
+            }
+        }
+        self.registry_changed(&changes);
+        outcome
+    }
+
+    fn registry_changed(&mut self, changes: &[RegistryChange]) {
+        for change in changes {
+            match change {
+                RegistryChange::Joined(device) => {
+                    self.ends_to_review.extend(self.registry.authors_of(device));
+                    self.welcome(device);
+                }
+                RegistryChange::Removed(device) => {
+                    self.ends_to_review.extend(self.registry.authors_of(device));
+                    self.expel(device);
+                }
+                RegistryChange::Ended { author, .. } | RegistryChange::Introduced { author, .. } => {
+                    self.ends_to_review.insert(*author);
+                }
+                RegistryChange::Certified(_) | RegistryChange::Moved(_) | RegistryChange::KeysOffered(_) => {}
+            }
+        }
+        if !changes.is_empty() {
+            self.pulls.retry_unknown();
+        }
+    }
+
+    /// Lets the positions of logs count no further than the logs do. Looks their deposits up again, which is as rare as
+    /// removals are.
+    pub(super) fn review_ends(&mut self) -> Result<(), StorageError> {
+        for author in std::mem::take(&mut self.ends_to_review) {
+            let length = if self.registry.counts(&author, 0) { self.registry.length_of(&author) } else { Some(0) };
+            let void_from = match length {
+                Some(length) => self.first_position_from(&author, length)?,
+                None => None,
+            };
+            let changed = self.chunks.set_void(&author, void_from);
+            self.scheduler.want(changed, &mut self.chunks);
+        }
+        Ok(())
+    }
+
+    /// The first position that an envelope of `author` from number `seq` on gave.
+    fn first_position_from(&self, author: &AuthorId, seq: u64) -> Result<Option<u32>, StorageError> {
+        const PAGE: usize = 64;
+        for from in (seq..self.log_extent(author).length).step_by(PAGE) {
+            for envelope in read(&self.metadata, author, from, PAGE)? {
+                if envelope.envelope().kind == Kind::Deposit
+                    && let Ok(deposit) = Deposit::decode(&envelope.envelope().body)
+                {
+                    return Ok(Some(deposit.first));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Freezes a log on proof that its author forked, and passes the proof on.
+    pub(super) fn freeze(&mut self, proof: ForkProof) -> Result<(), StorageError> {
+        let author = proof.author();
+        let log = self.logs.entry(author).or_insert_with(|| Log::new(author));
+        if log.fork().is_some() {
+            return Ok(());
+        }
+        let (first, second) = proof.envelopes();
+        let (first, second) = (first.wire().clone(), second.wire().clone());
+        let mut kept = Vec::new();
+        varint::put(&mut kept, first.len() as u64);
+        kept.extend_from_slice(&first);
+        kept.extend_from_slice(&second);
+        let mut batch = Batch::new();
+        batch.put(Table::Author, fork_key(&author), kept);
+        self.metadata.commit(batch)?;
+        self.flush.needed = true;
+        let seq = proof.seq();
+        log.freeze(proof);
+        self.effects.push(Effect::Event(Event::ForkProven { author, seq }));
+        if author == self.author() {
+            self.retire();
+        }
+        let frame = Message::Fork(first, second).to_frame();
+        for (link, session) in self.sessions.iter_mut().filter(|(_, session)| session.is_established()) {
+            if session.forks_told.insert(author) {
+                self.effects.push(Effect::Send { link: *link, frame: frame.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// This device's author must not write any more.
+    pub(super) fn retire(&mut self) {
+        if !self.retired {
+            self.retired = true;
+            self.effects.push(Effect::Event(Event::RestoredFromBackup { author: self.author() }));
+        }
+    }
+
+    /// A flush made these logs durable this far: others may know.
+    pub(super) fn logs_durable(&mut self, covered: Vec<LogPoint>) {
+        for point in &covered {
+            if let Some(log) = self.logs.get_mut(&point.author) {
+                log.set_durable(Extent { length: point.length, head: point.head });
+            }
+        }
+        self.tell_logs(covered);
+    }
+}

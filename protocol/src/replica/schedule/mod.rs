@@ -1,0 +1,488 @@
+//! The transfer scheduler: which chunk is asked of which peer, when, and what happens when it does not come.
+//!
+//! Invariants:
+//! - a chunk is in at most one request at a time, and only while it is wanted;
+//! - for every wanted chunk, `sources` in the table is the number of connected peers that say they hold it;
+//! - a wanted chunk that is not requested is, for each peer that has it, a candidate there, waiting for another try, or
+//!   avoided there because that peer's bytes were wrong;
+//! - what is asked of one peer stays within its window and [`REQUESTS_PER_PEER_MAX`] requests.
+//!
+//! The cost of an input is that of the chunks it names. Only a peer that connects or leaves costs a pass over what is
+//! wanted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
+
+use super::chunks::{ChunkTable, Slot};
+use super::effect::{ChunkWanted, Effect};
+use super::input::{LinkId, RequestId};
+use crate::id::DeviceId;
+use crate::inventory::{HoldingChanges, Holdings, Span};
+use crate::limits::CHUNKS_PER_REQUEST_MAX;
+use crate::message::Declined;
+use crate::time::Timestamp;
+
+mod source;
+
+use source::Source;
+pub(super) use source::backoff;
+
+/// Bytes asked for and not settled, over all peers.
+const IN_FLIGHT_BYTES_MAX: u64 = 96 << 20;
+/// How long another peer may take to get a chunk before it is asked of the source urgently.
+const ELSEWHERE_WAIT: Duration = Duration::from_secs(2);
+/// How long a chunk that others do have is left to them before the source is asked again.
+const ELSEWHERE_HELD_WAIT: Duration = Duration::from_secs(10);
+/// How long a peer is not asked again for a chunk of which it sent wrong bytes, and not connected to after several.
+pub(super) const CORRUPT_WAIT: Duration = Duration::from_secs(60 * 60);
+
+#[derive(Debug)]
+struct Request {
+    peer: DeviceId,
+    /// Not settled yet.
+    chunks: Vec<(Slot, u32)>,
+    issued: Timestamp,
+    deadline: Timestamp,
+    /// Whether anything was settled.
+    answered: bool,
+    /// Whether anything arrived.
+    fruitful: bool,
+}
+
+/// How a chunk of a request was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    Stored,
+    Declined(Declined),
+    Corrupt,
+    StorageFailed,
+}
+
+/// See the head of the module.
+#[derive(Debug, Default)]
+pub(super) struct Scheduler {
+    sources: BTreeMap<DeviceId, Source>,
+    requests: BTreeMap<RequestId, Request>,
+    next_request: u64,
+    /// Chunks to be offered to a peer's source again at a time.
+    waiting: BTreeSet<(Timestamp, Slot, DeviceId)>,
+    /// Chunks of which a peer sent wrong bytes.
+    avoided: BTreeSet<(Slot, DeviceId)>,
+    paused_until: Timestamp,
+    storage_failures: u32,
+    in_flight_bytes: u64,
+    in_flight_chunks: u64,
+    /// Whose turn it is to be asked first.
+    turn: Option<DeviceId>,
+    /// Whether anything changed since the last `fill` that might allow another request.
+    stirred: bool,
+}
+
+impl Scheduler {
+    /// A peer is connected and says it holds `available`.
+    pub(super) fn add_source(
+        &mut self,
+        now: Timestamp,
+        peer: DeviceId,
+        link: LinkId,
+        available: Holdings,
+        chunks: &mut ChunkTable,
+    ) {
+        let mut source = Source::new(link, available, now);
+        let gained: Vec<Slot> = chunks.wanted().iter().filter(|&slot| source.has(chunks, slot)).collect();
+        for &slot in &gained {
+            chunks.set_sources(slot, chunks.sources(slot).saturating_add(1));
+        }
+        gained.iter().for_each(|&slot| source.offer(chunks, slot));
+        self.sources.insert(peer, source);
+        self.stirred = true;
+    }
+
+    /// A peer is gone; what was asked of it is wanted again from others.
+    pub(super) fn remove_source(&mut self, peer: &DeviceId, chunks: &mut ChunkTable) {
+        let Some(source) = self.sources.remove(peer) else { return };
+        let lost: Vec<Slot> = chunks.wanted().iter().filter(|&slot| source.has(chunks, slot)).collect();
+        for slot in lost {
+            chunks.set_sources(slot, chunks.sources(slot).saturating_sub(1));
+        }
+        let ended: Vec<RequestId> =
+            self.requests.iter().filter(|(_, request)| request.peer == *peer).map(|(id, _)| *id).collect();
+        for id in ended {
+            self.end(id, chunks);
+        }
+        self.stirred = true;
+    }
+
+    /// A connected peer says what it holds and has lost since.
+    pub(super) fn announce(&mut self, peer: &DeviceId, changes: &[HoldingChanges], chunks: &mut ChunkTable) {
+        let Some(source) = self.sources.get_mut(peer) else { return };
+        let touched = |list: fn(&HoldingChanges) -> &Vec<Span>| {
+            let mut slots: Vec<Slot> = changes
+                .iter()
+                .flat_map(|of| list(of).iter().flat_map(|span| chunks.slots_in(&of.author, span)))
+                .copied()
+                .filter(|&slot| chunks.is_wanted(slot))
+                .collect();
+            slots.sort_unstable();
+            slots.dedup();
+            slots
+        };
+        let mut gained = touched(|changes| &changes.held);
+        gained.retain(|&slot| !source.has(chunks, slot));
+        let mut lost = touched(|changes| &changes.lost);
+        lost.retain(|&slot| source.has(chunks, slot));
+        source.available.apply(changes);
+        gained.retain(|&slot| source.has(chunks, slot));
+        lost.retain(|&slot| !source.has(chunks, slot));
+        for slot in lost {
+            chunks.set_sources(slot, chunks.sources(slot).saturating_sub(1));
+        }
+        for slot in gained {
+            chunks.set_sources(slot, chunks.sources(slot).saturating_add(1));
+            source.offer(chunks, slot);
+            self.stirred = true;
+        }
+    }
+
+    /// Chunks have become wanted: newly deposited, or lost here.
+    pub(super) fn want(&mut self, slots: impl IntoIterator<Item = Slot>, chunks: &mut ChunkTable) {
+        for slot in slots {
+            if !chunks.is_wanted(slot) || chunks.is_requested(slot) {
+                continue;
+            }
+            let sources = self.sources.values().filter(|source| source.has(chunks, slot)).count();
+            chunks.set_sources(slot, u8::try_from(sources).unwrap_or(u8::MAX));
+            self.offer_to_all(slot, chunks);
+        }
+    }
+
+    fn offer_to_all(&mut self, slot: Slot, chunks: &ChunkTable) {
+        if !chunks.is_wanted(slot) {
+            return;
+        }
+        for (peer, source) in &mut self.sources {
+            if source.has(chunks, slot) && !self.avoided.contains(&(slot, *peer)) {
+                source.offer(chunks, slot);
+                self.stirred = true;
+            }
+        }
+    }
+
+    /// Issues as many requests as windows and candidates allow.
+    pub(super) fn fill(
+        &mut self,
+        now: Timestamp,
+        chunks: &mut ChunkTable,
+        random: &mut ChaCha20Rng,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !std::mem::take(&mut self.stirred) || self.paused_until > now {
+            return;
+        }
+        let first = self.turn.and_then(|turn| self.sources.range(turn..).next()).map(|(peer, _)| *peer);
+        let mut order: Vec<DeviceId> = self.sources.keys().copied().collect();
+        let begin = first.and_then(|first| order.iter().position(|peer| *peer == first)).unwrap_or(0);
+        order.rotate_left(begin);
+        for (index, peer) in order.iter().enumerate() {
+            while self.in_flight_bytes < IN_FLIGHT_BYTES_MAX && self.ask(now, *peer, chunks, random, effects) {}
+            if self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX {
+                self.turn = order.get(index + 1).copied();
+                break;
+            }
+        }
+    }
+
+    /// Asks one peer for more, if it has room and anything to ask for.
+    fn ask(
+        &mut self,
+        now: Timestamp,
+        peer: DeviceId,
+        chunks: &mut ChunkTable,
+        random: &mut ChaCha20Rng,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let alone = self.sources.len() == 1;
+        let avoided = &self.avoided;
+        let Some(source) = self.sources.get_mut(&peer) else { return false };
+        let Some(budget) = source.room(now) else { return false };
+        let (urgent, picked) = pick(source, budget, chunks, random, &|slot| avoided.contains(&(slot, peer)));
+        if picked.is_empty() {
+            return false;
+        }
+        let bytes: u64 = picked.iter().map(|(_, length)| u64::from(*length)).sum();
+        source.departed(now);
+        source.in_flight_bytes += bytes;
+        source.requests += 1;
+        self.in_flight_bytes += bytes;
+        self.in_flight_chunks += picked.len() as u64;
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        let wanted = |&(slot, length): &(Slot, u32)| ChunkWanted { chunk: chunks.chunk(slot).chunk, length };
+        effects.push(Effect::Fetch {
+            link: source.link,
+            request,
+            urgent: urgent || alone,
+            chunks: picked.iter().map(wanted).collect(),
+        });
+        let deadline = now + source.patience();
+        let request_state = Request { peer, chunks: picked, issued: now, deadline, answered: false, fruitful: false };
+        self.requests.insert(request, request_state);
+        true
+    }
+
+    /// One chunk of a request is settled. `Stored` ones must be marked as held before. Returns how many chunks with
+    /// wrong bytes the peer has sent in this session, when this was one.
+    pub(super) fn settle(
+        &mut self,
+        now: Timestamp,
+        id: RequestId,
+        slot: Slot,
+        settled: Settled,
+        chunks: &mut ChunkTable,
+        random: &mut ChaCha20Rng,
+    ) -> Option<u32> {
+        let request = self.requests.get_mut(&id)?;
+        let index = request.chunks.iter().position(|(other, _)| *other == slot)?;
+        let (_, length) = request.chunks.swap_remove(index);
+        let (peer, first, empty) = (request.peer, !request.answered, request.chunks.is_empty());
+        request.answered = true;
+        request.fruitful |= settled == Settled::Stored;
+        let first_after = first.then(|| now.since(request.issued));
+        let fruitless = empty && !request.fruitful;
+        self.landed(peer, length, slot, chunks);
+        if empty {
+            self.requests.remove(&id);
+        }
+        self.stirred = true;
+        let source = self.sources.get_mut(&peer)?;
+        source.requests -= usize::from(empty);
+        match settled {
+            Settled::Stored => {
+                source.arrived(now, u64::from(length), first_after);
+                self.storage_failures = 0;
+            }
+            Settled::Declined(declined) => self.declined(now, peer, slot, declined, fruitless, chunks, random),
+            Settled::Corrupt => {
+                source.corrupt += 1;
+                let corrupt = source.corrupt;
+                if chunks.try_another_length(slot) {
+                    self.avoided.retain(|(avoided, _)| *avoided != slot);
+                } else {
+                    self.avoided.insert((slot, peer));
+                    self.waiting.insert((now + CORRUPT_WAIT, slot, peer));
+                }
+                self.offer_to_all(slot, chunks);
+                return Some(corrupt);
+            }
+            Settled::StorageFailed => {
+                self.paused_until = now + backoff(self.storage_failures, 5000, 60_000, random);
+                self.storage_failures += 1;
+                self.offer_to_all(slot, chunks);
+            }
+        }
+        None
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a leaf of settle, which gathers them")]
+    fn declined(
+        &mut self,
+        now: Timestamp,
+        peer: DeviceId,
+        slot: Slot,
+        declined: Declined,
+        fruitless: bool,
+        chunks: &mut ChunkTable,
+        random: &mut ChaCha20Rng,
+    ) {
+        let reachable = match declined {
+            Declined::Elsewhere(other) => other != peer && self.sources.contains_key(&other),
+            Declined::NotHeld | Declined::Busy => false,
+        };
+        let Some(source) = self.sources.get_mut(&peer) else { return };
+        match declined {
+            Declined::NotHeld => {
+                let had = chunks.is_wanted(slot) && source.has(chunks, slot);
+                for position in chunks.positions(slot) {
+                    source.available.remove(&position);
+                }
+                if had {
+                    chunks.set_sources(slot, chunks.sources(slot).saturating_sub(1));
+                }
+            }
+            Declined::Busy => source.fail(now, random),
+            Declined::Elsewhere(_) if reachable => {
+                if fruitless {
+                    source.defer(now, random);
+                }
+                self.waiting.insert((now + ELSEWHERE_WAIT, slot, peer));
+            }
+            Declined::Elsewhere(_) => source.urgent.push(slot),
+        }
+        for (other, source) in &mut self.sources {
+            let again = *other != peer || declined == Declined::Busy;
+            if again && source.has(chunks, slot) && !self.avoided.contains(&(slot, *other)) {
+                source.offer(chunks, slot);
+            }
+        }
+    }
+
+    /// Takes a chunk out of all accounts of what is in flight.
+    fn landed(&mut self, peer: DeviceId, length: u32, slot: Slot, chunks: &mut ChunkTable) {
+        chunks.set_requested(slot, false);
+        self.in_flight_bytes = self.in_flight_bytes.saturating_sub(u64::from(length));
+        self.in_flight_chunks = self.in_flight_chunks.saturating_sub(1);
+        if let Some(source) = self.sources.get_mut(&peer) {
+            source.in_flight_bytes = source.in_flight_bytes.saturating_sub(u64::from(length));
+        }
+    }
+
+    /// A request is over; what it did not settle is wanted again, also from the same peer.
+    pub(super) fn end(&mut self, id: RequestId, chunks: &mut ChunkTable) {
+        let Some(request) = self.requests.remove(&id) else { return };
+        for (slot, length) in request.chunks {
+            self.landed(request.peer, length, slot, chunks);
+            self.offer_to_all(slot, chunks);
+        }
+        if let Some(source) = self.sources.get_mut(&request.peer) {
+            source.requests = source.requests.saturating_sub(1);
+        }
+        self.stirred = true;
+    }
+
+    /// A request ended before all of it was settled although the peer is still connected: let the peer rest.
+    pub(super) fn end_early(
+        &mut self,
+        now: Timestamp,
+        id: RequestId,
+        chunks: &mut ChunkTable,
+        random: &mut ChaCha20Rng,
+    ) {
+        let peer = self.requests.get(&id).map(|request| request.peer);
+        self.end(id, chunks);
+        if let Some(source) = peer.and_then(|peer| self.sources.get_mut(&peer)) {
+            source.fail(now, random);
+        }
+    }
+
+    /// Deadlines that have come: stalled and overdue requests are cancelled, waiting chunks offered again.
+    pub(super) fn tick(
+        &mut self,
+        now: Timestamp,
+        chunks: &mut ChunkTable,
+        random: &mut ChaCha20Rng,
+        effects: &mut Vec<Effect>,
+    ) {
+        let overdue: Vec<(RequestId, DeviceId)> = self
+            .requests
+            .iter()
+            .filter(|(_, request)| self.request_deadline(request) <= now)
+            .map(|(id, request)| (*id, request.peer))
+            .collect();
+        for (request, peer) in overdue {
+            if let Some(source) = self.sources.get(&peer) {
+                effects.push(Effect::CancelFetch { link: source.link, request });
+            }
+            self.end_early(now, request, chunks, random);
+        }
+        while let Some(&(due, slot, peer)) = self.waiting.first() {
+            if due > now {
+                break;
+            }
+            self.waiting.pop_first();
+            self.wake(now, slot, peer, chunks);
+        }
+        // Pauses may have ended.
+        self.stirred = true;
+    }
+
+    fn wake(&mut self, now: Timestamp, slot: Slot, peer: DeviceId, chunks: &ChunkTable) {
+        let was_avoided = self.avoided.remove(&(slot, peer));
+        if !chunks.is_wanted(slot) {
+            return;
+        }
+        let others = self
+            .sources
+            .iter()
+            .any(|(other, source)| *other != peer && source.paused_until <= now && source.has(chunks, slot));
+        let Some(source) = self.sources.get_mut(&peer).filter(|source| source.has(chunks, slot)) else { return };
+        if was_avoided {
+            source.offer(chunks, slot);
+        } else if others {
+            self.waiting.insert((now + ELSEWHERE_HELD_WAIT, slot, peer));
+        } else {
+            source.urgent.push(slot);
+        }
+    }
+
+    fn request_deadline(&self, request: &Request) -> Timestamp {
+        let stalled =
+            self.sources.get(&request.peer).map(|source| source.progress.max(request.issued) + source.stall());
+        stalled.map_or(request.deadline, |stalled| stalled.min(request.deadline))
+    }
+
+    /// When `tick` has something to do next.
+    pub(super) fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        let requests = self.requests.values().map(|request| self.request_deadline(request));
+        let waiting = self.waiting.first().map(|(due, _, _)| *due);
+        let pauses = self.sources.values().map(|source| source.paused_until).chain([self.paused_until]);
+        requests.chain(waiting).chain(pauses.filter(|&pause| pause > now)).min()
+    }
+
+    /// The peer that a request was sent to.
+    pub(super) fn is_source(&self, peer: &DeviceId) -> bool {
+        self.sources.contains_key(peer)
+    }
+
+    /// Chunks and sealed bytes asked for and not settled.
+    pub(super) const fn in_flight(&self) -> (u64, u64) {
+        (self.in_flight_chunks, self.in_flight_bytes)
+    }
+
+    /// Bytes per second, over the peers of which something is under way.
+    pub(super) fn rate(&self) -> u64 {
+        self.sources.values().filter(|source| source.requests > 0).map(Source::rate).sum()
+    }
+}
+
+/// The chunks of the next request to `source`, marked as requested, and whether they are urgent. After a chunk that was
+/// drawn come its neighbours in the table, so that the source reads and this node writes in long runs.
+fn pick(
+    source: &mut Source,
+    budget: u64,
+    chunks: &mut ChunkTable,
+    random: &mut ChaCha20Rng,
+    avoided: &dyn Fn(Slot) -> bool,
+) -> (bool, Vec<(Slot, u32)>) {
+    let usable = |source: &Source, chunks: &ChunkTable, slot: Slot| {
+        chunks.is_wanted(slot) && !chunks.is_requested(slot) && source.has(chunks, slot) && !avoided(slot)
+    };
+    let (mut picked, mut bytes) = (Vec::new(), 0u64);
+    let mut take = |slot: Slot, chunks: &mut ChunkTable, picked: &mut Vec<(Slot, u32)>| {
+        let length = chunks.chunk(slot).length;
+        chunks.set_requested(slot, true);
+        picked.push((slot, length));
+        bytes += u64::from(length);
+        bytes < budget && picked.len() < CHUNKS_PER_REQUEST_MAX
+    };
+    let mut room = true;
+    while room && let Some(slot) = source.urgent.pop() {
+        if usable(source, chunks, slot) {
+            room = take(slot, chunks, &mut picked);
+        }
+    }
+    if !picked.is_empty() {
+        return (true, picked);
+    }
+    while room && let Some(slot) = source.draw(chunks, random, |source, slot| usable(source, chunks, slot)) {
+        room = take(slot, chunks, &mut picked);
+        for next in slot + 1..chunks.len() {
+            if !room || !usable(source, chunks, next) || !Source::rides_along(chunks, slot, next) {
+                break;
+            }
+            room = take(next, chunks, &mut picked);
+        }
+    }
+    (false, picked)
+}

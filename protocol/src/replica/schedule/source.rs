@@ -1,0 +1,196 @@
+//! One connected peer as a source of chunks: what it has, what could be asked of it next, and how much at once.
+
+use std::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::RngCore;
+
+use super::super::chunks::{ChunkTable, Slot};
+use super::super::input::LinkId;
+use crate::inventory::Holdings;
+use crate::limits::WINDOW_BYTES_MAX;
+use crate::time::Timestamp;
+
+/// Chunks up to this sealed length (manifests, thumbnails) are fetched before all others.
+const SMALL_BYTES_MAX: u32 = 64 << 10;
+/// Chunks with at least so many sources count as equally common.
+const RARITIES: usize = 8;
+const WINDOW_BYTES_MIN: u64 = 4 << 20;
+const REQUEST_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(8 << 20);
+const MEASURE_MS: u64 = 100;
+const DELAY_RESET: Duration = Duration::from_secs(60);
+const BACKOFF_MS_MAX: u64 = 5 * 60 * 1000;
+
+/// See the head of the module.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) link: LinkId,
+    pub(super) available: Holdings,
+    /// Candidates by class (small, large) and rarity. An entry may be stale, and a chunk may stand in several; what is
+    /// drawn is checked, and dropped or moved when it is not what it was.
+    candidates: [[Vec<Slot>; RARITIES]; 2],
+    /// To be asked for even though the peer would rather have others serve it.
+    pub(super) urgent: Vec<Slot>,
+    pub(super) in_flight_bytes: u64,
+    pub(super) requests: usize,
+    pub(super) paused_until: Timestamp,
+    failures: u32,
+    /// Requests in a row that brought nothing because others were to be asked first.
+    deferrals: u32,
+    pub(super) corrupt: u32,
+    window: u64,
+    rate: u64,
+    delay: Duration,
+    delay_measured: Timestamp,
+    measured_from: Timestamp,
+    measured_bytes: u64,
+    pub(super) progress: Timestamp,
+}
+
+impl Source {
+    pub(super) fn new(link: LinkId, available: Holdings, now: Timestamp) -> Self {
+        Self {
+            link,
+            available,
+            candidates: Default::default(),
+            urgent: Vec::new(),
+            in_flight_bytes: 0,
+            requests: 0,
+            paused_until: now,
+            failures: 0,
+            deferrals: 0,
+            corrupt: 0,
+            window: WINDOW_BYTES_MIN,
+            rate: 0,
+            delay: Duration::MAX,
+            delay_measured: now,
+            measured_from: now,
+            measured_bytes: 0,
+            progress: now,
+        }
+    }
+
+    /// Whether the peer says that it holds the chunk.
+    pub(super) fn has(&self, chunks: &ChunkTable, slot: Slot) -> bool {
+        chunks.positions(slot).any(|position| self.available.holds(&position))
+    }
+
+    /// Makes the chunk a candidate.
+    pub(super) fn offer(&mut self, chunks: &ChunkTable, slot: Slot) {
+        self.candidates[class(chunks, slot)][rarity(chunks, slot)].push(slot);
+    }
+
+    /// Draws a candidate that `usable` accepts: small ones first, then the rarest; among equals by chance, so that two
+    /// peers that want the same ask for different parts of it.
+    pub(super) fn draw(
+        &mut self,
+        chunks: &ChunkTable,
+        random: &mut ChaCha20Rng,
+        usable: impl Fn(&Self, Slot) -> bool,
+    ) -> Option<Slot> {
+        for (class, rare) in (0..2).flat_map(|class| (0..RARITIES).map(move |rare| (class, rare))) {
+            while !self.candidates[class][rare].is_empty() {
+                let bucket = &mut self.candidates[class][rare];
+                let slot = bucket.swap_remove(random.next_u32() as usize % bucket.len());
+                if !usable(self, slot) {
+                    continue;
+                }
+                let now = rarity(chunks, slot);
+                if now > rare {
+                    self.candidates[class][now].push(slot);
+                } else {
+                    return Some(slot);
+                }
+            }
+            // What was drawn once and dropped does not come back by itself: give back its memory.
+            self.candidates[class][rare] = Vec::new();
+        }
+        None
+    }
+
+    /// Whether `next` may ride along with `slot`, its neighbour in the table.
+    pub(super) fn rides_along(chunks: &ChunkTable, slot: Slot, next: Slot) -> bool {
+        class(chunks, slot) == class(chunks, next) && rarity(chunks, next) <= rarity(chunks, slot)
+    }
+
+    /// Bytes that the next request may ask for, if there is room for another request.
+    pub(super) fn room(&self, now: Timestamp) -> Option<u64> {
+        let target = (self.window / 4).clamp(*REQUEST_BYTES.start(), *REQUEST_BYTES.end());
+        let full = self.in_flight_bytes + target / 2 > self.window;
+        (!full && self.paused_until <= now && self.requests < crate::limits::REQUESTS_PER_PEER_MAX).then_some(target)
+    }
+
+    /// How long a request over `bytes`, queued behind what is in flight, may take at most.
+    pub(super) fn patience(&self) -> Duration {
+        const RATE_MIN: u64 = 64 << 10;
+        Duration::from_secs(15) + Duration::from_millis(4000 * self.in_flight_bytes / self.rate.max(RATE_MIN))
+    }
+
+    /// How long the peer may bring nothing at all while requests are under way.
+    pub(super) fn stall(&self) -> Duration {
+        match self.rate {
+            0 => Duration::from_secs(30),
+            rate => {
+                Duration::from_millis((16_000 << 20) / rate).clamp(Duration::from_secs(10), Duration::from_secs(120))
+            }
+        }
+    }
+
+    /// Measures an arrival: the window grows towards twice what the path and the peer hold at once.
+    pub(super) fn arrived(&mut self, now: Timestamp, bytes: u64, first_after: Option<Duration>) {
+        (self.progress, self.failures, self.deferrals) = (now, 0, 0);
+        self.measured_bytes += bytes;
+        if let Some(delay) = first_after {
+            let stale = now.since(self.delay_measured) > DELAY_RESET;
+            if stale || delay <= self.delay {
+                (self.delay, self.delay_measured) = (delay.max(Duration::from_millis(1)), now);
+            }
+        }
+        let elapsed = now.since(self.measured_from).as_millis() as u64;
+        if elapsed >= MEASURE_MS {
+            let sample = self.measured_bytes * 1000 / elapsed;
+            self.rate =
+                if sample > self.rate { self.rate.midpoint(sample).max(1) } else { (7 * self.rate + sample) / 8 };
+            (self.measured_from, self.measured_bytes) = (now, 0);
+            let delay_ms = self.delay.as_millis().min(10_000) as u64;
+            self.window = (2 * self.rate.saturating_mul(delay_ms) / 1000).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+        }
+    }
+
+    /// Starts a measurement when a request goes out after a pause, so that idle time does not count as slowness.
+    pub(super) fn departed(&mut self, now: Timestamp) {
+        if self.requests == 0 {
+            (self.measured_from, self.measured_bytes, self.progress) = (now, 0, now);
+        }
+    }
+
+    /// Rests after a failure, longer each time.
+    pub(super) fn fail(&mut self, now: Timestamp, random: &mut ChaCha20Rng) {
+        self.paused_until = now + backoff(self.failures, 1000, BACKOFF_MS_MAX, random);
+        self.failures += 1;
+    }
+
+    /// Rests after a request to which the peer answered only that others should be asked first.
+    pub(super) fn defer(&mut self, now: Timestamp, random: &mut ChaCha20Rng) {
+        self.paused_until = now + backoff(self.deferrals, 100, 1000, random);
+        self.deferrals += 1;
+    }
+
+    pub(super) const fn rate(&self) -> u64 {
+        self.rate
+    }
+}
+
+/// `first` doubled `failures` times, at most `most`, and up to a half more by chance, so that peers don't act in step.
+pub(in crate::replica) fn backoff(failures: u32, first_ms: u64, most_ms: u64, random: &mut ChaCha20Rng) -> Duration {
+    let delay = first_ms.saturating_mul(1 << failures.min(20)).min(most_ms);
+    Duration::from_millis(delay + random.next_u64() % (delay / 2 + 1))
+}
+
+fn class(chunks: &ChunkTable, slot: Slot) -> usize {
+    usize::from(chunks.chunk(slot).length > SMALL_BYTES_MAX)
+}
+
+fn rarity(chunks: &ChunkTable, slot: Slot) -> usize {
+    usize::from(chunks.sources(slot).max(1)).min(RARITIES) - 1
+}

@@ -1,0 +1,329 @@
+//! Pulling logs: each side says how far it knows which log, and asks for what it lacks.
+//!
+//! Invariants: one request per author at a time; an author is accepted only once its introduction stands in the registry;
+//! two branches of one log always end in a proof, which is kept and passed on, and the log grows no further here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::logs::read;
+use super::{Effect, LinkId, Misbehaviour, Replica};
+use crate::envelope::{EnvelopeRefused, ForkProof, Kind, SignedEnvelope};
+use crate::id::AuthorId;
+use crate::limits::{BULK_FRAME_BYTES_MAX, ENVELOPE_BYTES_MAX, VECTOR_AUTHORS_MAX};
+use crate::log::Continuation;
+use crate::membership::decode_statements;
+use crate::message::{Envelopes, LogPoint, Message, WantEnvelopes};
+use crate::metadata::{Metadata, StorageError};
+use crate::time::Timestamp;
+
+/// How long a peer may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Authors asked of one peer at once.
+const PULLS_PER_SESSION_MAX: usize = 4;
+/// Envelopes sent in one frame: verifying them takes the receiver a few milliseconds.
+const ENVELOPES_SENT_MAX: usize = 256;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The next envelopes are wanted.
+    Extend,
+    /// The peer's version of the last known envelope is wanted: it seems to be another one. `accused` when the peer
+    /// itself sent an envelope that does not fit.
+    Compare { accused: bool },
+}
+
+#[derive(Debug)]
+struct Pull {
+    link: LinkId,
+    from: u64,
+    purpose: Purpose,
+    until: Timestamp,
+}
+
+/// What was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Pulls {
+    asked: BTreeMap<AuthorId, Pull>,
+    /// Authors whose introduction does not stand yet, by the peer that offered them.
+    unknown: BTreeSet<(LinkId, AuthorId)>,
+    /// Whether anything changed since the last look.
+    stirred: bool,
+}
+
+impl Pulls {
+    pub(super) fn retry_unknown(&mut self) {
+        self.stirred |= !self.unknown.is_empty();
+        self.unknown.clear();
+    }
+
+    pub(super) fn forget(&mut self, link: LinkId) {
+        self.asked.retain(|_, pull| pull.link != link);
+        self.unknown.retain(|(of, _)| *of != link);
+        self.stirred = true;
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.asked.values().map(|pull| pull.until).min()
+    }
+}
+
+impl<M: Metadata> Replica<M> {
+    /// The first messages of an established session.
+    pub(super) fn greet(&mut self, link: LinkId) {
+        let durable: Vec<LogPoint> = self.logs.values().map(|log| log.point(log.durable())).collect();
+        for points in durable.chunks(VECTOR_AUTHORS_MAX) {
+            self.send(link, &Message::Vector(points.to_vec()));
+        }
+        self.greet_with_heads(link);
+    }
+
+    /// Tells every session how far logs are durable now.
+    pub(super) fn tell_logs(&mut self, points: Vec<LogPoint>) {
+        for (link, session) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
+            let knows =
+                |point: &LogPoint| session.points.get(&point.author).is_some_and(|of| of.length >= point.length);
+            let news: Vec<LogPoint> = points.iter().filter(|point| !knows(point)).cloned().collect();
+            if !news.is_empty() {
+                self.effects.push(Effect::Send { link: *link, frame: Message::Vector(news).to_frame() });
+            }
+        }
+        self.gossip.logs(self.now.elapsed, points);
+    }
+
+    pub(super) fn handle_vector(&mut self, link: LinkId, points: Vec<LogPoint>) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        for point in points {
+            let log = self.logs.get(&point.author);
+            if let Some(proof) = log.and_then(|log| log.fork())
+                && !point.forked
+                && session.forks_told.insert(point.author)
+            {
+                let (first, second) = proof.envelopes();
+                let frame = Message::Fork(first.wire().clone(), second.wire().clone()).to_frame();
+                self.effects.push(Effect::Send { link, frame });
+            }
+            if session.points.len() < VECTOR_AUTHORS_MAX || session.points.contains_key(&point.author) {
+                self.pulls.unknown.remove(&(link, point.author));
+                session.points.insert(point.author, point);
+            }
+        }
+        self.pulls.stirred = true;
+    }
+
+    /// Asks for whatever some session knows more of.
+    pub(super) fn pull(&mut self) {
+        if !std::mem::take(&mut self.pulls.stirred) {
+            return;
+        }
+        let mut best = BTreeMap::<AuthorId, (u64, LinkId, Purpose)>::new();
+        let mut busy = BTreeMap::<LinkId, usize>::new();
+        self.pulls.asked.values().for_each(|pull| *busy.entry(pull.link).or_default() += 1);
+        for (link, session) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
+            for point in session.points.values() {
+                let Some(purpose) = self.reason_to_pull(*link, point) else { continue };
+                let known = best.get(&point.author).is_some_and(|(length, ..)| *length >= point.length);
+                if !known {
+                    best.insert(point.author, (point.length, *link, purpose));
+                }
+            }
+        }
+        for (author, (_, link, purpose)) in best {
+            let busy = busy.entry(link).or_default();
+            if *busy < PULLS_PER_SESSION_MAX {
+                *busy += 1;
+                self.ask_envelopes(link, author, purpose);
+            }
+        }
+    }
+
+    fn reason_to_pull(&self, link: LinkId, point: &LogPoint) -> Option<Purpose> {
+        let author = point.author;
+        let forked = self.logs.get(&author).is_some_and(|log| log.fork().is_some());
+        if forked || self.pulls.asked.contains_key(&author) || self.pulls.unknown.contains(&(link, author)) {
+            return None;
+        }
+        let known = self.log_extent(&author);
+        if point.length > known.length {
+            let ended = self.registry.length_of(&author).is_some_and(|length| known.length >= length);
+            return (!ended).then_some(Purpose::Extend);
+        }
+        let differs = point.length == known.length && known.length > 0 && point.head != known.head;
+        differs.then_some(Purpose::Compare { accused: false })
+    }
+
+    fn ask_envelopes(&mut self, link: LinkId, author: AuthorId, purpose: Purpose) {
+        let length = self.log_extent(&author).length;
+        let from = match purpose {
+            Purpose::Extend => length,
+            Purpose::Compare { .. } => length.saturating_sub(1),
+        };
+        self.pulls.asked.insert(author, Pull { link, from, purpose, until: self.now.elapsed + ANSWER });
+        self.send(link, &Message::WantEnvelopes(WantEnvelopes { author, from }));
+    }
+
+    pub(super) fn expire_pulls(&mut self) {
+        let now = self.now.elapsed;
+        let late: Vec<_> =
+            self.pulls.asked.iter().filter(|(_, pull)| pull.until <= now).map(|(a, pull)| (*a, pull.link)).collect();
+        for (author, link) in late {
+            self.pulls.asked.remove(&author);
+            self.forget_point(link, &author);
+        }
+    }
+
+    /// The peer did not give what it said it has: it is asked again when it says so again.
+    fn forget_point(&mut self, link: LinkId, author: &AuthorId) {
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.points.remove(author);
+        }
+        self.pulls.stirred = true;
+    }
+
+    pub(super) fn handle_want_envelopes(&mut self, link: LinkId, want: &WantEnvelopes) -> Result<(), StorageError> {
+        const PAGE: usize = 16;
+        let durable = self.logs.get(&want.author).map_or(0, |log| log.durable().length);
+        let (mut envelopes, mut bytes, mut next) = (Vec::new(), 0, want.from);
+        'pages: while next < durable && envelopes.len() < ENVELOPES_SENT_MAX {
+            for envelope in read(&self.metadata, &want.author, next, PAGE)? {
+                bytes += envelope.wire().len() + 4;
+                let full = bytes > BULK_FRAME_BYTES_MAX - 64 || envelopes.len() == ENVELOPES_SENT_MAX;
+                if full || envelope.envelope().seq != next || next >= durable {
+                    break 'pages;
+                }
+                envelopes.push(envelope.wire().clone());
+                next += 1;
+            }
+        }
+        self.send(link, &Message::Envelopes(Envelopes { author: want.author, from: want.from, envelopes }));
+        Ok(())
+    }
+
+    pub(super) fn handle_envelopes(&mut self, link: LinkId, received: Envelopes) -> Result<(), StorageError> {
+        let Envelopes { author, from, envelopes } = received;
+        // Only what was asked for is looked at; an answer that comes too late has been asked for elsewhere.
+        if self.pulls.asked.get(&author).is_none_or(|pull| pull.link != link || pull.from != from) {
+            return Ok(());
+        }
+        let Some(pull) = self.pulls.asked.remove(&author) else { return Ok(()) };
+        self.pulls.stirred = true;
+        match pull.purpose {
+            Purpose::Extend => self.extend(link, author, envelopes),
+            Purpose::Compare { accused } => match envelopes.into_iter().next() {
+                Some(wire) => self.compare(link, &author, from, wire, accused),
+                None => {
+                    self.forget_point(link, &author);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// Verifies the next envelopes of a log and accepts them.
+    fn extend(&mut self, link: LinkId, author: AuthorId, wires: Vec<Bytes>) -> Result<(), StorageError> {
+        let mut extent = self.log_extent(&author);
+        let end = self.registry.length_of(&author).unwrap_or(u64::MAX);
+        let mut next = Vec::with_capacity(wires.len());
+        let mut verdict = Verdict::Good;
+        for wire in wires {
+            let envelope = match SignedEnvelope::parse(wire) {
+                Ok(envelope) => envelope,
+                Err(EnvelopeRefused::NewerFormat { .. }) => {
+                    verdict = Verdict::NotYet;
+                    break;
+                }
+                Err(_) => return Ok(self.misbehaved(link, Misbehaviour::BadEnvelope)),
+            };
+            let foreign = envelope.envelope().library != self.config.library || envelope.envelope().author != author;
+            verdict = match extent.judge(&envelope) {
+                _ if foreign => Verdict::Bad,
+                Continuation::Next if extent.length >= end => Verdict::NotYet,
+                Continuation::Next if extent.length == 0 && !self.stands(&envelope) => Verdict::NotYet,
+                Continuation::Next => Verdict::Good,
+                Continuation::OtherBranch if extent.length > 0 => Verdict::OtherBranch,
+                Continuation::OtherBranch | Continuation::Gap | Continuation::Past => Verdict::Bad,
+            };
+            if verdict != Verdict::Good {
+                break;
+            }
+            extent = extent.with(&envelope);
+            next.push(envelope);
+        }
+        let fruitless = next.is_empty();
+        if !fruitless {
+            if author == self.author() {
+                self.retire();
+            }
+            let slots = self.accept(next)?;
+            self.scheduler.want(slots, &mut self.chunks);
+        }
+        match verdict {
+            Verdict::Bad => self.misbehaved(link, Misbehaviour::BadEnvelope),
+            Verdict::OtherBranch if !self.pulls.asked.contains_key(&author) => {
+                self.ask_envelopes(link, author, Purpose::Compare { accused: true });
+            }
+            Verdict::NotYet => drop(self.pulls.unknown.insert((link, author))),
+            Verdict::Good | Verdict::OtherBranch if fruitless => self.forget_point(link, &author),
+            Verdict::Good | Verdict::OtherBranch => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the first envelope of a log introduces an author whose device stands.
+    fn stands(&self, first: &SignedEnvelope) -> bool {
+        let envelope = first.envelope();
+        if envelope.kind != Kind::Membership {
+            return false;
+        }
+        let Ok(statements) = decode_statements(&envelope.body) else { return false };
+        let mut registry = self.registry.clone();
+        for statement in &statements {
+            let _ = registry.apply(&envelope.author, 0, statement);
+        }
+        registry.counts(&envelope.author, 0)
+    }
+
+    /// Compares the peer's version of an envelope with the one kept here.
+    fn compare(
+        &mut self,
+        link: LinkId,
+        author: &AuthorId,
+        seq: u64,
+        wire: Bytes,
+        accused: bool,
+    ) -> Result<(), StorageError> {
+        let Ok(theirs) = SignedEnvelope::parse(wire) else {
+            return Ok(self.misbehaved(link, Misbehaviour::BadEnvelope));
+        };
+        let Some(ours) = read(&self.metadata, author, seq, 1)?.pop() else { return Ok(()) };
+        match ForkProof::new(ours, theirs) {
+            Ok(proof) => self.freeze(proof),
+            // It sent an envelope that follows neither this one nor another: no honest peer keeps such a log.
+            Err(_) if accused => Ok(self.misbehaved(link, Misbehaviour::BadEnvelope)),
+            Err(_) => Ok(self.forget_point(link, author)),
+        }
+    }
+
+    pub(super) fn handle_fork(&mut self, link: LinkId, first: Bytes, second: Bytes) -> Result<(), StorageError> {
+        debug_assert!(first.len() <= ENVELOPE_BYTES_MAX && second.len() <= ENVELOPE_BYTES_MAX);
+        let Ok(proof) = ForkProof::parse(first, second) else {
+            return Ok(self.misbehaved(link, Misbehaviour::BadEnvelope));
+        };
+        let ours = proof.envelopes().0.envelope().library == self.config.library;
+        if ours && self.registry.device_of(&proof.author()).is_some() {
+            self.freeze(proof)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    /// Not to be accepted as things stand; it may be later.
+    NotYet,
+    OtherBranch,
+    Bad,
+}
