@@ -7,6 +7,8 @@ pub mod api;
 #[cfg(feature = "io")]
 pub mod cli;
 #[cfg(feature = "io")]
+pub mod export;
+#[cfg(feature = "io")]
 pub mod home;
 pub mod index;
 #[cfg(feature = "io")]

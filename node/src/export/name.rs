@@ -1,0 +1,78 @@
+//! Names for files, made of what other devices call them.
+
+use std::path::{Path, PathBuf};
+
+use crate::ingest::FileName;
+
+/// Bytes of a name that file systems take, less what a number needs.
+const PART_BYTES_MAX: usize = 240;
+const DEPTH_MAX: usize = 64;
+
+/// The path of a file below the export's directory: watched folder, folders, name. Parts that would lead elsewhere are
+/// left out, characters that a file system may refuse become `_`.
+pub(super) fn relative(name: &FileName) -> PathBuf {
+    let parts = name.folder.split('/').chain(name.path.split('/'));
+    let mut parts: Vec<String> = parts.filter_map(part).collect();
+    if parts.len() > DEPTH_MAX {
+        parts.drain(1..=parts.len() - DEPTH_MAX);
+    }
+    if parts.is_empty() { PathBuf::from("photo") } else { parts.into_iter().collect() }
+}
+
+fn part(part: &str) -> Option<String> {
+    if matches!(part, "" | "." | "..") {
+        return None;
+    }
+    let mut clean: String =
+        part.chars().map(|c| if c.is_control() || matches!(c, '\\' | '/') { '_' } else { c }).collect();
+    if clean.len() > PART_BYTES_MAX {
+        // The end says what kind of file it is.
+        let from = (clean.len() - PART_BYTES_MAX..clean.len()).find(|at| clean.is_char_boundary(*at));
+        clean = clean.split_off(from.unwrap_or(0));
+    }
+    Some(clean)
+}
+
+/// `name.jpg`, `name (2).jpg`, `name (3).jpg`…
+pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
+    if number < 2 {
+        return path.to_owned();
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(match path.extension() {
+        Some(extension) => format!("{stem} ({number}).{}", extension.to_string_lossy()),
+        None => format!("{stem} ({number})"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Component;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(folder: &str, path: &str) -> PathBuf {
+        relative(&FileName { folder: folder.into(), path: path.into(), mtime_ns: 0, size: 0 })
+    }
+
+    #[test]
+    fn names_stay_as_they_are_unless_they_lead_elsewhere() {
+        assert_eq!(named("Pictures", "2021/07/Ätna.jpg"), Path::new("Pictures/2021/07/Ätna.jpg"));
+        assert_eq!(named("Pictures", "../../etc/passwd"), Path::new("Pictures/etc/passwd"));
+        assert_eq!(named("/mnt/a", "/b\0c\\d"), Path::new("mnt/a/b_c_d"));
+        assert_eq!(named("..", "."), Path::new("photo"));
+        assert_eq!(numbered(Path::new("a/b.c.jpg"), 2), Path::new("a/b.c (2).jpg"));
+        assert_eq!(numbered(Path::new("a/b"), 3), Path::new("a/b (3)"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leads_out(folder in ".{0,40}", path in "([./\\\\a\u{0}]|.){0,600}") {
+            let relative = named(&folder, &path);
+            prop_assert!(relative.components().all(|part| matches!(part, Component::Normal(name) if name.len() <= 255)));
+            prop_assert!(relative.components().count() >= 1);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+use std::collections::BTreeMap;
+
+use holdfast_protocol::cutting::cuts;
+use holdfast_protocol::id::LibraryId;
+use holdfast_protocol::manifest::{ContentBuilder, Facts};
+use holdfast_protocol::media_type::MediaType;
+use holdfast_protocol::secrets::LibrarySecrets;
+
+use super::*;
+
+#[derive(Debug, thiserror::Error)]
+#[error("not here")]
+struct NotHere;
+
+struct Library {
+    sealer: ChunkSealer,
+    chunks: BTreeMap<ChunkId, Vec<u8>>,
+}
+
+impl Library {
+    fn new() -> Self {
+        let secrets = LibrarySecrets::generate(LibraryId::from_bytes([1; 32]), &[2; 32]);
+        Self { sealer: ChunkSealer::new(&secrets), chunks: BTreeMap::new() }
+    }
+
+    fn import(&mut self, file: &[u8]) -> ChunkId {
+        let (mut builder, mut sealed, mut position) = (ContentBuilder::new(), Vec::new(), 0);
+        for cut in cuts(file) {
+            let id = builder.push(&file[position..position + cut.length], cut.kind, &self.sealer, &mut sealed);
+            self.chunks.insert(id, sealed.clone());
+            position += cut.length;
+        }
+        let (media, facts) = (MediaType::Jpeg, Facts::default());
+        let manifest = Manifest { content: builder.finish(), media, facts, thumbnails: vec![] };
+        let sealed = manifest.seal(&self.sealer).unwrap();
+        let first = sealed[0].id;
+        self.chunks.extend(sealed.into_iter().map(|chunk| (chunk.id, chunk.bytes)));
+        first
+    }
+
+    fn export(&self, to: &Path, manifest: &ChunkId, path: &str) -> Result<Exported, ExportError<NotHere>> {
+        let name = FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: 1_600_000_000_123_456_789, size: 0 };
+        Export::new(to, self.sealer.clone()).unwrap().photo(manifest, &name, |chunk, buffer| {
+            buffer.clear();
+            buffer.extend_from_slice(self.chunks.get(chunk).ok_or(NotHere)?);
+            Ok(())
+        })
+    }
+}
+
+fn files_in(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = walkdir::WalkDir::new(directory)
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn originals_come_back_with_their_bytes_and_dates_and_once_only() {
+    let (mut library, directory) = (Library::new(), tempfile::tempdir().unwrap());
+    let file: Vec<u8> = (0..3_000_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let manifest = library.import(&file);
+    let Exported::Written { path, bytes } = library.export(directory.path(), &manifest, "2021/a.jpg").unwrap() else {
+        panic!("it was not there before");
+    };
+    assert_eq!((fs::read(&path).unwrap() == file, bytes), (true, 3_000_000));
+    assert_eq!(path, directory.path().join("Pictures/2021/a.jpg"));
+    let modified = path.metadata().unwrap().modified().unwrap();
+    assert_eq!(modified, SystemTime::UNIX_EPOCH + Duration::from_nanos(1_600_000_000_123_456_789));
+    let again = library.export(directory.path(), &manifest, "2021/a.jpg").unwrap();
+    assert_eq!(again, Exported::AlreadyThere { path });
+    let other = library.import(b"another photo of the same name");
+    library.export(directory.path(), &other, "2021/a.jpg").unwrap();
+    library.export(directory.path(), &other, "2021/a.jpg").unwrap();
+    assert_eq!(files_in(directory.path()), ["a (2).jpg", "a.jpg"]);
+}
+
+#[test]
+fn an_empty_file_comes_back_too() {
+    let (mut library, directory) = (Library::new(), tempfile::tempdir().unwrap());
+    let manifest = library.import(b"");
+    library.export(directory.path(), &manifest, "empty.jpg").unwrap();
+    assert_eq!(fs::read(directory.path().join("Pictures/empty.jpg")).unwrap(), b"");
+}
+
+#[test]
+fn nothing_is_left_of_an_export_that_fails() {
+    let (mut library, directory) = (Library::new(), tempfile::tempdir().unwrap());
+    let manifest = library.import(&[7; 10_000]);
+    let chunk = *library.chunks.keys().find(|id| **id != manifest).unwrap();
+    let bytes = library.chunks.remove(&chunk).unwrap();
+    assert!(matches!(library.export(directory.path(), &manifest, "a.jpg"), Err(ExportError::Chunk { .. })));
+    let damaged = [&bytes[..bytes.len() - 1], &[bytes[bytes.len() - 1] ^ 1]].concat();
+    library.chunks.insert(chunk, damaged);
+    assert!(matches!(library.export(directory.path(), &manifest, "a.jpg"), Err(ExportError::Sealed { .. })));
+    library.chunks.remove(&manifest);
+    assert!(matches!(library.export(directory.path(), &manifest, "a.jpg"), Err(ExportError::Chunk { .. })));
+    assert!(files_in(directory.path()).is_empty());
+}
