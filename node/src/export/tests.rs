@@ -39,7 +39,8 @@ impl Library {
     }
 
     fn export(&self, to: &Path, manifest: &ChunkId, path: &str) -> Result<Exported, ExportError<NotHere>> {
-        let name = FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: 1_600_000_000_123_456_789, size: 0 };
+        let name =
+            FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: 1_600_000_000_123_456_789, size: 0 };
         Export::new(to, self.sealer.clone()).unwrap().photo(manifest, &name, |chunk, buffer| {
             buffer.clear();
             buffer.extend_from_slice(self.chunks.get(chunk).ok_or(NotHere)?);

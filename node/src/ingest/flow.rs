@@ -86,6 +86,8 @@ pub(super) struct Scan {
     /// The store's numbers of the files that are there.
     pub(super) seen: RoaringBitmap,
     pub(super) summary: super::ScanSummary,
+    /// Files that counted as photos until they were opened.
+    pub(super) newly_ignored: u64,
     /// Files that are neither photos nor videos, as they were when that was found out.
     pub(super) ignored: HashSet<u64>,
     /// Files to look at once more, and when.
@@ -192,6 +194,7 @@ impl Flow {
     pub(super) fn ignore(&self, path: &Path, stat: &FileStat) {
         let mut scan = lock(&self.scan);
         scan.summary.ignored += 1;
+        scan.newly_ignored += 1;
         if scan.ignored.len() < IGNORED_MAX {
             scan.ignored.insert(ignored_key(path, stat));
         }

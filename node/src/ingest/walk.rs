@@ -176,7 +176,10 @@ impl Walker {
     }
 
     fn finish(&mut self) {
-        let summary = lock(&self.flow.scan).summary;
+        let summary = {
+            let scan = lock(&self.flow.scan);
+            ScanSummary { files: scan.summary.files.saturating_sub(scan.newly_ignored), ..scan.summary }
+        };
         self.step(Step::WalkFinished(summary));
     }
 
@@ -241,6 +244,7 @@ impl Walker {
                     summary.ignored += 1;
                     return false;
                 }
+                summary.files += 1;
                 true
             }
             Known::Changed(number) => {
