@@ -9,7 +9,7 @@ use crate::edit::{Edit, EditRefused, LocalChange};
 use crate::patch::Patch;
 use crate::photo::PhotoState;
 use crate::refusal::ChangeRefused;
-use crate::replica::Replica;
+use crate::replica::{Replica, Written};
 
 /// Why a document was not opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -164,7 +164,7 @@ impl Catalog {
         let mut edit = Edit::new(replica, author);
         write(&mut edit);
         let puts = edit.finish()?;
-        let Some((change, keys)) = replica.write(&author, puts)? else { return Ok(None) };
+        let Some(Written { change, keys }) = replica.write(&author, puts)? else { return Ok(None) };
         let patches = keys.iter().filter_map(|key| replica.patch(key)).collect();
         Ok(Some(LocalChange { document, change, patches }))
     }

@@ -6,15 +6,15 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{Automerge, Change, ROOT, ReadDoc, ScalarValue, ScalarValueRef, Value, ValueRef};
 use holdfast_protocol::id::{AuthorId, PhotoId};
 
 use crate::document::DocumentId;
 use crate::edit::EditRefused;
 use crate::genesis::{self, actor_of};
-use crate::guard::overlay::Overlay;
-use crate::guard::screen::{Screened, screen};
+use crate::guard::overlay::{self, Overlay};
+use crate::guard::screen::{Screened, encode, screen};
+use crate::guard::wire::{WireChange, WirePut};
 use crate::history::History;
 use crate::key::Key;
 use crate::limits::BATCH_CHANGES_MAX;
@@ -42,6 +42,14 @@ pub(crate) struct Outcome {
     pub(crate) applied: usize,
     pub(crate) keys: BTreeSet<String>,
     pub(crate) refused: Vec<(AuthorId, ChangeRefused)>,
+}
+
+/// A change that was made here.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// Raw.
+    pub(crate) change: Vec<u8>,
+    pub(crate) keys: Vec<String>,
 }
 
 /// A change that passed the guard, on its way into Automerge.
@@ -272,13 +280,12 @@ impl Replica {
         if self.commit(&[admitted]) { Ok(keys) } else { Err(ChangeRefused::NotKept) }
     }
 
-    /// Writes `puts` as one change of `author`, and answers with it and the keys it changed; `None` when they change
-    /// nothing.
+    /// Writes `puts` as one change of `author`, and answers with it; `None` when they change nothing.
     pub(crate) fn write(
         &mut self,
         author: &AuthorId,
         puts: Vec<(String, Vec<u8>)>,
-    ) -> Result<Option<(Vec<u8>, Vec<String>)>, EditRefused> {
+    ) -> Result<Option<Written>, EditRefused> {
         let puts: Vec<_> = puts
             .into_iter()
             .filter(|(key, value)| {
@@ -289,22 +296,51 @@ impl Replica {
         if puts.is_empty() {
             return Ok(None);
         }
-        let failed = EditRefused::Failed { document: self.id };
-        let actor = actor_of(author);
-        self.automerge.set_actor(actor.clone());
-        let mut transaction = self.automerge.transaction();
-        for (key, value) in &puts {
-            if transaction.put(ROOT, key.as_str(), ScalarValue::Bytes(value.clone())).is_err() {
-                transaction.rollback();
-                return Err(failed);
+        // Not through a transaction of Automerge's: that settles a conflict in favour of the side that holds by deleting
+        // the others, and a deletion loses against a put that does not know of it.
+        let failed = || EditRefused::Failed { document: self.id };
+        let change = self.draft(author, &puts).ok_or_else(failed)?;
+        let bytes = change.raw_bytes().to_vec();
+        let before = self.history.len();
+        match self.apply_one(author, Admitted { author: *author, change }) {
+            Ok(keys) => {
+                self.unsaved = true;
+                Ok(Some(Written { change: bytes, keys }))
+            }
+            Err(_) => {
+                self.history.truncate(before);
+                Err(EditRefused::Failed { document: self.id })
             }
         }
-        transaction.commit_with(CommitOptions::default().with_time(0));
-        let change = self.automerge.get_last_local_change().ok_or(failed.clone())?;
-        let footing = self.history.footing(change.deps()).ok_or(failed)?;
-        self.history.push(change.hash(), &actor, footing.clock, change.max_op());
-        self.unsaved = true;
-        Ok(Some((change.raw_bytes().to_vec(), puts.into_iter().map(|(key, _)| key).collect())))
+    }
+
+    /// The change that sets `puts` over everything that stands there now.
+    fn draft(&self, author: &AuthorId, puts: &[(String, Vec<u8>)]) -> Option<Change> {
+        let actor = actor_of(author);
+        let mut dependencies = self.automerge.get_heads();
+        if let Some(last) = self.history.last_of(&actor)
+            && !dependencies.contains(last)
+        {
+            dependencies.push(*last);
+            dependencies.sort_unstable();
+        }
+        let draft = WireChange {
+            sequence: u64::from(self.history.changes_of(&actor)) + 1,
+            start_operation: self.history.footing(&dependencies)?.max_operation + 1,
+            dependencies: dependencies.iter().map(|hash| hash.0).collect(),
+            actor: actor.to_bytes().try_into().ok()?,
+            puts: puts
+                .iter()
+                .map(|(key, value)| {
+                    let predecessors = overlay::operations(&self.automerge, key)
+                        .into_iter()
+                        .map(|id| Some((id.counter, id.actor.to_bytes().try_into().ok()?)))
+                        .collect::<Option<_>>()?;
+                    Some(WirePut { key, value, predecessors })
+                })
+                .collect::<Option<_>>()?,
+        };
+        encode(&draft, &actor).ok()
     }
 
     /// All values under a key, in ascending order of their operations: the last one holds.
@@ -363,4 +399,90 @@ fn bytes(value: Value<'_>) -> Option<Vec<u8>> {
 /// The first text after all that start with `prefix`; keys are ASCII.
 fn after(prefix: &str) -> String {
     format!("{prefix}\u{7f}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use automerge::legacy::OpId;
+    use automerge::{ActorId, ExpandedChange};
+
+    use super::*;
+
+    const MONTH: DocumentId = DocumentId::Month { year: 2021, month: 7 };
+    const GOOD: AuthorId = AuthorId::from_bytes([1; 32]);
+    const EVIL: AuthorId = AuthorId::from_bytes([66; 32]);
+
+    fn put(key: &str, value: &[u8]) -> Vec<(String, Vec<u8>)> {
+        vec![(key.to_owned(), value.to_vec())]
+    }
+
+    /// A document, and a good next change of the evil author.
+    fn document() -> (Replica, Change) {
+        let mut replica = Replica::genesis(MONTH);
+        replica.write(&GOOD, put("z/1", b"one")).unwrap();
+        let mut evil = Replica::genesis(MONTH);
+        let change = evil.write(&EVIL, put("z/1", b"two")).unwrap().unwrap().change;
+        (replica, Change::try_from(change.as_slice()).unwrap())
+    }
+
+    /// Puts a forged change right before Automerge, as if the guard had a hole: whether it was kept, and whether the
+    /// document opens again then.
+    fn past_the_guard(forge: impl FnOnce(&mut ExpandedChange)) -> (bool, bool) {
+        let (mut replica, change) = document();
+        let mut forged = change.decode();
+        forge(&mut forged);
+        let before = (replica.heads(), replica.values("z/1"));
+        let kept = replica.commit(&[Admitted { author: EVIL, change: Change::from(forged) }]);
+        if !kept {
+            assert_eq!((replica.heads(), replica.values("z/1")), before, "a failure changes nothing");
+        }
+        (kept, Automerge::load(&replica.automerge.save()).is_ok())
+    }
+
+    #[test]
+    fn what_automerge_does_not_keep_as_it_is_changes_nothing() {
+        assert_eq!(past_the_guard(|_| {}), (true, true), "a good change is kept");
+        // A panic, an error, a change that waits for ever, and operations that come back different.
+        assert_eq!(past_the_guard(|change| change.seq = 7), (false, true));
+        let pred = |id| move |change: &mut ExpandedChange| change.operations[0].pred = vec![id].into();
+        assert_eq!(past_the_guard(pred(OpId(9, ActorId::from([9; 16])))), (false, true));
+        assert_eq!(past_the_guard(pred(OpId(900, actor_of(&EVIL)))), (false, true));
+        let missing = automerge::ChangeHash([7; 32]);
+        assert_eq!(past_the_guard(|change| change.deps = vec![missing]), (false, true));
+    }
+
+    /// Why applying and reading back is not enough: this change passes both, and then nobody can open the document.
+    #[test]
+    fn automerge_alone_would_be_poisoned_by_operations_that_are_numbered_wrong() {
+        let (mut replica, change) = document();
+        let mut forged = change.decode();
+        forged.start_op = NonZeroU64::MIN;
+        assert_eq!(past_the_guard(|change| *change = forged.clone()), (true, false));
+        let forged = Change::from(forged);
+        let outcome = replica.apply(&[(EVIL, forged.raw_bytes())]);
+        assert_eq!(outcome.refused, vec![(EVIL, ChangeRefused::WrongStart { expected: 2, found: 1 })]);
+        assert!(Automerge::load(&replica.automerge.save()).is_ok());
+    }
+
+    #[test]
+    fn when_a_batch_fails_only_its_culprit_is_refused() {
+        let (mut replica, change) = document();
+        let mut forged = change.decode();
+        forged.time = 1;
+        let mut good = Replica::genesis(MONTH);
+        good.write(&GOOD, put("z/1", b"one")).unwrap();
+        let next = good.write(&GOOD, put("z/2", b"next")).unwrap().unwrap().change;
+        let batch = vec![
+            Admitted { author: EVIL, change: Change::from(forged) },
+            Admitted { author: GOOD, change: Change::try_from(next.as_slice()).unwrap() },
+        ];
+        let mut outcome = Outcome::default();
+        replica.apply_singly(batch, &mut outcome);
+        assert_eq!(outcome.applied, 1);
+        assert_eq!(outcome.keys.into_iter().collect::<Vec<_>>(), ["z/2"]);
+        assert_eq!(outcome.refused, vec![(EVIL, ChangeRefused::Foreign { what: "a time" })]);
+        assert_eq!(replica.heads(), good.heads());
+    }
 }

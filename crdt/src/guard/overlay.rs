@@ -170,6 +170,11 @@ impl<'a> Overlay<'a> {
     }
 }
 
+/// The operations whose values stand under `key` now, in ascending order.
+pub(crate) fn operations(automerge: &Automerge, key: &str) -> Vec<OperationId> {
+    read(automerge, key).into_iter().map(|visible| visible.id).collect()
+}
+
 fn read(automerge: &Automerge, key: &str) -> Vec<Visible> {
     automerge.get_all(ROOT, key).map(visibles).unwrap_or_default()
 }

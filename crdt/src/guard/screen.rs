@@ -98,8 +98,8 @@ fn puts(document: DocumentId, author: &AuthorId, wire: &WireChange<'_>) -> Resul
     Ok(puts)
 }
 
-/// The one encoding of what was read.
-fn encode(wire: &WireChange<'_>, actor: &ActorId) -> Result<Change, ChangeRefused> {
+/// The one encoding of a change: what was read is compared with it, and what is written has it.
+pub(crate) fn encode(wire: &WireChange<'_>, actor: &ActorId) -> Result<Change, ChangeRefused> {
     if !wire.dependencies.is_sorted_by(|a, b| a < b) {
         return Err(ChangeRefused::NotCanonical);
     }

@@ -41,9 +41,11 @@ pub(crate) struct WireChange<'a> {
 pub(crate) struct WirePut<'a> {
     pub(crate) key: &'a str,
     pub(crate) value: &'a [u8],
-    /// Operation counter and actor.
-    pub(crate) predecessors: Vec<(u64, [u8; ACTOR_BYTES])>,
+    pub(crate) predecessors: Vec<WireOperation>,
 }
+
+/// Operation counter and actor.
+pub(crate) type WireOperation = (u64, [u8; ACTOR_BYTES]);
 
 /// Reads a change.
 pub(crate) fn read(bytes: &[u8]) -> Result<WireChange<'_>, ChangeRefused> {
@@ -191,7 +193,7 @@ impl<'a> Columns<'a> {
         &self,
         count: usize,
         actors: &[[u8; ACTOR_BYTES]],
-    ) -> Result<Vec<Vec<(u64, [u8; ACTOR_BYTES])>>, ChangeRefused> {
+    ) -> Result<Vec<Vec<WireOperation>>, ChangeRefused> {
         let counts = runs(self.predecessor_count, OPERATIONS_MAX, "operations", |input| {
             input.count("overwritten operations", PREDECESSORS_MAX)
         })?;
