@@ -131,7 +131,10 @@ impl Holdings {
     /// Whether every position of `run` is held. An empty run is.
     #[must_use]
     pub fn holds_run(&self, run: &Run) -> bool {
-        run.count == 0 || self.held(&run.author).is_some_and(|held| held.contains_range(run.indices()))
+        let indices = run.indices();
+        // A run past the last possible position is cut short by `indices`, and cannot be held.
+        let whole = indices.end - indices.start == run.count;
+        whole && (run.count == 0 || self.held(&run.author).is_some_and(|held| held.contains_range(indices)))
     }
 
     /// The held positions of `author`.

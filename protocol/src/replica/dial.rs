@@ -41,9 +41,12 @@ impl<M: Metadata> Replica<M> {
         self.sessions.values().any(|session| session.peer == *device)
     }
 
-    /// Members that may be called: not connected, not being called, not turned away.
+    /// Members, and those who certified this device, that may be called: not connected and not being called.
     fn callable(&self) -> impl Iterator<Item = (DeviceId, Timestamp)> + '_ {
-        self.registry.members().map(|certificate| certificate.device()).filter_map(|device| {
+        let members = self.registry.members().map(|certificate| certificate.device());
+        let strangers = |device: &DeviceId| !self.registry.is_member(device) && !self.registry.is_removed(device);
+        let issuers = self.issuers.iter().copied().filter(strangers);
+        members.chain(issuers).filter_map(|device| {
             let peer = self.peers.get(&device)?;
             let at = peer.shunned_until.map_or(peer.dial_at, |until| until.max(peer.dial_at));
             (device != self.me && !peer.dialling && !self.is_connected(&device)).then_some((device, at))

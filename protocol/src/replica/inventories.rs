@@ -142,7 +142,11 @@ impl<M: Metadata> Replica<M> {
                 self.effects.push(Effect::Send { link: *link, frame: Message::Heads(heads.to_vec()).to_frame() });
             }
         }
-        if batch.is_empty() { Ok(()) } else { self.metadata.commit(batch) }
+        if !batch.is_empty() {
+            self.metadata.commit(batch)?;
+            self.flush.needed = true;
+        }
+        Ok(())
     }
 
     pub(super) fn handle_heads(&mut self, link: LinkId, heads: Vec<Bytes>) -> Result<(), StorageError> {

@@ -99,6 +99,8 @@ pub struct Replica<M: Metadata> {
     /// Own holdings that changed during this input.
     news: Pending,
     peers: BTreeMap<DeviceId, Peer>,
+    /// The devices that certified this one: known to be members before any log is.
+    issuers: Vec<DeviceId>,
     /// Numbers of peers that chunks were served to, counted from 1.
     served_peers: Vec<DeviceId>,
     sessions: BTreeMap<LinkId, Session>,

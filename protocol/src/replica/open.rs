@@ -9,6 +9,7 @@ use super::chunks::ChunkTable;
 use super::inventories::{GossipState, generation_batch, heard_key};
 use super::own_inventory::{OwnInventory, PeerInventory, Pending};
 use super::{Config, Effect, Flush, Replica, logs};
+use crate::certificate::DeviceCertificate;
 use crate::envelope::{Kind, SignedEnvelope};
 use crate::id::{ChunkId, DeviceId};
 use crate::inventory::{Generation, Holdings};
@@ -51,6 +52,7 @@ impl<M: Metadata> Replica<M> {
             own: OwnInventory::new(Holdings::new(), generation),
             news: Pending::default(),
             peers: BTreeMap::new(),
+            issuers: issuers(&config.chain),
             served_peers: Vec::new(),
             sessions: BTreeMap::new(),
             pulls: super::Pulls::default(),
@@ -124,8 +126,9 @@ impl<M: Metadata> Replica<M> {
     }
 
     fn read_peers(&mut self) -> Result<(), StorageError> {
-        let members: Vec<DeviceId> = self.registry.members().map(|certificate| certificate.device()).collect();
-        for device in members {
+        let members = self.registry.members().map(|certificate| certificate.device());
+        let known: BTreeSet<DeviceId> = members.chain(self.issuers.iter().copied()).collect();
+        for device in known {
             self.welcome(&device);
             let heard = self.metadata.get(Table::Peer, &heard_key(&device))?;
             let inventory = self.metadata.get(Table::Inventory, device.as_bytes())?;
@@ -143,4 +146,10 @@ fn next_generation<M: Metadata>(metadata: &M, random: &mut ChaCha20Rng) -> Resul
     let kept = metadata.get(Table::Local, GENERATION_KEY)?;
     let last = kept.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
     Ok(Generation { counter: last.saturating_add(1), nonce: random.next_u64() })
+}
+
+/// The devices in a chain of certificates but its first.
+fn issuers(chain: &[Vec<u8>]) -> Vec<DeviceId> {
+    let certificates = chain.iter().skip(1).filter_map(|wire| DeviceCertificate::parse(wire).ok());
+    certificates.map(|certificate| certificate.device()).collect()
 }
