@@ -1,1 +1,3 @@
-//! placeholder
+//! What the tests with real processes share.
+
+pub mod photos;

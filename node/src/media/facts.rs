@@ -89,6 +89,14 @@ fn video(source: &mut Source) -> io::Result<Facts> {
         facts.captured = facts.captured.or(movie.created);
         facts.duration_ms = movie.duration_ms;
         facts.live_photo = movie.content_identifier;
+        if let Some((dimensions, orientation)) = movie.picture {
+            // What the other reader knows less about, such as old QuickTime, is readable all the same.
+            facts.unreadable = None;
+            (facts.dimensions, facts.orientation) = (Some(dimensions), orientation);
+        }
+    }
+    if facts.dimensions.is_none() {
+        facts.unreadable.get_or_insert_with(|| "the video's header names no picture".to_owned());
     }
     Ok(facts)
 }

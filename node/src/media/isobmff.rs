@@ -47,6 +47,8 @@ pub(super) fn primary_picture(data: &[u8]) -> Result<PrimaryPicture, String> {
 pub(super) struct Movie {
     pub(super) created: Option<CaptureTime>,
     pub(super) duration_ms: Option<u64>,
+    /// The first visible track's size and how it is turned when shown.
+    pub(super) picture: Option<(Dimensions, Orientation)>,
     pub(super) content_identifier: Option<String>,
 }
 
@@ -57,6 +59,8 @@ pub(super) fn movie(source: &mut Source) -> io::Result<Option<Movie>> {
     if let Some((created, duration_ms)) = child(&body, b"mvhd").and_then(movie_header) {
         (movie.created, movie.duration_ms) = (created, duration_ms);
     }
+    let tracks = children(&body).filter(|(kind, _)| kind == b"trak");
+    movie.picture = tracks.filter_map(|(_, track)| track_picture(child(track, b"tkhd")?)).next();
     movie.content_identifier = child(&body, b"meta").and_then(content_identifier);
     Ok(Some(movie))
 }
@@ -125,6 +129,20 @@ fn movie_header(body: &[u8]) -> Option<(Option<CaptureTime>, Option<u64>)> {
     let unknown = duration == u64::from(u32::MAX) || duration == u64::MAX;
     let duration_ms = duration.checked_mul(1000).filter(|_| !unknown).and_then(|duration| duration.checked_div(scale));
     Some((utc(created), duration_ms))
+}
+
+/// The size of a track and how its matrix turns it; nothing for sound.
+fn track_picture(header: &[u8]) -> Option<(Dimensions, Orientation)> {
+    let matrix = if *header.first()? == 0 { 40 } else { 52 };
+    let fixed = |at: usize| Some(i32::from_be_bytes(*header.get(matrix + at..)?.first_chunk()?) >> 16);
+    let turn = match (fixed(0)?, fixed(4)?, fixed(12)?, fixed(16)?) {
+        (0, 1, -1, 0) => 6,
+        (-1, 0, 0, -1) => 3,
+        (0, -1, 1, 0) => 8,
+        _ => 1,
+    };
+    let (width, height) = (fixed(36)?.unsigned_abs(), fixed(40)?.unsigned_abs());
+    (width > 0 && height > 0).then_some((Dimensions { width, height }, turn.into()))
 }
 
 /// QuickTime's seconds as a clock in UTC shows them; its zero means that nobody set it.

@@ -21,7 +21,7 @@ use super::frame::{self, Answer, Bounds, FileFault, Request};
 use super::{Examination, worker};
 
 /// How long after its own deadline a worker is given to end by itself.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 5000 });
 /// Files that wait for a worker before [`MediaPool::examine`] blocks, per worker.
 const QUEUE_PER_WORKER: usize = 4;
 
@@ -372,6 +372,53 @@ fn forward_answers(mut output: ChildStdout, answers: &SyncSender<Answer>) {
     while let Ok(Some(answer)) = frame::read(&mut output) {
         if answers.send(answer).is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn pool(program: &str, script: &str, time_max: Duration) -> MediaPool {
+        let command = WorkerCommand { program: program.into(), arguments: vec!["-c".into(), script.into()] };
+        MediaPool::new(PoolConfig { workers: 1, time_max, ..PoolConfig::new(command) })
+    }
+
+    fn unreadable(pool: &MediaPool) -> String {
+        let examination = pool.examine(Path::new("photo.jpg"), MediaType::Jpeg).wait().unwrap();
+        assert_eq!(examination.thumbnail, None);
+        examination.facts.unreadable.unwrap()
+    }
+
+    #[test]
+    fn a_worker_that_hangs_costs_its_file_a_bounded_time() {
+        let pool = pool("/bin/sh", "sleep 600", Duration::from_millis(200));
+        assert!(unreadable(&pool).contains("took longer"));
+        assert!(unreadable(&pool).contains("took longer"), "the next file gets a worker of its own");
+    }
+
+    #[test]
+    fn a_worker_that_crashes_costs_its_file_only() {
+        let pool = pool("/bin/sh", "head -c 12 > /dev/null; kill -9 $$", LONG);
+        assert!(unreadable(&pool).contains("crashed"));
+        assert!(unreadable(&pool).contains("crashed"));
+    }
+
+    #[test]
+    fn a_worker_that_babbles_is_not_believed() {
+        let pool = pool("/bin/sh", "head -c 12 > /dev/null; printf '\\377\\377\\377\\177'; sleep 600", LONG);
+        assert!(unreadable(&pool).contains("crashed"));
+    }
+
+    #[test]
+    fn no_program_or_the_wrong_one_is_not_the_photos_fault() {
+        for pool in [pool("/nonexistent/holdfast", "", LONG), pool("/bin/sh", "head -c 12 > /dev/null; exit 3", LONG)] {
+            let error = pool.examine(Path::new("photo.jpg"), MediaType::Jpeg).wait().unwrap_err();
+            assert!(matches!(error, ExamineError::NoWorker { .. }), "{error}");
         }
     }
 }

@@ -73,6 +73,10 @@ impl<'a> Tiff<'a> {
         }
     }
 
+    fn is_panasonic(&self) -> bool {
+        self.bytes.starts_with(b"IIU\0")
+    }
+
     fn short(&self, at: usize) -> Option<u16> {
         let bytes = *self.bytes.get(at..)?.first_chunk()?;
         Some(if self.is_little_endian { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
@@ -99,6 +103,9 @@ impl<'a> Tiff<'a> {
                 (count == 1).then(|| if kind == 3 { self.short(entry + 8).map(u32::from) } else { Some(offset) });
             let single = single.flatten();
             match tag {
+                // Panasonic: the sensor.
+                0x0002 if self.is_panasonic() => width = single,
+                0x0003 if self.is_panasonic() => height = single,
                 0x0100 => width = single,
                 0x0101 => height = single,
                 0x0103 => compression = single,

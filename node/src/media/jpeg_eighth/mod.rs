@@ -9,12 +9,14 @@
 //! - Work and memory are bounded by `BLOCKS_MAX` and the length of the data, whatever the data says.
 //! - What lies past a break in the data is grey; a picture of which less than an eighth could be read is refused.
 
+mod entropy;
+
+use entropy::{AlternatingSkip, Bits, Huffman};
+
 use super::pixels::Pixels;
 
 /// Blocks of one component: a picture of 268 megapixels.
 const BLOCKS_MAX: usize = 1 << 22;
-/// Bits of the first-level tables.
-const LOOKUP_BITS: u32 = 12;
 
 /// Why no picture came out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,7 +108,7 @@ struct Component {
     blocks_wide: usize,
     blocks_high: usize,
     means: Vec<i16>,
-    /// Blocks read by the scan that brought this plane's means, if one did.
+    /// Eighths of the picture that the scan with its means held, if there was one.
     read: Option<usize>,
 }
 
@@ -242,8 +244,8 @@ impl Decoder {
         Ok(bits.at_marker())
     }
 
-    /// Reads the units of a scan up to its end or its first break that no restart marker heals; returns how many blocks
-    /// of the first plane were read.
+    /// Reads the units of a scan up to its end or its first break that no restart marker heals; returns how many
+    /// eighths of them were read.
     fn read_blocks(&mut self, planes: &mut [Plane], shift: u32, bits: &mut Bits<'_>) -> Result<usize, EighthRefused> {
         let (widest, highest) = self.sampling_max();
         let alone = planes.len() == 1;
@@ -256,7 +258,7 @@ impl Decoder {
         };
         let Self { components, direct, alternating, restart_interval, progressive, .. } = self;
         let units = units_wide * units_high;
-        let (mut read, mut unit) = (0, 0);
+        let (mut read, mut unit) = (0usize, 0);
         while unit < units {
             if *restart_interval > 0 && unit > 0 && unit % *restart_interval == 0 {
                 bits.restart();
@@ -293,7 +295,7 @@ impl Decoder {
                 break;
             }
         }
-        Ok(if units == 0 { 0 } else { read * 8 / units })
+        Ok((read * 8).checked_div(units).unwrap_or(0))
     }
 
     fn finish(self) -> Result<Pixels, EighthRefused> {
@@ -385,269 +387,6 @@ impl Plane {
     }
 }
 
-/// A canonical Huffman code.
-struct Huffman {
-    /// By the next bits: the code's length and symbol; length 0: longer than the table, or no code.
-    lookup: Vec<(u8, u8)>,
-    /// By length - 1: the first code, how many there are, and where their symbols begin.
-    lengths: [(u32, u32, u32); 16],
-    symbols: Vec<u8>,
-}
-
-impl Huffman {
-    fn new(counts: &[u8; 16], symbols: &[u8]) -> Result<Self, EighthRefused> {
-        let mut lookup = vec![(0, 0); 1 << LOOKUP_BITS];
-        let mut lengths = [(0, 0, 0); 16];
-        let (mut code, mut index) = (0u32, 0u32);
-        for (length, &count) in (1u32..).zip(counts) {
-            lengths[length as usize - 1] = (code, u32::from(count), index);
-            for _ in 0..count {
-                if code >= 1 << length {
-                    return Err(Malformed("an impossible Huffman table"));
-                }
-                if length <= LOOKUP_BITS {
-                    let spare = LOOKUP_BITS - length;
-                    let from = (code << spare) as usize;
-                    lookup[from..from + (1 << spare)].fill((length as u8, symbols[index as usize]));
-                }
-                code += 1;
-                index += 1;
-            }
-            code <<= 1;
-        }
-        Ok(Self { lookup, lengths, symbols: symbols.to_vec() })
-    }
-
-    /// Reads one symbol, or nothing where no code matches.
-    #[inline]
-    fn symbol(&self, bits: &mut Bits<'_>) -> Option<u8> {
-        let next = bits.peek_16();
-        let (length, symbol) = self.lookup[(next >> (16 - LOOKUP_BITS)) as usize];
-        if length > 0 {
-            bits.skip(u32::from(length));
-            return Some(symbol);
-        }
-        let (length, symbol) = self.long_symbol(next)?;
-        bits.skip(length);
-        Some(symbol)
-    }
-
-    #[cold]
-    fn long_symbol(&self, next: u32) -> Option<(u32, u8)> {
-        for (length, &(first, count, index)) in (1u32..).zip(&self.lengths) {
-            let code = next >> (16 - length);
-            if code.wrapping_sub(first) < count {
-                return self.symbols.get((index + code - first) as usize).map(|&symbol| (length, symbol));
-            }
-        }
-        None
-    }
-}
-
-/// How far one look at the next bits carries through a block's AC coefficients.
-#[derive(Clone, Copy, Default)]
-struct Skip {
-    /// Bits to drop; 0: this look can't tell.
-    bits: u8,
-    /// Coefficients passed.
-    coefficients: u8,
-    /// Whether the block ends here.
-    ends: bool,
-}
-
-impl Skip {
-    fn of(length: u32, symbol: u8) -> Self {
-        let (run, size) = (symbol >> 4, symbol & 15);
-        let coefficients = if size == 0 && run != 15 { 0 } else { run + 1 };
-        Self { bits: length as u8 + size, coefficients, ends: coefficients == 0 }
-    }
-}
-
-/// A Huffman code of AC coefficients, prepared for passing over them.
-struct AlternatingSkip {
-    /// One coefficient at a time.
-    single: Vec<Skip>,
-    /// All that the bits of one look hold completely.
-    several: Vec<Skip>,
-    table: Huffman,
-}
-
-impl AlternatingSkip {
-    fn new(table: Huffman) -> Self {
-        let single: Vec<Skip> = table
-            .lookup
-            .iter()
-            .map(|&(length, symbol)| if length == 0 { Skip::default() } else { Skip::of(length.into(), symbol) })
-            .collect();
-        let several = (0..single.len())
-            .map(|index| {
-                let mut sum = single[index];
-                while sum.bits > 0 && !sum.ends && u32::from(sum.bits) < LOOKUP_BITS {
-                    let next = single[(index << sum.bits) & (single.len() - 1)];
-                    // The bits past the look are unknown: a code must lie within it whole. Its value may lie outside.
-                    let code_bits = table.lookup[(index << sum.bits) & (single.len() - 1)].0;
-                    if next.bits == 0 || u32::from(sum.bits + code_bits) > LOOKUP_BITS || sum.bits + next.bits > 31 {
-                        break;
-                    }
-                    sum = Skip {
-                        bits: sum.bits + next.bits,
-                        coefficients: sum.coefficients + next.coefficients,
-                        ends: next.ends,
-                    };
-                }
-                sum
-            })
-            .collect();
-        Self { single, several, table }
-    }
-
-    /// Passes over the 63 AC coefficients of one block.
-    #[inline]
-    fn block(&self, bits: &mut Bits<'_>) -> Option<()> {
-        let mut passed = 0u32;
-        while passed < 63 {
-            let next = bits.peek_16();
-            let index = (next >> (16 - LOOKUP_BITS)) as usize;
-            let several = self.several[index];
-            let after = passed + u32::from(several.coefficients);
-            // Exact only if no coefficient before the last one was already the block's last.
-            if several.bits > 0 && after + u32::from(several.ends) <= 63 {
-                bits.skip(several.bits.into());
-                if several.ends {
-                    return Some(());
-                }
-                passed = after;
-                continue;
-            }
-            let mut skip = self.single[index];
-            if skip.bits == 0 {
-                let (length, symbol) = self.table.long_symbol(next)?;
-                skip = Skip::of(length, symbol);
-            }
-            bits.skip(skip.bits.into());
-            if skip.ends {
-                return Some(());
-            }
-            passed += u32::from(skip.coefficients);
-        }
-        (passed == 63).then_some(())
-    }
-}
-
-/// The bits of entropy-coded data; past its end come zeros, and `is_exhausted` says so.
-struct Bits<'a> {
-    data: &'a [u8],
-    at: usize,
-    /// Unread bits, the next one highest.
-    buffer: u64,
-    available: u32,
-    /// Bits that were made up after the data's end.
-    invented: u32,
-}
-
-impl<'a> Bits<'a> {
-    fn new(data: &'a [u8], at: usize) -> Self {
-        Self { data, at, buffer: 0, available: 0, invented: 0 }
-    }
-
-    #[inline]
-    fn peek_16(&mut self) -> u32 {
-        if self.available < 32 {
-            self.refill();
-        }
-        (self.buffer >> 48) as u32
-    }
-
-    /// Drops at most 31 bits after a peek.
-    #[inline]
-    fn skip(&mut self, bits: u32) {
-        self.buffer <<= bits;
-        self.available -= bits;
-    }
-
-    /// Reads 1 to 16 bits.
-    #[inline]
-    fn take(&mut self, bits: u32) -> u32 {
-        let value = self.peek_16() >> (16 - bits);
-        self.skip(bits);
-        value
-    }
-
-    #[inline]
-    fn refill(&mut self) {
-        if let Some(next) = self.data.get(self.at..).and_then(|rest| rest.first_chunk::<4>()) {
-            let word = u32::from_be_bytes(*next);
-            // No byte of the four is 0xFF: none of the complement is zero.
-            let inverse = !word;
-            if inverse.wrapping_sub(0x0101_0101) & !inverse & 0x8080_8080 == 0 {
-                self.buffer |= u64::from(word) << (32 - self.available);
-                self.available += 32;
-                self.at += 4;
-                return;
-            }
-        }
-        self.refill_slowly();
-    }
-
-    fn refill_slowly(&mut self) {
-        while self.available <= 48 {
-            let byte = match (self.data.get(self.at), self.data.get(self.at + 1)) {
-                (Some(0xFF), Some(0x00)) => {
-                    self.at += 2;
-                    0xFF
-                }
-                (Some(0xFF), _) | (None, _) => {
-                    self.invented = self.invented.saturating_add(8);
-                    0
-                }
-                (Some(&byte), _) => {
-                    self.at += 1;
-                    byte
-                }
-            };
-            self.buffer |= u64::from(byte) << (56 - self.available);
-            self.available += 8;
-        }
-    }
-
-    /// Whether bits were read that the data did not hold.
-    fn is_exhausted(&self) -> bool {
-        self.invented > self.available
-    }
-
-    fn forget(&mut self) {
-        (self.buffer, self.available, self.invented) = (0, 0, 0);
-    }
-
-    /// Goes past the restart marker that is due here.
-    fn restart(&mut self) {
-        if self.data.get(self.at) == Some(&0xFF) && matches!(self.data.get(self.at + 1), Some(0xD0..=0xD7)) {
-            self.forget();
-            self.at += 2;
-        } else {
-            self.seek_restart();
-        }
-    }
-
-    /// Goes past the next restart marker; stays and returns false when another marker or the end comes first.
-    fn seek_restart(&mut self) -> bool {
-        match next_marker(self.data, self.at) {
-            Some((0xD0..=0xD7, after)) => {
-                self.forget();
-                self.at = after;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Where the next marker may be searched from.
-    fn at_marker(&self) -> usize {
-        // Bytes already in the buffer hold no marker: refilling stops at one.
-        self.at
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -680,6 +419,66 @@ mod tests {
         let half = decode_eighth(&jpeg[..jpeg.len() / 2]).unwrap();
         assert_eq!(whole.rgb[..80 * 3 * 20], half.rgb[..80 * 3 * 20]);
         assert!(decode_eighth(&jpeg[..1000]).is_err());
+    }
+
+    /// A grey picture of 16 × 1 blocks, two to a restart interval, whose means rise by one step from block to block.
+    fn with_restarts() -> Vec<u8> {
+        let mut jpeg = vec![0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0];
+        jpeg.extend_from_slice(&[32; 64]);
+        jpeg.extend_from_slice(&[0xFF, 0xC0, 0, 11, 8, 0, 8, 0, 128, 1, 1, 0x11, 0, 0xFF, 0xDD, 0, 4, 0, 2]);
+        // One bit for a difference of four bits, two bits for one of one bit; one bit for the end of a block.
+        jpeg.extend_from_slice(&[0xFF, 0xC4, 0, 21, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1]);
+        jpeg.extend_from_slice(&[0xFF, 0xC4, 0, 20, 0x10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        jpeg.extend_from_slice(&[0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0]);
+        for interval in 0..8u8 {
+            // 0, four bits of 8 to 15, end 0; then 10, one bit: one more, end 0.
+            jpeg.extend_from_slice(&[(8 + interval) << 3 | 0b010, 0b1_0111111, 0xFF, 0xD0 + interval]);
+        }
+        jpeg.truncate(jpeg.len() - 2);
+        jpeg.extend_from_slice(&[0xFF, 0xD9]);
+        jpeg
+    }
+
+    fn greys(jpeg: &[u8]) -> Vec<u8> {
+        decode_eighth(jpeg).unwrap().rgb.chunks_exact(3).map(|pixel| pixel[0]).collect()
+    }
+
+    #[test]
+    fn restart_intervals_begin_anew_and_heal_a_break() {
+        let jpeg = with_restarts();
+        let expected: Vec<u8> = (0..8).flat_map(|interval| [160 + 4 * interval, 164 + 4 * interval]).collect();
+        assert_eq!(greys(&jpeg), expected);
+        let mut broken = jpeg.clone();
+        let third = jpeg.len() - 2 - 6 * 4 + 2;
+        // No code begins with two ones.
+        broken[third] = 0b1111_0000;
+        let healed = greys(&broken);
+        assert_eq!((&healed[..4], &healed[6..]), (&expected[..4], &expected[6..]));
+    }
+
+    #[test]
+    fn real_photos_equal_the_mean_of_a_complete_decoding() {
+        let Some(folder) = std::env::var_os("HOLDFAST_TEST_PHOTOS") else {
+            return println!("skipped: HOLDFAST_TEST_PHOTOS names no folder of real photos");
+        };
+        let mut compared = 0;
+        for entry in walkdir::WalkDir::new(std::path::Path::new(&folder).join("stills/jpg")) {
+            let entry = entry.unwrap();
+            let data = if entry.file_type().is_file() { std::fs::read(entry.path()).unwrap() } else { continue };
+            let (Ok(eighth), Ok(whole)) = (decode_eighth(&data), image::load_from_memory(&data)) else { continue };
+            let (width, height) = (whole.width(), whole.height());
+            // Sides of whole blocks, so that both cover the same.
+            if width % 8 != 0 || height % 8 != 0 || width < 600 {
+                continue;
+            }
+            let whole = Pixels { width, height, rgb: whole.into_rgb8().into_raw() }.scaled_to(width / 8, height / 8);
+            let differences = eighth.rgb.iter().zip(&whole.rgb).map(|(a, b)| u64::from(a.abs_diff(*b)));
+            let mean = differences.sum::<u64>() as f64 / eighth.rgb.len() as f64;
+            // Coarse colour planes and clipped highlights: more at strong edges, little on average.
+            assert!(mean < 4.0, "{}: mean difference {mean}", entry.path().display());
+            compared += 1;
+        }
+        assert!(compared > 10, "{compared} photos compared");
     }
 
     proptest! {
