@@ -58,10 +58,13 @@ impl Table {
     }
 }
 
+/// A table, a key in it, and its new value; `None` removes the key.
+pub type Change = (Table, Vec<u8>, Option<Vec<u8>>);
+
 /// Changes that become visible together and durable together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    changes: Vec<(Table, Vec<u8>, Option<Vec<u8>>)>,
+    changes: Vec<Change>,
 }
 
 impl Batch {
@@ -92,9 +95,9 @@ impl Batch {
         self.changes.is_empty()
     }
 
-    /// The changes in the order in which they were made; `None` removes the key.
+    /// The changes in the order in which they were made.
     #[must_use]
-    pub fn changes(&self) -> &[(Table, Vec<u8>, Option<Vec<u8>>)] {
+    pub fn changes(&self) -> &[Change] {
         &self.changes
     }
 }

@@ -1,5 +1,7 @@
 //! Replicas in a small world: what nodes do together, behaviour only.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -9,8 +11,9 @@ use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::keys::RootKey;
 use holdfast_protocol::membership::{Statement, encode_statements};
 use holdfast_protocol::replica::{DisconnectReason, Event, Input, LinkId, Misbehaviour};
+use support::keys::{author_key, certificate};
 use support::world::World;
-use support::{EPOCH, author_key, certificate, chunk_bytes, chunk_id, root};
+use support::{EPOCH, chunk_bytes, chunk_id, root};
 
 /// Chunks like those of a few photos: small and large ones.
 fn photos(from: u64, count: u64) -> Vec<Vec<u8>> {

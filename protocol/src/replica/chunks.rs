@@ -85,6 +85,12 @@ impl ChunkTable {
         }
     }
 
+    /// Gives back memory that growing left over.
+    pub(super) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+        self.authors.iter_mut().for_each(|author| author.slots.shrink_to_fit());
+    }
+
     fn author_number(&mut self, author: &AuthorId) -> Option<u8> {
         if let Some(&number) = self.author_numbers.get(author) {
             return Some(number);

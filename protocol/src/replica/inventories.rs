@@ -159,14 +159,16 @@ impl<M: Metadata> Replica<M> {
 
     fn handle_head(&mut self, link: LinkId, wire: Bytes) -> Result<(), StorageError> {
         let Ok(head) = SignedHead::parse_unverified(wire.clone()) else {
-            return Ok(self.misbehaved(link, Misbehaviour::BadInventory));
+            self.misbehaved(link, Misbehaviour::BadInventory);
+            return Ok(());
         };
         let news = if head.head().peer == self.me { self.is_ahead_of_own(&head) } else { self.is_newer(&head) };
         if !news {
             return Ok(());
         }
         let Ok(head) = SignedHead::parse(wire, &self.config.library) else {
-            return Ok(self.misbehaved(link, Misbehaviour::BadInventory));
+            self.misbehaved(link, Misbehaviour::BadInventory);
+            return Ok(());
         };
         if head.head().peer == self.me {
             return self.outdo(head.head().generation);
@@ -269,7 +271,10 @@ impl<M: Metadata> Replica<M> {
         let Some(head) = self.newer_head(&part.head) else {
             return Ok(());
         };
-        let Ok(head) = head else { return Ok(self.misbehaved(link, Misbehaviour::BadInventory)) };
+        let Ok(head) = head else {
+            self.misbehaved(link, Misbehaviour::BadInventory);
+            return Ok(());
+        };
         let peer = head.head().peer;
         let outcome = match part.base {
             Some(base) => self.apply_delta(head, base, &part.changes),

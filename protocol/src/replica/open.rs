@@ -67,6 +67,7 @@ impl<M: Metadata> Replica<M> {
             config,
         };
         replica.read_logs()?;
+        replica.chunks.shrink();
         replica.own = OwnInventory::new(replica.held(holdings), generation);
         replica.read_peers()?;
         replica.caught_up = replica.chunks.wanted().is_empty();

@@ -234,7 +234,10 @@ impl<M: Metadata> Replica<M> {
                     verdict = Verdict::NotYet;
                     break;
                 }
-                Err(_) => return Ok(self.misbehaved(link, Misbehaviour::BadEnvelope)),
+                Err(_) => {
+                    self.misbehaved(link, Misbehaviour::BadEnvelope);
+                    return Ok(());
+                }
             };
             let foreign = envelope.envelope().library != self.config.library || envelope.envelope().author != author;
             verdict = match extent.judge(&envelope) {
@@ -295,21 +298,24 @@ impl<M: Metadata> Replica<M> {
         accused: bool,
     ) -> Result<(), StorageError> {
         let Ok(theirs) = SignedEnvelope::parse(wire) else {
-            return Ok(self.misbehaved(link, Misbehaviour::BadEnvelope));
+            self.misbehaved(link, Misbehaviour::BadEnvelope);
+            return Ok(());
         };
         let Some(ours) = read(&self.metadata, author, seq, 1)?.pop() else { return Ok(()) };
         match ForkProof::new(ours, theirs) {
-            Ok(proof) => self.freeze(proof),
+            Ok(proof) => self.freeze(proof)?,
             // It sent an envelope that follows neither this one nor another: no honest peer keeps such a log.
-            Err(_) if accused => Ok(self.misbehaved(link, Misbehaviour::BadEnvelope)),
-            Err(_) => Ok(self.forget_point(link, author)),
+            Err(_) if accused => self.misbehaved(link, Misbehaviour::BadEnvelope),
+            Err(_) => self.forget_point(link, author),
         }
+        Ok(())
     }
 
     pub(super) fn handle_fork(&mut self, link: LinkId, first: Bytes, second: Bytes) -> Result<(), StorageError> {
         debug_assert!(first.len() <= ENVELOPE_BYTES_MAX && second.len() <= ENVELOPE_BYTES_MAX);
         let Ok(proof) = ForkProof::parse(first, second) else {
-            return Ok(self.misbehaved(link, Misbehaviour::BadEnvelope));
+            self.misbehaved(link, Misbehaviour::BadEnvelope);
+            return Ok(());
         };
         let ours = proof.envelopes().0.envelope().library == self.config.library;
         if ours && self.registry.device_of(&proof.author()).is_some() {
