@@ -41,8 +41,6 @@ pub(super) enum Step {
     Changing(Found),
     /// Something is for a person to see to.
     Problem(ImportProblem),
-    /// The store failed at a file.
-    StorageFailed(PathBuf, StorageError),
     /// A known file is gone.
     Gone(PathBuf),
     /// The library has catalogued imports.
@@ -110,7 +108,6 @@ impl Finisher {
             Step::Read(read) => self.finish_or_give_up(*read),
             Step::Changing(found) => self.changing(found.path, found.attempt),
             Step::Problem(problem) => self.emit(ImportEvent::Problem(problem)),
-            Step::StorageFailed(path, error) => self.storage_failed(path, error),
             Step::Gone(path) => self.gone(path),
             Step::Catalogued(imports) => self.catalogued(imports),
             Step::WalkFinished(summary) => self.emit(ImportEvent::ScanFinished(summary)),
@@ -253,22 +250,23 @@ impl Finisher {
     fn catalogued(&mut self, imports: Vec<ImportId>) {
         let (mut finished, mut forgotten, mut landed) = (Vec::new(), Vec::new(), 0);
         {
-            let mut unacknowledged = lock(&self.flow.unacknowledged);
-            for import in imports {
-                let Some(pending) = unacknowledged.imports.remove(&import) else { continue };
+            let unacknowledged = lock(&self.flow.unacknowledged);
+            for import in &imports {
+                let Some(pending) = unacknowledged.imports.get(import) else { continue };
                 landed += usize::from(matches!(pending, Pending::Imported(_)));
-                if unacknowledged.latest.get(pending.path()) != Some(&import) {
-                    continue; // the file changed again: a later import speaks for it
-                }
-                unacknowledged.latest.remove(pending.path());
-                match pending {
-                    Pending::Imported(path) => finished.push(path),
-                    Pending::Removed(path) => forgotten.push(path),
+                // Otherwise the file changed again, and a later import speaks for it.
+                if unacknowledged.latest.get(pending.path()) == Some(import) {
+                    match pending {
+                        Pending::Imported(path) => finished.push(path.clone()),
+                        Pending::Removed(path) => forgotten.push(path.clone()),
+                    }
                 }
             }
         }
-        self.flow.land(landed);
         let outcome = self.store.finish_files(&finished).and_then(|()| self.store.forget_files(&forgotten));
+        // Only now, so that no walk takes what is being finished for unfinished.
+        lock(&self.flow.unacknowledged).remove(&imports);
+        self.flow.land(landed);
         match outcome {
             Ok(lost) => self.lost(lost),
             Err(error) => {
@@ -289,7 +287,7 @@ impl Finisher {
 
     /// Stops this walk: nothing else can be kept either. The next one tries again.
     fn storage_failed(&mut self, path: PathBuf, error: StorageError) {
-        if !self.flow.halted.swap(true, Ordering::AcqRel) {
+        if self.flow.halt() {
             self.emit(ImportEvent::Problem(ImportProblem::Storage { path, error }));
         }
     }

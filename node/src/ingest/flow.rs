@@ -20,7 +20,7 @@ pub(super) struct Flow {
     keys: Mutex<Keys>,
     stopping: AtomicBool,
     /// Set when the store fails: nothing more is read in this walk.
-    pub(super) halted: AtomicBool,
+    halted: AtomicBool,
     counters: Mutex<Counters>,
     changed: Condvar,
     pub(super) unacknowledged: Mutex<Unacknowledged>,
@@ -78,6 +78,15 @@ impl Unacknowledged {
         self.imports.insert(import, pending);
         import
     }
+
+    pub(super) fn remove(&mut self, imports: &[ImportId]) {
+        for import in imports {
+            let Some(pending) = self.imports.remove(import) else { continue };
+            if self.latest.get(pending.path()) == Some(import) {
+                self.latest.remove(pending.path());
+            }
+        }
+    }
 }
 
 /// What one walk has found so far.
@@ -131,6 +140,16 @@ impl Flow {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The store failed: reads nothing more in this walk. Whether this is the first time in it, and so worth a word.
+    pub(super) fn halt(&self) -> bool {
+        !self.halted.swap(true, Ordering::AcqRel)
+    }
+
+    /// A new walk tries again.
+    pub(super) fn resume(&self) {
+        self.halted.store(false, Ordering::Release);
     }
 
     /// Whether reading on makes no sense.

@@ -105,14 +105,16 @@ impl Reader {
             }
             self.flow.take_off();
             let step = self.attempt(next);
-            if !matches!(step, Some(Step::Read(_))) {
-                self.flow.land(1);
-                self.flow.end(size);
-            }
+            let goes_on = matches!(step, Some(Step::Read(_)));
             if let Some(step) = step
                 && self.steps.send(step).is_err()
             {
                 return;
+            }
+            // After the step, so that the walk's end is not reported before it.
+            if !goes_on {
+                self.flow.land(1);
+                self.flow.end(size);
             }
         }
     }
@@ -133,7 +135,10 @@ impl Reader {
                     let detail = error.to_string();
                     return Some(Step::Problem(ImportProblem::FileUnreadable { path: found.path, detail }));
                 }
-                Err(NotRead::Storage(error)) => return Some(Step::StorageFailed(found.path, error)),
+                Err(NotRead::Storage(error)) => {
+                    let path = found.path;
+                    return self.flow.halt().then_some(Step::Problem(ImportProblem::Storage { path, error }));
+                }
             }
         }
         Some(Step::Changing(found))

@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, SyncSender};
 use std::time::{Duration, Instant};
 
+use holdfast_protocol::metadata::StorageError;
 use roaring::RoaringBitmap;
 use walkdir::{DirEntry, WalkDir};
 
@@ -117,8 +117,10 @@ impl Walker {
     /// Walks through what the watcher named: files, new folders, and things that are gone.
     fn walk_paths(&mut self, paths: BTreeSet<PathBuf>, attempt: u32) {
         self.begin();
-        let mut gone = Vec::new();
+        let (mut gone, mut walked) = (Vec::new(), None::<PathBuf>);
+        // A folder comes before what is in it.
         for path in paths {
+            let covered = walked.as_ref().is_some_and(|walked| path.starts_with(walked));
             let Some(folder) = self.flow.folder_of(&path) else { continue };
             let root = &self.flow.config.folders[folder].path;
             let hidden = path.strip_prefix(root).is_ok_and(|inside| inside.iter().any(is_skipped));
@@ -126,7 +128,11 @@ impl Walker {
                 continue;
             }
             match path.symlink_metadata() {
-                Ok(metadata) if metadata.is_dir() => self.walk_tree(folder, &path, attempt),
+                Ok(_) if covered => {}
+                Ok(metadata) if metadata.is_dir() => {
+                    self.walk_tree(folder, &path, attempt);
+                    walked = Some(path);
+                }
                 Ok(metadata) if metadata.is_file() => self.look_at(folder, path, FileStat::of(&metadata), attempt),
                 Ok(_) => {}
                 Err(error) if is_gone(&error) => gone.push(path),
@@ -151,7 +157,7 @@ impl Walker {
                 Ok(Some(_)) => self.step(Step::Gone(path)),
                 // Perhaps a whole folder: that is found out by comparing everything.
                 Ok(None) => self.next_walk = self.next_walk.min(Instant::now() + VANISHED_DELAY),
-                Err(error) => self.step(Step::StorageFailed(path, error)),
+                Err(error) => self.storage_failed(path, error),
             }
         }
     }
@@ -166,7 +172,7 @@ impl Walker {
     }
 
     fn begin(&mut self) {
-        self.flow.halted.store(false, Ordering::Release);
+        self.flow.resume();
         let mut scan = lock(&self.flow.scan);
         *scan = Scan {
             ignored: std::mem::take(&mut scan.ignored),
@@ -277,7 +283,7 @@ impl Walker {
     fn report_gone(&mut self, root: &Path, seen: &RoaringBitmap) {
         let unseen = match self.store.unseen(root, seen) {
             Ok(unseen) => unseen,
-            Err(error) => return self.step(Step::StorageFailed(root.to_owned(), error)),
+            Err(error) => return self.storage_failed(root.to_owned(), error),
         };
         if unseen.is_empty() {
             return;
@@ -302,6 +308,12 @@ impl Walker {
         if !is_gone(system) {
             let path = error.path().unwrap_or(Path::new("")).to_owned();
             self.problem(ImportProblem::FolderUnreadable { path, detail: system.to_string() });
+        }
+    }
+
+    fn storage_failed(&self, path: PathBuf, error: StorageError) {
+        if self.flow.halt() {
+            self.problem(ImportProblem::Storage { path, error });
         }
     }
 
