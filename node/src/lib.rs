@@ -13,8 +13,11 @@ pub mod home;
 pub mod index;
 #[cfg(feature = "io")]
 pub mod ingest;
+pub mod library;
 #[cfg(feature = "io")]
 pub mod media;
 #[cfg(feature = "io")]
 pub mod network;
+#[cfg(feature = "io")]
+pub mod node;
 pub mod store;

@@ -255,6 +255,13 @@ impl CopyTable {
         }
     }
 
+    /// How many photos of the table a device holds whole.
+    #[must_use]
+    pub fn held_by(&self, device: &DeviceId) -> u64 {
+        let holder = self.holders.binary_search_by_key(device, |holder| holder.device);
+        holder.map_or(0, |index| self.holders[index].whole.len())
+    }
+
     /// The counts over all photos.
     #[must_use]
     pub fn counts(&self) -> Counts {

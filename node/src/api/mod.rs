@@ -1,7 +1,7 @@
 //! The local socket: how the `holdfast` command (and later the web app) asks a running node.
 //!
 //! Requests and answers are JSON, one value a line, over a Unix socket that only its owner can open. Each line carries
-//! `"schema"`: fields may be added within a schema version, and are never renamed, retyped or removed. `FORMAT.md` at
+//! `"schema"`: fields may be added within a schema version, and are never renamed, retyped or removed. `CLI.md` at
 //! the root of the repository documents every line; `--json` prints the same values.
 //!
 //! - [`request`] is what can be asked, [`view`] what is answered, [`event`] what a node tells unasked.
@@ -11,13 +11,17 @@
 pub mod client;
 pub mod event;
 pub mod handle;
+mod line;
 pub mod request;
 pub mod server;
+#[cfg(test)]
+mod tests;
 pub(crate) mod text;
 pub mod view;
 
 pub use event::{Event, Happening};
 pub use handle::{Call, EventLog, NodeHandle, Reply};
+pub use line::Versioned;
 pub use request::{PhotoSelection, Request};
 pub use view::{Progress, Refusal, RefusalKind, Response};
 

@@ -110,16 +110,7 @@ impl Home {
     /// # Errors
     /// When it cannot be created, or belongs to someone else.
     pub fn create(&self) -> Result<(), HomeError> {
-        let unusable = |error| HomeError::Unusable { path: self.root.clone(), error };
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.root).map_err(unusable)?;
-        let metadata = std::fs::metadata(&self.root).map_err(unusable)?;
-        if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(HomeError::Foreign { path: self.root.clone() });
-        }
-        if metadata.mode() & 0o077 != 0 {
-            std::fs::set_permissions(&self.root, std::fs::Permissions::from_mode(0o700)).map_err(unusable)?;
-        }
-        Ok(())
+        create_private_directory(&self.root)
     }
 
     /// Whether a library was created or joined here.
@@ -199,17 +190,34 @@ impl Home {
         self.root.join("lock")
     }
 
-    /// The local socket: `node.sock`, or when that path is too long for a socket a short one in `short` (a directory for
-    /// this user alone), named after the home.
+    /// The local socket: `node.sock`, or where that path is too long for a socket one in `/tmp/holdfast-<user>`, named
+    /// after the home.
     #[must_use]
-    pub fn socket(&self, short: &Path) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         let socket = self.root.join("node.sock");
         if socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
             return socket;
         }
         let absolute = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
         let name = blake3::hash(absolute.as_os_str().as_encoded_bytes()).to_hex();
-        short.join(format!("{}.sock", &name[..16]))
+        let user = rustix::process::geteuid().as_raw();
+        PathBuf::from(format!("/tmp/holdfast-{user}/{}.sock", &name[..16]))
+    }
+
+    /// Makes the directory of the socket, for the owner alone, and returns the socket's path.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or is another user's.
+    pub fn prepare_socket(&self) -> Result<PathBuf, HomeError> {
+        let socket = self.socket();
+        if let Some(directory) = socket.parent().filter(|directory| *directory != self.root) {
+            // In a directory that everyone writes to, a link is someone's trick.
+            if directory.is_symlink() {
+                return Err(HomeError::Foreign { path: directory.to_owned() });
+            }
+            create_private_directory(directory)?;
+        }
+        Ok(socket)
     }
 
     /// Reads a file of this home that only its owner may read. The bytes are wiped when they are dropped.
@@ -242,5 +250,99 @@ impl Home {
     /// When they cannot be written.
     pub fn remember(&self, settings: &Settings) -> Result<(), HomeError> {
         settings.write(&self.settings_file())
+    }
+}
+
+fn create_private_directory(path: &Path) -> Result<(), HomeError> {
+    let unusable = |error| HomeError::Unusable { path: path.to_owned(), error };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+    let metadata = std::fs::metadata(path).map_err(unusable)?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(HomeError::Foreign { path: path.to_owned() });
+    }
+    if metadata.mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(unusable)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path().join("a/home"));
+        home.create().unwrap();
+        (directory, home)
+    }
+
+    #[test]
+    fn a_home_is_where_the_person_says_else_where_xdg_says() {
+        let set = |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.into());
+        let located = |home: Result<Home, HomeError>| home.unwrap().root;
+        assert_eq!(located(Home::locate(Some(Path::new("x")), set("HOME", "/h"))), Path::new("x"));
+        assert_eq!(located(Home::locate(None, set("XDG_DATA_HOME", "/d"))), Path::new("/d/holdfast"));
+        assert_eq!(located(Home::locate(None, set("HOME", "/h"))), Path::new("/h/.local/share/holdfast"));
+        assert!(matches!(Home::locate(None, set("XDG_DATA_HOME", "relative")), Err(HomeError::Nowhere)));
+    }
+
+    #[test]
+    fn a_home_is_its_owners_alone() {
+        let (_directory, home) = home();
+        assert_eq!(mode(home.root()), 0o700);
+        std::fs::set_permissions(home.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        home.create().unwrap();
+        assert_eq!(mode(home.root()), 0o700);
+    }
+
+    #[test]
+    fn one_process_at_a_time_runs_on_a_home() {
+        let (_directory, home) = home();
+        let lock = home.lock().unwrap();
+        let process = match home.lock() {
+            Err(HomeError::InUse { process, .. }) => process,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(process, Some(std::process::id()));
+        drop(lock);
+        home.lock().unwrap();
+    }
+
+    #[test]
+    fn secrets_are_replaced_whole_and_refused_when_others_can_read_them() {
+        let (_directory, home) = home();
+        let path = home.device_key();
+        assert!(home.read_secret(&path).unwrap_err().is_missing());
+        std::fs::write(path.with_extension("key.new"), b"left behind").unwrap();
+        home.write_secret(&path, b"first").unwrap();
+        home.write_secret(&path, b"second").unwrap();
+        assert_eq!((home.read_secret(&path).unwrap().as_slice(), mode(&path)), (&b"second"[..], 0o600));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(home.read_secret(&path), Err(SecretError::Exposed { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn settings_are_remembered_and_wrong_ones_refused() {
+        let (_directory, home) = home();
+        assert_eq!(home.settings().unwrap(), Settings::default());
+        let settings = Settings { place: Some("home".into()), folders: vec!["/p".into()], ..Settings::default() };
+        home.remember(&settings).unwrap();
+        assert_eq!(home.settings().unwrap(), settings);
+        std::fs::write(home.settings_file(), r#"{"folder": "/p"}"#).unwrap();
+        assert!(matches!(home.settings(), Err(HomeError::Settings { .. })));
+    }
+
+    #[test]
+    fn every_home_has_a_socket_path_that_is_short_enough() {
+        let deep = Home::at(format!("/{}", "long/".repeat(40)));
+        let deeper = Home::at(format!("/{}", "long/".repeat(41)));
+        assert!(deep.socket().as_os_str().len() <= SOCKET_PATH_BYTES_MAX);
+        assert_ne!(deep.socket(), deeper.socket());
+        assert_eq!(Home::at("/h").socket(), Path::new("/h/node.sock"));
     }
 }

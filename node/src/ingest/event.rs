@@ -2,15 +2,11 @@
 
 use std::path::PathBuf;
 
-use holdfast_protocol::id::{ChunkId, PhotoId};
-use holdfast_protocol::manifest::{Facts, TooManyChunks};
-use holdfast_protocol::media_type::MediaType;
+use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::manifest::TooManyChunks;
 use holdfast_protocol::metadata::StorageError;
-use holdfast_protocol::sealing::PhotoKey;
 
-/// Names something that ingest reported and that is done only once the library says that it is catalogued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImportId(pub u64);
+pub use crate::library::{FileName, ImportId, ImportedPhoto, RemovedName};
 
 /// What happened in the watched folders.
 ///
@@ -29,59 +25,6 @@ pub enum ImportEvent {
     Problem(ImportProblem),
     /// Every watched folder was walked through and everything found was handed out.
     ScanFinished(ScanSummary),
-}
-
-/// A file that was read, cut, sealed and made durable.
-#[derive(Debug, Clone)]
-pub struct ImportedPhoto {
-    /// What to acknowledge.
-    pub import: ImportId,
-    /// The photo; known already when the same bytes were imported before, here or elsewhere.
-    pub photo: PhotoId,
-    /// Seals what the catalog says about it.
-    pub photo_key: PhotoKey,
-    /// Its chunks with their sealed lengths, in the order of its run: manifest, thumbnails, the file's bytes.
-    pub chunks: Vec<(ChunkId, u32)>,
-    /// What it says about itself.
-    pub facts: Facts,
-    /// What kind of file it is.
-    pub media: MediaType,
-    /// Where it lies.
-    pub name: FileName,
-    /// The photo that this file held before it was edited.
-    pub replaces: Option<PhotoId>,
-}
-
-impl ImportedPhoto {
-    /// The capture month, which decides the catalog document; `None` for undated photos.
-    #[must_use]
-    pub fn month(&self) -> Option<(i16, u8)> {
-        self.facts.captured.map(|captured| captured.month())
-    }
-}
-
-/// A name that went.
-#[derive(Debug, Clone)]
-pub struct RemovedName {
-    /// What to acknowledge.
-    pub import: ImportId,
-    /// The photo whose file it was.
-    pub photo: PhotoId,
-    /// Where the file lay.
-    pub name: FileName,
-}
-
-/// Where a photo lies in the watched folders.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileName {
-    /// The watched folder's own name, `Pictures`.
-    pub folder: String,
-    /// The path inside it, with `/` between its parts. Bytes that are no UTF-8 are shown as U+FFFD.
-    pub path: String,
-    /// When the file was last modified, in nanoseconds since the Unix epoch.
-    pub mtime_ns: i64,
-    /// Bytes of the file.
-    pub size: u64,
 }
 
 /// Why something was not imported, in words for the person who can change it.

@@ -9,7 +9,7 @@ use super::chunks::ChunkTable;
 use super::inventories::{GossipState, generation_batch, heard_key};
 use super::own_inventory::{OwnInventory, PeerInventory, Pending};
 use super::{Config, Effect, Flush, Replica, logs};
-use crate::certificate::DeviceCertificate;
+use crate::certificate::{DeviceCertificate, Issuer};
 use crate::envelope::{Kind, SignedEnvelope};
 use crate::id::{ChunkId, DeviceId};
 use crate::inventory::{Generation, Holdings};
@@ -149,8 +149,12 @@ fn next_generation<M: Metadata>(metadata: &M, random: &mut ChaCha20Rng) -> Resul
     Ok(Generation { counter: last.saturating_add(1), nonce: random.next_u64() })
 }
 
-/// The devices in a chain of certificates but its first.
+/// The devices that signed a chain of certificates: known before any log says that they are members.
 fn issuers(chain: &[Vec<u8>]) -> Vec<DeviceId> {
-    let certificates = chain.iter().skip(1).filter_map(|wire| DeviceCertificate::parse(wire).ok());
-    certificates.map(|certificate| certificate.device()).collect()
+    let certificates = chain.iter().filter_map(|wire| DeviceCertificate::parse(wire).ok());
+    let issuers = certificates.filter_map(|certificate| match certificate.issuer() {
+        Issuer::Device(device) => Some(device),
+        Issuer::Root => None,
+    });
+    issuers.collect()
 }

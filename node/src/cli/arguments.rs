@@ -1,0 +1,178 @@
+//! The command line's words.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  done
+   1  failed
+   2  the command line makes no sense
+   3  partly done
+   4  status: some photos are below their target
+  10  no library here
+  11  the node is not running
+  12  not allowed";
+
+/// Keeps photos safe on several devices in several places, and says how safe each one is.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(super) struct Arguments {
+    /// Where this device keeps its library [default: $XDG_DATA_HOME/holdfast]
+    #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_HOME", value_hint = ValueHint::DirPath, hide_env_values = true)]
+    pub(super) home: Option<PathBuf>,
+    /// Print JSON, one value a line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say more; again for still more
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(super) verbose: u8,
+    /// Say nothing but the answer and errors
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Start the node: import and watch folders, replicate. The first time, create the library
+    Up(NodeArguments),
+    /// Make a ticket with which one other device can join
+    Invite {
+        /// For how long the ticket can be used
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::api::request::INVITATION_MINUTES_MAX)))]
+        minutes: u32,
+    },
+    /// Join the library that a ticket is for, then start the node
+    Join {
+        /// The ticket; `-` reads it from standard input
+        #[arg(env = "HOLDFAST_TICKET", hide_env_values = true)]
+        ticket: Option<String>,
+        #[command(flatten)]
+        node: NodeArguments,
+    },
+    /// Say how safe the library is
+    Status,
+    /// List photos, newest first
+    Photos {
+        /// Only photos below their target
+        #[arg(long = "unsafe")]
+        below_target: bool,
+        /// Only photos with these words in name, caption, tags or camera
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// Show one photo and who holds it
+    Show {
+        /// The photo's id, the beginning of it, its file name or path
+        photo: String,
+    },
+    /// List the devices of the library
+    Peers,
+    /// List what happened
+    Events {
+        /// Go on with what happens from now
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Write the originals, byte for byte, with their folders and dates
+    Export {
+        /// Where to; files that are there already with the same content are left alone
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+    },
+    /// Stop the running node
+    Stop,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write the manual pages
+    Man {
+        /// Where to
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+    },
+    /// Read hostile files in a process of its own (started by the node)
+    #[command(hide = true)]
+    Worker,
+}
+
+/// What a node is told when it starts. All of it is remembered: the next `up` needs none of it.
+#[derive(Debug, Default, Args)]
+pub(super) struct NodeArguments {
+    /// Folders to import and watch, besides those of earlier runs
+    #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(super) folders: Vec<PathBuf>,
+    /// Where this device stands, such as `home`; copies in different places survive a fire
+    #[arg(long, value_name = "PLACE", env = "HOLDFAST_PLACE")]
+    pub(super) place: Option<String>,
+    /// What this device is called [default: the machine's name]
+    #[arg(long, value_name = "NAME", env = "HOLDFAST_NAME")]
+    pub(super) name: Option<String>,
+    /// Keep a sealed copy of each original in the store, instead of reading it from its folder
+    #[arg(long)]
+    pub(super) copy: bool,
+    /// Listen on this multiaddress, such as `/ip4/0.0.0.0/tcp/4001`
+    #[arg(long, value_name = "ADDR", env = "HOLDFAST_LISTEN", value_delimiter = ',')]
+    pub(super) listen: Vec<String>,
+    /// Do not look for devices on the local network
+    #[arg(long = "no-mdns")]
+    pub(super) no_mdns: bool,
+    /// Dial this multiaddress at the start
+    #[arg(long = "peer", value_name = "ADDR", env = "HOLDFAST_PEER", value_delimiter = ',')]
+    pub(super) peers: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_transcript_of_the_manual_parses() {
+        for line in [
+            "holdfast up Pictures",
+            "holdfast up",
+            "holdfast up a b --place home --name laptop --copy --listen /ip4/127.0.0.1/tcp/0 --no-mdns --peer /ip4/127.0.0.1/tcp/4001",
+            "holdfast invite",
+            "holdfast invite --minutes 5",
+            "holdfast join holdfast1abc --place office",
+            "holdfast --home DIR join holdfast1abc --place office",
+            "holdfast status --json --home DIR",
+            "holdfast photos --unsafe",
+            "holdfast photos --search sunset --limit 5",
+            "holdfast show IMG_0412.HEIC",
+            "holdfast peers",
+            "holdfast events --follow",
+            "holdfast export DIR",
+            "holdfast completions zsh",
+            "holdfast man DIR",
+            "holdfast stop",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_a_usage_error() {
+        for line in
+            ["holdfast", "holdfast fly", "holdfast invite --minutes 0", "holdfast status -v -q", "holdfast export"]
+        {
+            assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

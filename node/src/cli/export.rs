@@ -1,0 +1,70 @@
+//! `holdfast export`: the originals, byte for byte.
+
+use std::path::Path;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::session::{Session, unexpected};
+use super::terminal::Paint;
+use super::words::{bytes, count, printable};
+use crate::api::view::ExportOutcome;
+use crate::api::{Request, Response};
+
+pub(super) fn run(session: &Session<'_>, directory: &Path) -> Result<Exit, Failure> {
+    // The node has a working directory of its own.
+    let directory = std::path::absolute(directory).map_err(|error| {
+        Failure::new(Exit::Usage, format!("cannot use {}: {error}", directory.display()), "name another directory")
+    })?;
+    let response = {
+        let bar = session.terminal.progress_bar("Exporting");
+        session.ask_with(&Request::Export { directory }, |progress| bar.show(progress))?
+    };
+    let Response::Export(outcome) = &response else { return Err(unexpected(&response)) };
+    session.show(&response, outcome, |outcome| lines(outcome, session.terminal.paint()))?;
+    Ok(if outcome.problems.is_empty() { Exit::Done } else { Exit::Partly })
+}
+
+fn lines(outcome: &ExportOutcome, paint: Paint) -> String {
+    let directory = printable(&outcome.directory.display().to_string());
+    let mut text = format!("{} ({}) written to {directory}", count(outcome.written, "file"), bytes(outcome.bytes));
+    if outcome.unchanged > 0 {
+        text.push_str(&format!(", {} there already", count(outcome.unchanged, "file")));
+    }
+    text.push('.');
+    if !outcome.problems.is_empty() {
+        text.push_str(&format!(" {} missing:", count(outcome.problems.len() as u64, "file")));
+    }
+    for problem in &outcome.problems {
+        text.push_str(&format!("\n{} {}", paint.bad("!"), printable(&problem.what)));
+        if let Some(next) = &problem.next {
+            text.push_str(&format!("\n  {} {}", paint.dim("→"), printable(next)));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::view::Problem;
+
+    #[test]
+    fn an_export_says_what_is_there_and_what_is_missing() {
+        let mut outcome = ExportOutcome {
+            directory: "/out".into(),
+            written: 1204,
+            unchanged: 0,
+            bytes: 5_200_000_000,
+            problems: vec![],
+        };
+        assert_eq!(lines(&outcome, Paint::Plain), "1,204 files (5.2 GB) written to /out.");
+        outcome.unchanged = 1;
+        outcome.problems =
+            vec![Problem { what: "a.jpg: not on this device yet".into(), next: Some("export again later".into()) }];
+        assert_eq!(
+            lines(&outcome, Paint::Plain),
+            "1,204 files (5.2 GB) written to /out, 1 file there already. 1 file missing:\n\
+            ! a.jpg: not on this device yet\n  → export again later"
+        );
+    }
+}

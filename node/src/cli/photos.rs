@@ -1,0 +1,149 @@
+//! `holdfast photos`: a line a photo.
+
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::session::{Session, unexpected};
+use super::status::goal;
+use super::terminal::{Form, Paint};
+use super::words::{bytes, columns, count, printable};
+use crate::api::view::{Photo, PhotoPage};
+use crate::api::{PhotoSelection, Request, Response};
+
+/// Photos that are asked for at once.
+const PAGE: u32 = 500;
+
+/// A photo as a JSON line of its own.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "photo")]
+struct PhotoLine<'a> {
+    #[serde(flatten)]
+    photo: &'a Photo,
+}
+
+pub(super) const fn selection(below_target: bool) -> PhotoSelection {
+    if below_target { PhotoSelection::Unsafe } else { PhotoSelection::All }
+}
+
+pub(super) fn run(
+    session: &Session<'_>,
+    selection: PhotoSelection,
+    search: Option<String>,
+    limit: Option<u64>,
+) -> Result<Exit, Failure> {
+    let mut client = session.connect()?;
+    let mut left = limit.unwrap_or(u64::MAX);
+    let (mut shown, mut after) = (0_u64, None);
+    while left > 0 {
+        let limit = u32::try_from(left).map_or(PAGE, |left| left.min(PAGE));
+        let request = Request::Photos { selection, search: search.clone(), after, limit };
+        let response = client.ask(&request, |_| {})?;
+        let Response::Photos(PhotoPage { photos, next }) = response else { return Err(unexpected(&response)) };
+        match session.terminal.form() {
+            Form::Json => photos.iter().try_for_each(|photo| session.terminal.answer_json(PhotoLine { photo }))?,
+            Form::Human if photos.is_empty() => {}
+            Form::Human => session.terminal.answer(&lines(&photos, session.terminal.paint()))?,
+        }
+        shown += photos.len() as u64;
+        left -= (photos.len() as u64).min(left);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if session.terminal.form() == Form::Human {
+        let more = after.is_some();
+        let summary = match (shown, selection, &search) {
+            (0, PhotoSelection::Unsafe, None) => format!("Every photo is safe {}.", target(session)?),
+            (0, _, Some(words)) => format!("No photo matches `{}`.", printable(words)),
+            (0, _, None) => "No photos yet.".to_owned(),
+            (shown, ..) if more => format!("{} shown; --limit shows more or fewer.", count(shown, "photo")),
+            (shown, PhotoSelection::Unsafe, _) => format!("{} not safe {}.", count(shown, "photo"), target(session)?),
+            (shown, ..) => format!("{}.", count(shown, "photo")),
+        };
+        session.terminal.note(&summary);
+    }
+    Ok(Exit::Done)
+}
+
+fn target(session: &Session<'_>) -> Result<String, Failure> {
+    let response = session.ask(&Request::Status)?;
+    let Response::Status(status) = &response else { return Err(unexpected(&response)) };
+    Ok(goal(status.target))
+}
+
+/// `2 copies in 2 places`.
+pub(super) fn copies(photo: &Photo) -> String {
+    format!("{} in {}", count(photo.copies.into(), "copy"), count(photo.places.into(), "place"))
+}
+
+/// `2021-07-04 18:03`: to the minute, without the offset.
+fn day_and_minute(captured: Option<&str>) -> String {
+    captured.and_then(|date| date.get(..16)).map_or_else(|| "undated".to_owned(), |date| date.replace('T', " "))
+}
+
+fn lines(photos: &[Photo], paint: Paint) -> String {
+    let row = |photo: &Photo| {
+        [
+            photo.id.short(),
+            day_and_minute(photo.captured.as_deref()),
+            bytes(photo.bytes),
+            copies(photo),
+            if photo.safe { "safe" } else { "unsafe" }.to_owned(),
+            printable(&photo.name),
+        ]
+    };
+    let rows: Vec<_> = photos.iter().map(row).collect();
+    let paint_line = |(photo, line): (&Photo, String)| if photo.safe { line } else { paint.bad(&line) };
+    photos.iter().zip(columns(&rows, &[2])).map(paint_line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use holdfast_protocol::id::PhotoId;
+
+    use super::*;
+    use crate::api::view::Evidence;
+
+    pub(in crate::cli) fn photo(id: u8, name: &str, copies: u32) -> Photo {
+        Photo {
+            id: PhotoId::from_bytes([id; 32]),
+            name: name.into(),
+            captured: Some("2021-07-04T18:03:12+02:00".into()),
+            media: "image/heic".into(),
+            bytes: 2_100_000,
+            width: 4032,
+            height: 3024,
+            copies,
+            places: copies,
+            safe: copies >= 2,
+            evidence: Evidence::Claimed,
+            favourite: false,
+            caption: None,
+        }
+    }
+
+    #[test]
+    fn a_photo_is_a_line() {
+        let mut undated = photo(0x0b, "scan\u{1b}[2J.png", 1);
+        (undated.captured, undated.bytes) = (None, 980);
+        assert_eq!(
+            lines(&[photo(0xa7, "IMG_0412.HEIC", 2), undated], Paint::Plain),
+            "a7a7a7a7  2021-07-04 18:03  2.1 MB  2 copies in 2 places  safe    IMG_0412.HEIC\n\
+             0b0b0b0b  undated            980 B  1 copy in 1 place     unsafe  scan\u{fffd}[2J.png"
+        );
+    }
+
+    #[test]
+    fn a_photo_is_a_json_line() {
+        let line = serde_json::to_string(&crate::api::Versioned::new(PhotoLine { photo: &photo(1, "a.jpg", 2) }));
+        assert_eq!(
+            line.unwrap(),
+            format!(
+                r#"{{"schema":1,"type":"photo","id":"{}","name":"a.jpg","captured":"2021-07-04T18:03:12+02:00","media":"image/heic","bytes":2100000,"width":4032,"height":3024,"copies":2,"places":2,"safe":true,"evidence":"claimed","favourite":false,"caption":null}}"#,
+                "01".repeat(32)
+            )
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! `holdfast status`: how safe the library is, in one line, and what needs a person.
+
+use std::fmt::Write as _;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::session::{Session, unexpected};
+use super::terminal::{Paint, Verbosity};
+use super::words::{bytes, count, duration, printable, thousands};
+use crate::api::view::{Status, Target};
+use crate::api::{Request, Response};
+
+pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
+    let response = session.ask(&Request::Status)?;
+    let Response::Status(status) = &response else { return Err(unexpected(&response)) };
+    let (paint, verbosity) = (session.terminal.paint(), session.terminal.verbosity());
+    let invite = session.command("invite");
+    session.show(&response, status.as_ref(), |status| lines(status, paint, verbosity, &invite))?;
+    Ok(if status.safe < status.photos { Exit::BelowTarget } else { Exit::Done })
+}
+
+/// `in 2 places`, or `in 3 copies` when one place is enough, or both when they differ.
+pub(super) fn goal(target: Target) -> String {
+    let (copies, places) = (u64::from(target.copies), u64::from(target.places));
+    match (copies, places) {
+        (copies, 0 | 1) => format!("in {}", count(copies, "copy")),
+        (copies, places) if copies > places => format!("in {} in {}", count(copies, "copy"), count(places, "place")),
+        (_, places) => format!("in {}", count(places, "place")),
+    }
+}
+
+fn lines(status: &Status, paint: Paint, verbosity: Verbosity, invite: &str) -> String {
+    let mut text = headline(status, paint);
+    if status.photos > status.safe && status.peers_known == 0 {
+        let _ = write!(text, "\nNo other device holds them. Make a ticket for one with {invite}.");
+    }
+    if status.importing.files > 0 {
+        let importing = status.importing;
+        let _ = write!(text, "\nImporting {} ({}).", count(importing.files, "file"), bytes(importing.bytes));
+    }
+    for folder in status.folders.iter().filter(|folder| !folder.present) {
+        let path = printable(&folder.path.display().to_string());
+        let what = format!("{path} is missing; nothing in it counts as deleted");
+        let _ = write!(text, "\n{} {what}\n  {} mount or create it", paint.bad("!"), paint.dim("→"));
+    }
+    for problem in &status.problems {
+        let _ = write!(text, "\n{} {}", paint.bad("!"), printable(&problem.what));
+        if let Some(next) = &problem.next {
+            let _ = write!(text, "\n  {} {}", paint.dim("→"), printable(next));
+        }
+    }
+    if verbosity == Verbosity::Verbose {
+        details(&mut text, status);
+    }
+    text
+}
+
+fn headline(status: &Status, paint: Paint) -> String {
+    if status.photos == 0 {
+        return "No photos yet.".to_owned();
+    }
+    let goal = goal(status.target);
+    let photos = count(status.photos, "photo");
+    let below = status.photos.saturating_sub(status.safe);
+    if below == 0 {
+        let all = if status.photos == 1 { "" } else { "all " };
+        return format!("{photos}, {}.", paint.good(&format!("{all}safe {goal}")));
+    }
+    let safe = match status.safe {
+        0 => paint.bad(&format!("none safe {goal}")),
+        safe => format!("{} safe {goal}", thousands(safe)),
+    };
+    let mut text = format!("{photos}, {safe}.");
+    let moving = status.moving.photos.min(below);
+    if moving > 0 {
+        let left = status.moving.seconds.map(|seconds| format!(", about {}", duration(seconds))).unwrap_or_default();
+        let _ = write!(text, " {} on {} way ({}{left}).", thousands(moving), their(moving), bytes(status.moving.bytes));
+    }
+    match (below - moving, status.peers_connected) {
+        (0, _) => {}
+        (waiting, 0) => {
+            let verb = if waiting == 1 { "waits" } else { "wait" };
+            let _ = write!(text, " {} {verb} for another device.", thousands(waiting));
+        }
+        (waiting, _) => {
+            let needs = if waiting == 1 { "needs" } else { "need" };
+            let _ = write!(text, " {} {needs} a device in another place.", thousands(waiting));
+        }
+    }
+    text
+}
+
+const fn their(number: u64) -> &'static str {
+    if number == 1 { "its" } else { "their" }
+}
+
+fn details(text: &mut String, status: &Status) {
+    let place = status.place.as_deref().unwrap_or("no place given");
+    let _ = write!(text, "\n\nlibrary    {}", status.library);
+    let _ = write!(text, "\ndevice     {} ({}), {}", printable(&status.name), printable(place), status.device);
+    let held = format!("{} of {}", thousands(status.held_here), count(status.photos, "photo"));
+    let _ = write!(text, "\nheld here  {held}; the library is {}", bytes(status.bytes));
+    let _ = write!(text, "\npeers      {} of {} connected", status.peers_connected, status.peers_known);
+    for (what, histogram) in [("copies", &status.photos_by_copies), ("places", &status.photos_by_places)] {
+        let counted = (0_usize..).zip(histogram).filter(|(_, photos)| **photos > 0);
+        let counted: Vec<_> =
+            counted.map(|(number, photos)| format!("{number}: {}", count(*photos, "photo"))).collect();
+        let _ = write!(text, "\n{what:<9}  {}", counted.join(", "));
+    }
+    for folder in &status.folders {
+        let path = printable(&folder.path.display().to_string());
+        let _ = write!(text, "\nfolder     {path}: {}", count(folder.files, "file"));
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use holdfast_protocol::id::{DeviceId, LibraryId};
+
+    use super::*;
+    use crate::api::view::{Evidence, Folder, Importing, Moving, Problem};
+
+    pub(in crate::cli) fn status(photos: u64, safe: u64, moving: Moving) -> Status {
+        Status {
+            library: LibraryId::from_bytes([1; 32]),
+            device: DeviceId::from_bytes([2; 32]),
+            name: "laptop".into(),
+            place: Some("home".into()),
+            target: Target { copies: 2, places: 2 },
+            photos,
+            bytes: 5_200_000_000,
+            safe,
+            held_here: photos,
+            evidence: Evidence::Claimed,
+            photos_by_copies: vec![0, photos - safe, safe],
+            photos_by_places: vec![0, photos - safe, safe],
+            moving,
+            importing: Importing::default(),
+            folders: vec![Folder { path: "/home/anna/Pictures".into(), files: photos, present: true }],
+            peers_known: 1,
+            peers_connected: 1,
+            problems: vec![],
+        }
+    }
+
+    fn plain(status: &Status) -> String {
+        lines(status, Paint::Plain, Verbosity::Normal, "`holdfast invite`")
+    }
+
+    #[test]
+    fn one_line_says_how_safe_the_library_is() {
+        let moving = Moving { photos: 6, bytes: 12_000_000, seconds: Some(4) };
+        assert_eq!(
+            plain(&status(1204, 1198, moving)),
+            "1,204 photos, 1,198 safe in 2 places. 6 on their way (12 MB, about 4 s)."
+        );
+        assert_eq!(plain(&status(1204, 1204, Moving::default())), "1,204 photos, all safe in 2 places.");
+        assert_eq!(plain(&status(1, 1, Moving::default())), "1 photo, safe in 2 places.");
+        assert_eq!(plain(&status(0, 0, Moving::default())), "No photos yet.");
+        let one = Moving { photos: 1, bytes: 900, seconds: None };
+        assert_eq!(plain(&status(2, 1, one)), "2 photos, 1 safe in 2 places. 1 on its way (900 B).");
+    }
+
+    #[test]
+    fn what_does_not_move_says_what_it_waits_for() {
+        let mut alone = status(3, 0, Moving::default());
+        (alone.peers_connected, alone.peers_known) = (0, 0);
+        assert_eq!(
+            plain(&alone),
+            "3 photos, none safe in 2 places. 3 wait for another device.\n\
+            No other device holds them. Make a ticket for one with `holdfast invite`."
+        );
+        assert_eq!(
+            plain(&status(3, 2, Moving::default())),
+            "3 photos, 2 safe in 2 places. 1 needs a device in another place."
+        );
+    }
+
+    #[test]
+    fn work_and_problems_follow() {
+        let mut status = status(2, 2, Moving::default());
+        status.importing = Importing { files: 31, bytes: 1_200_000_000 };
+        status.folders[0].present = false;
+        status.problems =
+            vec![Problem { what: "cannot read a\u{7}.jpg".into(), next: Some("make it readable".into()) }];
+        assert_eq!(
+            plain(&status),
+            "2 photos, all safe in 2 places.\n\
+            Importing 31 files (1.2 GB).\n\
+            ! /home/anna/Pictures is missing; nothing in it counts as deleted\n  → mount or create it\n\
+            ! cannot read a\u{fffd}.jpg\n  → make it readable"
+        );
+    }
+
+    #[test]
+    fn verbose_adds_details() {
+        let text = lines(&status(3, 2, Moving::default()), Paint::Plain, Verbosity::Verbose, "");
+        assert!(text.ends_with(
+            "held here  3 of 3 photos; the library is 5.2 GB\n\
+            peers      1 of 1 connected\n\
+            copies     1: 1 photo, 2: 2 photos\n\
+            places     1: 1 photo, 2: 2 photos\n\
+            folder     /home/anna/Pictures: 3 files"
+        ));
+    }
+
+    #[test]
+    fn goals_name_what_matters() {
+        assert_eq!(goal(Target { copies: 2, places: 2 }), "in 2 places");
+        assert_eq!(goal(Target { copies: 3, places: 1 }), "in 3 copies");
+        assert_eq!(goal(Target { copies: 3, places: 2 }), "in 3 copies in 2 places");
+        assert_eq!(goal(Target { copies: 1, places: 1 }), "in 1 copy");
+    }
+}

@@ -1,0 +1,294 @@
+//! Imports become deposits and catalog changes; catalog changes become rows, counts and index changes.
+
+use std::collections::BTreeMap;
+
+use holdfast_crdt::{CatalogBody, DocumentId, Edit, Lifecycle, Patch};
+use holdfast_protocol::deposit::DepositedChunk;
+use holdfast_protocol::envelope::Kind;
+use holdfast_protocol::id::PhotoId;
+use holdfast_protocol::metadata::Metadata;
+use holdfast_protocol::position::Run;
+use holdfast_protocol::sealing::chunk_id;
+use holdfast_protocol::time::Now;
+
+use super::import::{ImportedPhoto, Pending, RemovedName};
+use super::record::{self, NamedFile, PhotoRecord};
+use super::{Effect, Library, LibraryError, PhotoRow};
+use crate::index::{IndexChange, IndexedState};
+
+/// The oldest version that understands what is written here.
+pub(super) const MIN_READER: u16 = 1;
+
+/// One batch's edits of one document.
+#[derive(Default)]
+struct Edits {
+    records: Vec<(PhotoId, Vec<u8>)>,
+    runs: Vec<(PhotoId, Run)>,
+    names: Vec<(PhotoId, holdfast_crdt::NameId, Option<Vec<u8>>)>,
+    successors: Vec<(PhotoId, Option<PhotoId>)>,
+}
+
+impl Edits {
+    fn write(self, edit: &mut Edit<'_>) {
+        for (photo, record) in self.records {
+            edit.put_photo(photo, &record);
+        }
+        for (photo, run) in self.runs {
+            edit.put_run(photo, run);
+        }
+        for (photo, name, sealed) in self.names {
+            edit.put_name(photo, name, sealed.as_deref());
+        }
+        for (photo, successor) in self.successors {
+            edit.set_successor(photo, successor);
+        }
+    }
+}
+
+impl<M: Metadata> Library<M> {
+    /// Deposits the chunks of a batch as one run, writes one change for each document, and flushes.
+    pub(super) fn catalogue(
+        &mut self,
+        now: Now,
+        batch: Vec<Pending>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), LibraryError> {
+        let runs = self.deposit_new(now, &batch, out)?;
+        let mut edits: BTreeMap<DocumentId, Edits> = BTreeMap::new();
+        let mut imports = Vec::with_capacity(batch.len());
+        for pending in &batch {
+            match pending {
+                Pending::Photo(photo) => {
+                    imports.push(photo.import);
+                    self.edit_photo(photo, runs.get(&photo.photo), &mut edits)?;
+                }
+                Pending::NameRemoved(removed) => {
+                    imports.push(removed.import);
+                    self.edit_removed(removed, &mut edits);
+                }
+            }
+        }
+        for (document, edits) in edits {
+            self.write_change(now, document, edits, out)?;
+        }
+        for pending in &batch {
+            if let Pending::Photo(photo) = pending {
+                self.describe_imported(photo)?;
+            }
+        }
+        let task = self.task();
+        self.unflushed.insert(task, imports);
+        out.push(Effect::Flush(task));
+        Ok(())
+    }
+
+    /// Deposits the chunks of every photo of the batch that this device has not deposited itself. A photo that
+    /// another device imported gets positions of this device's own too, so that no release by someone who does not know
+    /// of this import can erase it.
+    fn deposit_new(
+        &mut self,
+        now: Now,
+        batch: &[Pending],
+        out: &mut Vec<Effect>,
+    ) -> Result<BTreeMap<PhotoId, Run>, LibraryError> {
+        let mut chunks = Vec::new();
+        let mut offsets: BTreeMap<PhotoId, (u32, u32)> = BTreeMap::new();
+        for pending in batch {
+            let Pending::Photo(photo) = pending else { continue };
+            if offsets.contains_key(&photo.photo) || self.deposited_here(&photo.photo) {
+                continue;
+            }
+            let range = (chunks.len() as u32, photo.chunks.len() as u32);
+            offsets.insert(photo.photo, range);
+            chunks.extend(photo.chunks.iter().map(|(chunk, length)| DepositedChunk { chunk: *chunk, length: *length }));
+        }
+        if chunks.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (run, effects) = self.replica.deposit(now, self.bodies.epoch(), &chunks)?;
+        self.pass(effects, out)?;
+        let part = |(offset, count)| Run { author: run.author, start: run.start + offset, count };
+        Ok(offsets.into_iter().map(|(photo, range)| (photo, part(range))).collect())
+    }
+
+    fn deposited_here(&self, photo: &PhotoId) -> bool {
+        let author = self.replica.author();
+        self.photos.slot(photo).is_some_and(|slot| {
+            let row = self.photos.row(slot);
+            row.run.author == author || row.deposited_here
+        })
+    }
+
+    fn edit_photo(
+        &mut self,
+        photo: &ImportedPhoto,
+        run: Option<&Run>,
+        edits: &mut BTreeMap<DocumentId, Edits>,
+    ) -> Result<(), LibraryError> {
+        let known = self.photos.slot(&photo.photo);
+        let document =
+            known.map_or_else(|| DocumentId::for_photo(photo.month(), &photo.photo), |slot| self.photos.document(slot));
+        let of_document = edits.entry(document).or_default();
+        match (known, run) {
+            (None, Some(run)) => {
+                of_document.records.push((photo.photo, PhotoRecord::new(*run, photo.name.size).encode()));
+            }
+            (Some(_), Some(run)) => of_document.runs.push((photo.photo, *run)),
+            (_, None) => {}
+        }
+        let file = NamedFile { device: self.device, name: photo.name.clone() };
+        let name = record::name_id(&self.secrets, &photo.photo, &file);
+        of_document.names.push((photo.photo, name, Some(record::seal_name(&photo.photo_key, &file))));
+        if known.is_some_and(|slot| !self.photos.row(slot).listed) {
+            // An earlier version is back in its folder.
+            of_document.successors.push((photo.photo, None));
+        }
+        match photo.replaces {
+            Some(old) if old != photo.photo => self.edit_replaced(old, photo.photo, &file, edits),
+            _ => Ok(()),
+        }
+    }
+
+    /// The photo that an edited file was loses this name, and when it has no other, is listed no more.
+    fn edit_replaced(
+        &mut self,
+        old: PhotoId,
+        new: PhotoId,
+        file: &NamedFile,
+        edits: &mut BTreeMap<DocumentId, Edits>,
+    ) -> Result<(), LibraryError> {
+        let Some(slot) = self.photos.slot(&old) else { return Ok(()) };
+        let document = self.photos.document(slot);
+        let name = record::name_id(&self.secrets, &old, file);
+        let catalog = self.documents.opened(document, self.replica.metadata())?;
+        let state = catalog.photo(document, &old);
+        let of_document = edits.entry(document).or_default();
+        of_document.names.push((old, name, None));
+        if state.is_some_and(|state| state.names.keys().all(|other| *other == name)) {
+            of_document.successors.push((old, Some(new)));
+        }
+        Ok(())
+    }
+
+    fn edit_removed(&self, removed: &RemovedName, edits: &mut BTreeMap<DocumentId, Edits>) {
+        if let Some(slot) = self.photos.slot(&removed.photo) {
+            let file = NamedFile { device: self.device, name: removed.name.clone() };
+            let name = record::name_id(&self.secrets, &removed.photo, &file);
+            edits.entry(self.photos.document(slot)).or_default().names.push((removed.photo, name, None));
+        }
+    }
+
+    /// Writes one change of one document into the catalog and into this device's log.
+    fn write_change(
+        &mut self,
+        now: Now,
+        document: DocumentId,
+        edits: Edits,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), LibraryError> {
+        let author = self.replica.author();
+        let catalog = self.documents.opened(document, self.replica.metadata())?;
+        let change = catalog
+            .edit(document, |edit| edits.write(edit))
+            .map_err(|error| LibraryError::Catalog(error.to_string()))?;
+        let Some(change) = change else { return Ok(()) };
+        let body = CatalogBody { document, changes: vec![change.change] }.encode();
+        self.learn(document, change.patches);
+        let seq = self.next_seq();
+        let body = self.bodies.seal(&author, seq, &body);
+        // The envelope comes back as accepted; the catalog knows its change already.
+        self.applied.insert(author, seq + 1);
+        let (_, effects) = self.replica.append(now, Kind::Catalog, self.bodies.epoch(), MIN_READER, body)?;
+        self.checkpoints.changed();
+        self.pass(effects, out)
+    }
+
+    /// Takes what a document says now into the rows, the counts and the index.
+    pub(super) fn learn(&mut self, document: DocumentId, patches: Vec<Patch>) {
+        self.checkpoints.document_changed(document);
+        for patch in patches {
+            match patch {
+                Patch::PhotoAdded { photo, record, .. } => self.learn_photo(document, photo, &record),
+                Patch::Run { photo, run } => self.learn_run(&photo, &run),
+                Patch::State { photo, .. } | Patch::Successor { photo, .. } => self.refresh_listing(document, &photo),
+                Patch::Name { photo, name, sealed: None } => {
+                    self.index_changes.push(IndexChange::Name { photo, key: *name.as_bytes(), name: None });
+                }
+                Patch::Favourite { photo, favourite } => {
+                    self.index_changes.push(IndexChange::Favourite { photo, favourite });
+                }
+                Patch::Tag { photo, tag, present } => {
+                    let tag = data_encoding::HEXLOWER.encode(tag.as_bytes());
+                    self.index_changes.push(IndexChange::Tag { photo, tag, tagged: present });
+                }
+                Patch::Album { photo, album, position } => self.index_changes.push(IndexChange::Album {
+                    photo,
+                    album: data_encoding::HEXLOWER.encode(album.as_bytes()),
+                    position: position.map(|position| data_encoding::HEXLOWER.encode(&position)),
+                }),
+                Patch::Name { photo, .. } | Patch::Caption { photo, .. } | Patch::Date { photo, .. } => {
+                    // Sealed under the photo's key, which stands in its manifest.
+                    self.to_describe.extend(self.photos.slot(&photo));
+                }
+                Patch::TagNamed { tag, name } => {
+                    let tag = data_encoding::HEXLOWER.encode(tag.as_bytes());
+                    let name = name.value.and_then(|sealed| self.open_label(&sealed));
+                    self.index_changes.push(IndexChange::TagName { tag, name });
+                }
+                Patch::AlbumNamed { album, name } => {
+                    let album = data_encoding::HEXLOWER.encode(album.as_bytes());
+                    let name = name.value.and_then(|sealed| self.open_label(&sealed));
+                    self.index_changes.push(IndexChange::AlbumName { album, name });
+                }
+                Patch::Setting { .. } => {}
+            }
+        }
+    }
+
+    fn learn_photo(&mut self, document: DocumentId, photo: PhotoId, record: &[u8]) {
+        // A record that cannot be read is another version's; the photo is unknown until this one is updated.
+        let Some(record) = PhotoRecord::decode(record) else { return };
+        if self.photos.slot(&photo).is_some() {
+            return;
+        }
+        let row = PhotoRow { photo, run: record.run, bytes: record.bytes, listed: true, deposited_here: false };
+        let slot = self.photos.add(document, row);
+        self.copies.add_run(slot, record.run);
+        self.to_describe.push_back(slot);
+    }
+
+    fn learn_run(&mut self, photo: &PhotoId, run: &Run) {
+        if let Some(slot) = self.photos.slot(photo).filter(|_| run.author == self.replica.author()) {
+            self.photos.row_mut(slot).deposited_here = true;
+        }
+    }
+
+    /// Reads a photo's state and successor again: whether it is listed and counted.
+    fn refresh_listing(&mut self, document: DocumentId, photo: &PhotoId) {
+        let (Some(slot), Some(state)) = (self.photos.slot(photo), self.documents.catalog.photo(document, photo)) else {
+            return;
+        };
+        let indexed = match state.state.lifecycle {
+            Lifecycle::Live => IndexedState::Live,
+            Lifecycle::Trashed => IndexedState::Trashed,
+            Lifecycle::Erased => IndexedState::Erased,
+        };
+        let listed = indexed == IndexedState::Live && state.successor.is_none();
+        self.index_changes.push(IndexChange::State { photo: *photo, state: indexed });
+        self.index_changes.push(IndexChange::Successor { photo: *photo, successor: state.successor });
+        let row = self.photos.row_mut(slot);
+        if listed != row.listed {
+            row.listed = listed;
+            let run = row.run;
+            if listed {
+                self.copies.add_run(slot, run);
+            } else {
+                self.copies.remove_photo(slot);
+            }
+        }
+    }
+
+    fn open_label(&self, sealed: &[u8]) -> Option<String> {
+        String::from_utf8(self.sealer.open(&chunk_id(sealed), sealed).ok()?).ok()
+    }
+}

@@ -1,0 +1,134 @@
+//! From a photo's manifest and what the catalog says about it to what the index shows.
+//!
+//! Names, captions and facts are sealed under the photo's key, and the key stands in the manifest alone. So a photo
+//! that another device imported is described once its manifest is here; one imported here, at once.
+
+use holdfast_crdt::PhotoState;
+use holdfast_protocol::id::{ChunkId, PhotoId};
+use holdfast_protocol::manifest::{CaptureTime, Facts, Manifest};
+use holdfast_protocol::media_type::MediaType;
+use holdfast_protocol::metadata::{Metadata, StorageError};
+use holdfast_protocol::position::Position;
+use holdfast_protocol::replica::TaskId;
+use holdfast_protocol::sealing::PhotoKey;
+
+use super::import::ImportedPhoto;
+use super::record;
+use super::{Effect, Library, READS_MAX};
+use crate::index::{Captured, IndexChange, IndexedName, IndexedPhoto};
+
+/// The caption of a photo, as it is sealed.
+const CAPTION_CONTEXT: &[u8] = b"caption";
+
+impl<M: Metadata> Library<M> {
+    /// Asks for the manifests of photos that are to be described, as many as may be read at once.
+    pub(super) fn read_manifests(&mut self, out: &mut Vec<Effect>) {
+        while self.reading.len() < READS_MAX {
+            let Some(slot) = self.to_describe.pop_front() else { break };
+            let run = self.photos.row(slot).run;
+            let manifest = Position { author: run.author, index: run.start };
+            let Some(deposited) = self.replica.chunk_at(&manifest) else {
+                self.awaiting_deposit.insert(slot);
+                continue;
+            };
+            if self.replica.holds(&deposited.chunk) {
+                let task = self.task();
+                self.reading.insert(task, (slot, deposited.chunk));
+                out.push(Effect::ReadChunk { task, chunk: deposited.chunk });
+            } else {
+                self.awaiting_manifest.entry(deposited.chunk).or_default().insert(slot);
+            }
+        }
+    }
+
+    /// A chunk is here: photos that waited for it as their manifest can be described.
+    pub(super) fn manifest_arrived(&mut self, chunk: &ChunkId) {
+        self.to_describe.extend(self.awaiting_manifest.remove(chunk).into_iter().flatten());
+    }
+
+    /// A manifest was read (`None`: it could not be, and is awaited from a peer).
+    pub(super) fn describe_read(&mut self, task: TaskId, bytes: Option<&[u8]>) -> Result<(), StorageError> {
+        let Some((slot, chunk)) = self.reading.remove(&task) else { return Ok(()) };
+        let Some(bytes) = bytes else {
+            self.awaiting_manifest.entry(chunk).or_default().insert(slot);
+            return Ok(());
+        };
+        match Manifest::open(&self.sealer, &chunk, bytes, |_| None) {
+            Ok(manifest) if manifest.photo(&self.secrets) == self.photos.row(slot).photo => {
+                let key = manifest.photo_key(&self.secrets);
+                self.describe(slot, &key, manifest.media, &manifest.facts, manifest.content.length)
+            }
+            // Its author made it up wrongly; the bytes are kept and counted, and shown without facts.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Describes a photo whose key and facts are at hand.
+    pub(super) fn describe_imported(&mut self, photo: &ImportedPhoto) -> Result<(), StorageError> {
+        let Some(slot) = self.photos.slot(&photo.photo) else { return Ok(()) };
+        self.describe(slot, &photo.photo_key, photo.media, &photo.facts, photo.name.size)
+    }
+
+    fn describe(
+        &mut self,
+        slot: u32,
+        key: &PhotoKey,
+        media: MediaType,
+        facts: &Facts,
+        bytes: u64,
+    ) -> Result<(), StorageError> {
+        let row = *self.photos.row(slot);
+        let document = self.photos.document(slot);
+        let device = self.replica.registry().device_of(&row.run.author);
+        let catalog = self.documents.opened(document, self.replica.metadata())?;
+        let Some(state) = catalog.photo(document, &row.photo) else { return Ok(()) };
+        self.index_changes.push(IndexChange::Photo(Box::new(IndexedPhoto {
+            photo: row.photo,
+            document: document.to_string(),
+            device,
+            captured: facts.captured.as_ref().and_then(captured),
+            media: media.mime().to_owned(),
+            bytes,
+            width: facts.dimensions.map_or(0, |size| size.width),
+            height: facts.dimensions.map_or(0, |size| size.height),
+            orientation: facts.orientation.exif(),
+            duration_ms: facts.duration_ms.unwrap_or(0),
+            location: facts.location.map(|location| (location.latitude_e7, location.longitude_e7)),
+            camera: camera(facts),
+            unreadable: facts.unreadable.clone(),
+        })));
+        self.index_changes.extend(sealed_changes(row.photo, key, &state));
+        Ok(())
+    }
+}
+
+/// What the catalog says of a photo under its key: names and captions.
+fn sealed_changes(photo: PhotoId, key: &PhotoKey, state: &PhotoState) -> Vec<IndexChange> {
+    let mut changes = Vec::new();
+    for (id, sealed) in &state.names {
+        if let Some(file) = record::open_name(key, sealed) {
+            let path = format!("{}/{}", file.name.folder, file.name.path);
+            let name = IndexedName { path, modified_ns: file.name.mtime_ns };
+            changes.push(IndexChange::Name { photo, key: *id.as_bytes(), name: Some(name) });
+        }
+    }
+    let written = std::iter::once(&state.caption.value).chain(&state.caption.conflicts).flatten();
+    let captions: Vec<String> =
+        written.filter_map(|sealed| String::from_utf8(key.open(CAPTION_CONTEXT, sealed).ok()?).ok()).collect();
+    if !captions.is_empty() {
+        changes.push(IndexChange::Caption { photo, captions });
+    }
+    changes
+}
+
+fn captured(time: &CaptureTime) -> Option<Captured> {
+    let date = (time.year, time.month, time.day);
+    let clock = (time.hour, time.minute, time.second, time.millisecond);
+    Captured::from_civil(date, clock, time.offset_minutes)
+}
+
+fn camera(facts: &Facts) -> Option<String> {
+    let parts = [&facts.camera_make, &facts.camera_model, &facts.lens];
+    let line = parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+    (!line.is_empty()).then_some(line)
+}

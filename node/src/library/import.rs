@@ -1,0 +1,115 @@
+//! Photos on their way into the catalog.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use holdfast_protocol::id::{ChunkId, PhotoId};
+use holdfast_protocol::manifest::Facts;
+use holdfast_protocol::media_type::MediaType;
+use holdfast_protocol::sealing::PhotoKey;
+use holdfast_protocol::time::{Now, Timestamp};
+
+/// Photos of one batch: one deposit, and one change for each document that they belong to.
+const BATCH_PHOTOS_MAX: usize = 100;
+/// Chunks of one batch: some huge videos rather than a hundred photos.
+const BATCH_CHUNKS_MAX: usize = 16 << 10;
+/// How long a photo waits for others to share its batch.
+const BATCH_DELAY: Duration = Duration::from_millis(500);
+
+/// Names something that ingest reported and that is done only once it is catalogued durably.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImportId(pub u64);
+
+/// A file that was read, cut, sealed and made durable.
+#[derive(Debug, Clone)]
+pub struct ImportedPhoto {
+    /// What to acknowledge.
+    pub import: ImportId,
+    /// The photo; known already when the same bytes were imported before, here or elsewhere.
+    pub photo: PhotoId,
+    /// Seals what the catalog says about it.
+    pub photo_key: PhotoKey,
+    /// Its chunks with their sealed lengths, in the order of its run: manifest, thumbnails, the file's bytes.
+    pub chunks: Vec<(ChunkId, u32)>,
+    /// What it says about itself.
+    pub facts: Facts,
+    /// What kind of file it is.
+    pub media: MediaType,
+    /// Where it lies.
+    pub name: FileName,
+    /// The photo that this file held before it was edited.
+    pub replaces: Option<PhotoId>,
+}
+
+impl ImportedPhoto {
+    /// The capture month, which decides the catalog document; `None` for undated photos.
+    #[must_use]
+    pub fn month(&self) -> Option<(i16, u8)> {
+        self.facts.captured.map(|captured| captured.month())
+    }
+}
+
+/// Where a photo lies in the watched folders.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FileName {
+    /// The watched folder's own name, `Pictures`.
+    pub folder: String,
+    /// The path inside it, with `/` between its parts. Bytes that are no UTF-8 are shown as U+FFFD.
+    pub path: String,
+    /// When the file was last modified, in nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+    /// Bytes of the file.
+    pub size: u64,
+}
+
+/// A name that went: the file was deleted, moved or edited.
+#[derive(Debug, Clone)]
+pub struct RemovedName {
+    /// What to acknowledge.
+    pub import: ImportId,
+    /// The photo whose file it was.
+    pub photo: PhotoId,
+    /// Where the file lay.
+    pub name: FileName,
+}
+
+/// What waits to be catalogued, in the order in which it happened.
+#[derive(Debug)]
+pub(super) enum Pending {
+    Photo(Box<ImportedPhoto>),
+    NameRemoved(Box<RemovedName>),
+}
+
+/// Gathers imports into batches: catalog history costs half as much for a hundred photos at once as one by one.
+#[derive(Debug, Default)]
+pub(super) struct ImportQueue {
+    pending: Vec<Pending>,
+    chunks: usize,
+    due: Option<Timestamp>,
+}
+
+impl ImportQueue {
+    pub(super) fn push(&mut self, now: Now, pending: Pending) {
+        if let Pending::Photo(photo) = &pending {
+            self.chunks += photo.chunks.len();
+        }
+        self.pending.push(pending);
+        self.due.get_or_insert(now.elapsed + BATCH_DELAY);
+    }
+
+    /// When the batch is to be catalogued even if it is not full.
+    pub(super) const fn deadline(&self) -> Option<Timestamp> {
+        self.due
+    }
+
+    /// The batch, once it is full or has waited long enough.
+    pub(super) fn take_due(&mut self, now: Now) -> Option<Vec<Pending>> {
+        let full = self.pending.len() >= BATCH_PHOTOS_MAX || self.chunks >= BATCH_CHUNKS_MAX;
+        if !full && self.due.is_none_or(|due| now.elapsed < due) {
+            return None;
+        }
+        (self.chunks, self.due) = (0, None);
+        Some(std::mem::take(&mut self.pending))
+    }
+}

@@ -1,0 +1,144 @@
+//! Devices and places of the library.
+
+use std::time::Duration;
+
+use holdfast_protocol::certificate::Role;
+use holdfast_protocol::envelope::Kind;
+use holdfast_protocol::id::{AuthorId, DeviceId};
+use holdfast_protocol::keys::DeviceKey;
+use holdfast_protocol::membership::{Recipient, Statement, encode_statements};
+use holdfast_protocol::metadata::{Batch, Metadata, Table};
+use holdfast_protocol::pairing::{Admission, Invitation, Inviter, JoinRefused, JoinRequest, Ticket};
+use holdfast_protocol::sealing::chunk_id;
+use holdfast_protocol::time::Now;
+
+use super::catalogue::MIN_READER;
+use super::{Effect, Event, Library, LibraryError};
+
+impl<M: Metadata> Library<M> {
+    /// Begins this device's log with `first_body`, unless it has begun.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn introduce(&mut self, now: Now, first_body: &[u8]) -> Result<Vec<Effect>, LibraryError> {
+        let mut out = Vec::new();
+        if self.next_seq() == 0 {
+            self.say_body(now, first_body.to_vec(), &mut out)?;
+        }
+        Ok(out)
+    }
+
+    /// Says where this device stands, unless that is known.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn set_place(&mut self, now: Now, label: &str) -> Result<Vec<Effect>, LibraryError> {
+        let mut out = Vec::new();
+        let place = self.secrets.place_id(label);
+        let registry = self.replica.registry();
+        if registry.place_of(&self.device) != Some(place) {
+            let revision = registry.next_place_revision(&self.device);
+            let label = self.sealer.seal(label.trim().as_bytes()).bytes;
+            let statement = Statement::Place { device: self.device, place, revision, label };
+            self.say_body(now, encode_statements(&[statement]), &mut out)?;
+        }
+        Ok(out)
+    }
+
+    /// What people call the place where a device stands.
+    #[must_use]
+    pub fn place_label(&self, device: &DeviceId) -> Option<String> {
+        let sealed = self.replica.registry().place_label(device)?;
+        String::from_utf8(self.sealer.open(&chunk_id(sealed), sealed).ok()?).ok()
+    }
+
+    /// Whether this device may certify others.
+    #[must_use]
+    pub fn may_invite(&self) -> bool {
+        self.replica.registry().role(&self.device) == Some(Role::Owner)
+    }
+
+    /// Makes an invitation, durable with the next flush, and the ticket that answers it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn invite(
+        &mut self,
+        now: Now,
+        key: &DeviceKey,
+        addresses: &[String],
+        seed: &[u8; 32],
+        ttl: Duration,
+    ) -> Result<Ticket, LibraryError> {
+        let inviter = Inviter { key, secrets: &self.secrets, addresses };
+        let (invitation, ticket) = Invitation::create(&inviter, Role::Member, seed, now.wall, ttl);
+        let mut batch = Batch::new();
+        batch.put(Table::Invitation, invitation.id().as_bytes().to_vec(), invitation.to_bytes());
+        self.replica.metadata_mut().commit(batch)?;
+        Ok(ticket)
+    }
+
+    /// Answers a request to join. On success the certificate and the sealed keys stand in this device's log, and the
+    /// invitation is used up, before the answer is given out; both are durable with the flush that the effects ask for.
+    ///
+    /// # Errors
+    /// When the store cannot be written. A refusal is an answer, not an error.
+    pub fn admit(
+        &mut self,
+        now: Now,
+        key: &DeviceKey,
+        addresses: &[String],
+        request: &JoinRequest,
+        seed: &[u8; 32],
+    ) -> Result<(Result<Admission, JoinRefused>, Vec<Effect>), LibraryError> {
+        let mut out = Vec::new();
+        let invitation_key = request.invitation().as_bytes().to_vec();
+        let stored = self.replica.metadata().get(Table::Invitation, &invitation_key)?;
+        let Some(mut invitation) = stored.and_then(|bytes| Invitation::from_bytes(&bytes).ok()) else {
+            return Ok((Err(JoinRefused::WrongTicket), out));
+        };
+        let again = invitation.admitted() == Some(request.device());
+        let inviter = Inviter { key, secrets: &self.secrets, addresses };
+        let answer = invitation.admit(&inviter, request, seed, now.wall);
+        let mut batch = Batch::new();
+        batch.put(Table::Invitation, invitation_key, invitation.to_bytes());
+        self.replica.metadata_mut().commit(batch)?;
+        if let Ok(admission) = &answer
+            && !again
+        {
+            let sealed =
+                self.secrets.seal_to(&request.exchange(), &blake3::derive_key("holdfast 1 admission keys", seed));
+            let epoch = self.secrets.current_epoch();
+            let keys = Statement::Keys { epoch, recipient: Recipient::Device(request.device()), sealed };
+            let admit = Statement::Admit(admission.certificate().clone());
+            self.say_body(now, encode_statements(&[admit, keys]), &mut out)?;
+        }
+        self.settle(now, &mut out)?;
+        Ok((answer, out))
+    }
+
+    fn say_body(&mut self, now: Now, body: Vec<u8>, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+        let (_, effects) = self.replica.append(now, Kind::Membership, self.bodies.epoch(), MIN_READER, body)?;
+        self.pass(effects, out)
+    }
+
+    pub(super) fn membership_changed(&mut self, author: AuthorId, out: &mut Vec<Effect>) {
+        self.refresh_places();
+        if let Some(device) = self.replica.registry().device_of(&author) {
+            out.push(Effect::Event(Event::MembershipChanged { device }));
+        }
+    }
+
+    /// Counts copies by the places that are confirmed now.
+    pub(super) fn refresh_places(&mut self) {
+        let registry = self.replica.registry();
+        for (holder, _) in self.replica.holders() {
+            if registry.is_removed(&holder) {
+                self.copies.remove_peer(&holder);
+            } else {
+                self.copies.set_place(holder, registry.place_of(&holder));
+            }
+        }
+        self.copies.set_place(self.device, registry.place_of(&self.device));
+    }
+}

@@ -1,0 +1,324 @@
+//! A library: the replica, the catalog and the counts of copies, joined into one pure state machine.
+//!
+//! [`Library`] stands between its driver and the [`Replica`]: replica effects pass through, except that accepted
+//! envelopes become catalog changes and changed holdings become counts. No clock, disk, socket or thread inside: the
+//! node drives it with real ones, the simulator with virtual ones.
+//!
+//! Invariants:
+//! - an import is acknowledged ([`Effect::Catalogued`]) only after a flush that began behind its deposit and its
+//!   catalog change;
+//! - what a checkpoint holds (documents, photo rows, how far each log was taken in) was true at one moment, and
+//!   everything the index must know from before that moment is durable in the index; what came after is taken in
+//!   again from the logs;
+//! - the catalog of this device's own changes equals what its log says, whatever instant it is killed at.
+
+mod catalogue;
+mod checkpoint;
+mod describe;
+mod documents;
+mod effect;
+mod founding;
+mod import;
+mod membership;
+mod photos;
+mod record;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use holdfast_crdt::DocumentId;
+use holdfast_protocol::copies::CopyTable;
+use holdfast_protocol::envelope::{Kind, SignedEnvelope};
+use holdfast_protocol::id::{AuthorId, ChunkId, DeviceId};
+use holdfast_protocol::metadata::{Batch, Metadata};
+use holdfast_protocol::replica::{self, FetchOutcome, Replica, TaskId};
+use holdfast_protocol::sealing::{BodySealer, ChunkSealer};
+use holdfast_protocol::secrets::LibrarySecrets;
+use holdfast_protocol::time::{Now, Timestamp};
+
+use crate::index::IndexChange;
+
+pub use effect::{Effect, Event, Input, LibraryError};
+pub use founding::{Founding, Membership};
+pub use import::{FileName, ImportId, ImportedPhoto, RemovedName};
+pub use photos::{PhotoRow, PhotoTable};
+pub use status::{PhotoCopies, Summary};
+
+use checkpoint::Checkpoints;
+use documents::Documents;
+use import::{ImportQueue, Pending};
+
+/// Envelopes read at once when logs are taken in again.
+const REPLAY_PAGE: usize = 256;
+/// Manifests that are being read at once.
+const READS_MAX: usize = 64;
+
+/// What a library is opened with.
+pub struct Config {
+    /// The replica's part: library, keys, certificates, place, seed.
+    pub replica: replica::Config,
+    /// The library's secrets.
+    pub secrets: LibrarySecrets,
+    /// The newest version of the index that is durable, see [`Effect::Index`]; `None` when it is new or was lost.
+    pub indexed: Option<u64>,
+}
+
+/// See the head of the module.
+pub struct Library<M: Metadata> {
+    replica: Replica<M>,
+    device: DeviceId,
+    secrets: LibrarySecrets,
+    bodies: BodySealer,
+    sealer: ChunkSealer,
+    documents: Documents,
+    photos: PhotoTable,
+    copies: CopyTable,
+    imports: ImportQueue,
+    /// How many envelopes of each log were taken into the catalog.
+    applied: BTreeMap<AuthorId, u64>,
+    /// Photos whose facts the index needs (again), whose manifest may be read.
+    to_describe: VecDeque<u32>,
+    /// Photos whose manifest is not held, by manifest.
+    awaiting_manifest: BTreeMap<ChunkId, BTreeSet<u32>>,
+    /// Photos whose chunks are not deposited yet, as far as the logs are known.
+    awaiting_deposit: BTreeSet<u32>,
+    reading: BTreeMap<TaskId, (u32, ChunkId)>,
+    /// Imports that are catalogued and wait for a flush.
+    unflushed: BTreeMap<TaskId, Vec<ImportId>>,
+    index_changes: Vec<IndexChange>,
+    index_version: u64,
+    checkpoints: Checkpoints,
+    next_task: u64,
+}
+
+impl<M: Metadata> Library<M> {
+    /// Opens a library and takes in what its logs say beyond the last checkpoint. `holdings` says whether the store
+    /// durably holds a chunk.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn open(
+        config: Config,
+        metadata: M,
+        holdings: &dyn Fn(&ChunkId) -> bool,
+        now: Now,
+    ) -> Result<(Self, Vec<Effect>), LibraryError> {
+        let device = config.replica.device.device_id();
+        let (replica, effects) = Replica::open(config.replica, metadata, holdings)?;
+        let mut library = Self {
+            device,
+            bodies: BodySealer::new(&config.secrets),
+            sealer: ChunkSealer::new(&config.secrets),
+            secrets: config.secrets,
+            documents: Documents::new(replica.author()),
+            photos: PhotoTable::default(),
+            copies: CopyTable::default(),
+            imports: ImportQueue::default(),
+            applied: BTreeMap::new(),
+            to_describe: VecDeque::new(),
+            awaiting_manifest: BTreeMap::new(),
+            awaiting_deposit: BTreeSet::new(),
+            reading: BTreeMap::new(),
+            unflushed: BTreeMap::new(),
+            index_changes: Vec::new(),
+            index_version: 0,
+            checkpoints: Checkpoints::default(),
+            next_task: 0,
+            replica,
+        };
+        let mut out = Vec::new();
+        library.restore(config.indexed)?;
+        library.replay(&mut out)?;
+        library.refresh_places();
+        for (holder, holdings) in library.replica.holders() {
+            library.copies.apply(holder, &holdings.as_changes());
+        }
+        // Accepted envelopes were replayed from the log, holdings were counted whole.
+        let passed = effects
+            .into_iter()
+            .filter(|effect| !matches!(effect, replica::Effect::Accepted(_) | replica::Effect::HoldingsChanged { .. }));
+        out.extend(passed.map(Effect::Replica));
+        library.settle(now, &mut out)?;
+        Ok((library, out))
+    }
+
+    /// Takes one input; returns what to do, in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; the library must be opened again then.
+    pub fn handle(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, LibraryError> {
+        let mut out = Vec::new();
+        match input {
+            Input::Replica(input) => self.handle_replica(now, input, &mut out)?,
+            Input::Imported(photo) => self.imports.push(now, Pending::Photo(photo)),
+            Input::NameRemoved(name) => self.imports.push(now, Pending::NameRemoved(name)),
+            Input::ChunkRead { task, bytes } => self.describe_read(task, bytes.as_deref())?,
+            Input::Flushed(task) => self.acknowledge(task, &mut out),
+            Input::Indexed(version) => self.checkpoints.indexed(version),
+        }
+        self.settle(now, &mut out)?;
+        Ok(out)
+    }
+
+    /// When to hand in the next `Tick` of the replica, unless another input comes first.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        [self.replica.next_deadline(), self.imports.deadline(), self.checkpoints.deadline()].into_iter().flatten().min()
+    }
+
+    /// The replica below, to ask what peers hold.
+    #[must_use]
+    pub const fn replica(&self) -> &Replica<M> {
+        &self.replica
+    }
+
+    /// Keeps something of the driver's own beside the library's metadata.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn keep(&mut self, batch: Batch) -> Result<(), LibraryError> {
+        Ok(self.replica.metadata_mut().commit(batch)?)
+    }
+
+    /// The photos.
+    #[must_use]
+    pub const fn photos(&self) -> &PhotoTable {
+        &self.photos
+    }
+
+    /// What is due at the end of every input: batches to catalogue, manifests to read, index changes, a checkpoint.
+    fn settle(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+        if let Some(batch) = self.imports.take_due(now) {
+            self.catalogue(now, batch, out)?;
+        }
+        self.read_manifests(out);
+        if !self.index_changes.is_empty() {
+            self.index_version += 1;
+            let changes = std::mem::take(&mut self.index_changes);
+            out.push(Effect::Index { version: self.index_version, changes });
+        }
+        self.checkpoint_if_due(now)?;
+        Ok(())
+    }
+
+    fn handle_replica(&mut self, now: Now, input: replica::Input, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+        match &input {
+            replica::Input::Fetched { chunk, outcome: FetchOutcome::Stored, .. } => self.manifest_arrived(chunk),
+            replica::Input::ChunksStored(chunks) => chunks.iter().for_each(|chunk| self.manifest_arrived(chunk)),
+            _ => {}
+        }
+        let effects = self.replica.handle(now, input)?;
+        self.pass(effects, out)
+    }
+
+    /// Passes the replica's effects on and consumes those meant for the library.
+    fn pass(&mut self, effects: Vec<replica::Effect>, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+        let mut accepted = Vec::new();
+        for effect in effects {
+            match effect {
+                replica::Effect::Accepted(envelope) => accepted.push(envelope),
+                replica::Effect::HoldingsChanged { peer, changes } => {
+                    self.copies.apply(peer, &changes);
+                }
+                other => out.push(Effect::Replica(other)),
+            }
+        }
+        self.absorb(accepted, out)
+    }
+
+    /// Takes accepted envelopes into the catalog, all changes of one document at once.
+    fn absorb(&mut self, accepted: Vec<SignedEnvelope>, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+        let mut changes: BTreeMap<DocumentId, Vec<(AuthorId, Vec<u8>)>> = BTreeMap::new();
+        for signed in &accepted {
+            let envelope = signed.envelope();
+            let applied = self.applied.entry(envelope.author).or_default();
+            if envelope.seq < *applied {
+                continue;
+            }
+            *applied = envelope.seq + 1;
+            self.checkpoints.changed();
+            match envelope.kind {
+                Kind::Catalog => match self.documents.open_body(&self.bodies, envelope) {
+                    Ok(body) => {
+                        let of_document = changes.entry(body.document).or_default();
+                        of_document.extend(body.changes.into_iter().map(|change| (envelope.author, change)));
+                    }
+                    Err(reason) => out.push(Effect::Event(Event::BodyUnreadable {
+                        author: envelope.author,
+                        seq: envelope.seq,
+                        reason,
+                    })),
+                },
+                Kind::Deposit => {
+                    let waiting = std::mem::take(&mut self.awaiting_deposit);
+                    self.to_describe.extend(waiting);
+                }
+                Kind::Membership => self.membership_changed(envelope.author, out),
+                Kind::Bundle | Kind::Release | Kind::Other(_) => {}
+            }
+        }
+        for (document, changes) in changes {
+            self.apply_changes(document, &changes, out)?;
+        }
+        Ok(())
+    }
+
+    /// Applies changes of one document and takes in what they say.
+    fn apply_changes(
+        &mut self,
+        document: DocumentId,
+        changes: &[(AuthorId, Vec<u8>)],
+        out: &mut Vec<Effect>,
+    ) -> Result<(), LibraryError> {
+        let catalog = self.documents.opened(document, self.replica.metadata())?;
+        let changes: Vec<_> = changes.iter().map(|(author, change)| (*author, change.as_slice())).collect();
+        let applied = catalog.apply(document, &changes).map_err(|error| LibraryError::Catalog(error.to_string()))?;
+        for (author, reason) in applied.refused {
+            out.push(Effect::Event(Event::ChangeRefused { author, document, reason: reason.to_string() }));
+        }
+        let photos_before = self.photos.len();
+        self.learn(document, applied.patches);
+        let photos = (self.photos.len() - photos_before) as u64;
+        if let Some((author, _)) = changes.first().filter(|_| photos > 0) {
+            out.push(Effect::Event(Event::PhotosReceived { author: *author, photos }));
+        }
+        Ok(())
+    }
+
+    /// Takes in what the logs say beyond the checkpoint.
+    fn replay(&mut self, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+        for point in self.replica.vector() {
+            loop {
+                let from = self.applied.get(&point.author).copied().unwrap_or(0);
+                let page = self.replica.read_log(&point.author, from, REPLAY_PAGE)?;
+                if page.is_empty() {
+                    break;
+                }
+                self.absorb(page, out)?;
+            }
+        }
+        // Photos of the past are no news.
+        out.retain(|effect| !matches!(effect, Effect::Event(Event::PhotosReceived { .. })));
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, task: TaskId, out: &mut Vec<Effect>) {
+        let later = self.unflushed.split_off(&TaskId(task.0 + 1));
+        let done = std::mem::replace(&mut self.unflushed, later);
+        let imports: Vec<_> = done.into_values().flatten().collect();
+        if !imports.is_empty() {
+            out.push(Effect::Catalogued(imports));
+        }
+    }
+
+    /// The number of the next envelope of this device's log.
+    fn next_seq(&self) -> u64 {
+        let author = self.replica.author();
+        self.replica.vector().into_iter().find(|point| point.author == author).map_or(0, |point| point.length)
+    }
+
+    fn task(&mut self) -> TaskId {
+        self.next_task += 1;
+        TaskId(self.next_task)
+    }
+}

@@ -1,0 +1,93 @@
+//! What the catalog keeps for a photo: where its chunks are, in the open; everything else sealed under its own key.
+
+use serde::{Deserialize, Serialize};
+
+use holdfast_crdt::NameId;
+use holdfast_protocol::codec;
+use holdfast_protocol::id::{DeviceId, PhotoId};
+use holdfast_protocol::limits::DEPOSIT_ENTRIES_MAX;
+use holdfast_protocol::position::Run;
+use holdfast_protocol::sealing::PhotoKey;
+use holdfast_protocol::secrets::LibrarySecrets;
+
+use super::import::FileName;
+
+const FORMAT: u8 = 1;
+const RECORD_BYTES_MAX: usize = 256;
+const NAME_BYTES_MAX: usize = 4096;
+const NAME_CONTEXT: &[u8] = b"name";
+/// Chunks of one photo: more than the largest file that a manifest can describe.
+const RUN_COUNT_MAX: u32 = 64 * DEPOSIT_ENTRIES_MAX as u32;
+
+/// The record of a photo in the catalog. It names no fact: those stand in the manifest, the first chunk of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PhotoRecord {
+    format: u8,
+    /// The positions of the photo's chunks.
+    pub(super) run: Run,
+    /// Bytes of the original.
+    pub(super) bytes: u64,
+}
+
+impl PhotoRecord {
+    pub(super) const fn new(run: Run, bytes: u64) -> Self {
+        Self { format: FORMAT, run, bytes }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// `None` for bytes that are no record of this version, or a run that cannot be.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let record: Self = codec::decode(bytes, RECORD_BYTES_MAX).ok()?;
+        let run = record.run;
+        let possible = run.count > 0 && run.count <= RUN_COUNT_MAX && run.start.checked_add(run.count).is_some();
+        (record.format == FORMAT && possible).then_some(record)
+    }
+}
+
+/// A name as it is sealed: whose folder it is in, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NamedFile {
+    pub(super) device: DeviceId,
+    pub(super) name: FileName,
+}
+
+/// The key of a name: the same for the same file of the same device, and no name to those without the library's
+/// secrets.
+pub(super) fn name_id(secrets: &LibrarySecrets, photo: &PhotoId, file: &NamedFile) -> NameId {
+    let place = codec::encode(&("name", photo, &file.device, &file.name.folder, &file.name.path));
+    let keyed = secrets.photo_id(blake3::hash(&place).as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&keyed.as_bytes()[..16]);
+    NameId::from_bytes(id)
+}
+
+pub(super) fn seal_name(key: &PhotoKey, file: &NamedFile) -> Vec<u8> {
+    key.seal(NAME_CONTEXT, &codec::encode(file))
+}
+
+/// `None` for what was not sealed as a name under this key.
+pub(super) fn open_name(key: &PhotoKey, sealed: &[u8]) -> Option<NamedFile> {
+    codec::decode(&key.open(NAME_CONTEXT, sealed).ok()?, NAME_BYTES_MAX).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_protocol::id::AuthorId;
+
+    use super::*;
+
+    #[test]
+    fn records_round_trip_and_impossible_runs_are_refused() {
+        let author = AuthorId::from_bytes([3; 32]);
+        let record = PhotoRecord::new(Run { author, start: 7, count: 4 }, 123_456);
+        assert_eq!(PhotoRecord::decode(&record.encode()), Some(record));
+        for (start, count) in [(0, 0), (u32::MAX, 2), (0, u32::MAX)] {
+            assert_eq!(PhotoRecord::decode(&PhotoRecord::new(Run { author, start, count }, 1).encode()), None);
+        }
+        assert_eq!(PhotoRecord::decode(&[9; 300]), None);
+        assert_eq!(PhotoRecord::decode(&[]), None);
+    }
+}

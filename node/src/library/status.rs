@@ -1,0 +1,89 @@
+//! Answers about the library as a whole and about single photos.
+
+use holdfast_protocol::copies::Counts;
+use holdfast_protocol::id::{DeviceId, PhotoId};
+use holdfast_protocol::inventory::Holdings;
+use holdfast_protocol::metadata::Metadata;
+use holdfast_protocol::position::Run;
+
+use super::Library;
+
+/// Photos that an estimate of bytes looks at.
+const BYTES_SAMPLE_MAX: usize = 4096;
+
+/// How safe the library is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Photos by copies and places; only listed ones count.
+    pub counts: Counts,
+    /// Bytes of their originals.
+    pub bytes: u64,
+    /// Photos of which this device holds every chunk.
+    pub held_here: u64,
+}
+
+/// The copies of one photo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhotoCopies {
+    /// Its chunks.
+    pub run: Run,
+    /// Distinct places that hold all of it.
+    pub places: u32,
+    /// Who holds how many of its chunks; devices that hold none are left out.
+    pub holders: Vec<(DeviceId, u32)>,
+}
+
+impl<M: Metadata> Library<M> {
+    /// How safe the library is, in time that grows with the number of devices and not of photos, but for `bytes`.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            counts: self.copies.counts(),
+            bytes: self.photos.listed_bytes(),
+            held_here: self.copies.held_by(&self.device),
+        }
+    }
+
+    /// How many photos a device holds whole.
+    #[must_use]
+    pub fn photos_held_by(&self, device: &DeviceId) -> u64 {
+        self.copies.held_by(device)
+    }
+
+    /// `(copies, places)` of a photo.
+    #[must_use]
+    pub fn copies_of(&self, photo: &PhotoId) -> (u32, u32) {
+        self.photos.slot(photo).map_or((0, 0), |slot| self.copies.count_of(slot))
+    }
+
+    /// About how many bytes the photos have that have fewer copies or places than asked: exact for a few thousand, and
+    /// in proportion for more.
+    #[must_use]
+    pub fn bytes_below(&self, copies: u32, places: u32) -> u64 {
+        let counts = self.copies.counts();
+        let photos = counts.photos - counts.at_least(copies, places);
+        let slots = self.copies.below(copies, places, 0, BYTES_SAMPLE_MAX);
+        let bytes: u64 = slots.iter().map(|slot| self.photos.row(*slot).bytes).sum();
+        bytes.saturating_mul(photos).checked_div(slots.len() as u64).unwrap_or(0)
+    }
+
+    /// Up to `limit` photos with fewer copies or places than asked, and their bytes.
+    #[must_use]
+    pub fn photos_below(&self, copies: u32, places: u32, limit: usize) -> Vec<(PhotoId, u64)> {
+        let slots = self.copies.below(copies, places, 0, limit);
+        slots.into_iter().map(|slot| (self.photos.row(slot).photo, self.photos.row(slot).bytes)).collect()
+    }
+
+    /// Everything known of one photo's copies; `None` for a photo that is not in the library.
+    #[must_use]
+    pub fn photo_copies(&self, photo: &PhotoId) -> Option<PhotoCopies> {
+        let slot = self.photos.slot(photo)?;
+        let run = self.photos.row(slot).run;
+        let (_, places) = self.copies.count_of(slot);
+        let held = |holdings: &Holdings| {
+            holdings.held(&run.author).map_or(0, |held| held.range_cardinality(run.indices()) as u32)
+        };
+        let holders = self.replica.holders().map(|(device, holdings)| (device, held(holdings)));
+        Some(PhotoCopies { run, places, holders: holders.filter(|(_, chunks)| *chunks > 0).collect() })
+    }
+}

@@ -1,0 +1,249 @@
+//! Answers to requests from the socket and from embedders.
+
+use std::time::Duration;
+
+use holdfast_protocol::certificate::Role;
+use holdfast_protocol::id::{DeviceId, PhotoId};
+
+use super::runtime::Runtime;
+use super::{NodeError, export, seed};
+use crate::api::handle::Call;
+use crate::api::request::{INVITATION_MINUTES_MAX, PHOTOS_PER_PAGE_MAX};
+use crate::api::view::{
+    Connection, Evidence, Folder, Holder, Importing, Invitation, Peer, Peers, Photo, PhotoDetail, PhotoPage, Status,
+    Target,
+};
+use crate::api::{PhotoSelection, Refusal, RefusalKind, Request, Response};
+use crate::index::{PhotoQuery, PhotoRow};
+
+/// What makes a photo safe until a library says otherwise.
+const TARGET: Target = Target { copies: 2, places: 2 };
+/// Matches that an ambiguous name is answered with.
+const MATCHES_MAX: usize = 5;
+
+impl Runtime {
+    /// Answers one call. A refusal is an answer; an error ends the node.
+    pub(super) fn answer(&mut self, call: Call) -> Result<(), NodeError> {
+        let Call { request, reply } = call;
+        let answer = match request {
+            Request::Status => Ok(Response::Status(Box::new(self.status()))),
+            Request::Photos { selection, search, after, limit } => {
+                let search = search.as_deref();
+                self.list(selection, &PhotoQuery { search, after: after.as_deref(), limit: page_limit(limit) })
+            }
+            Request::Show { photo } => self.show(&photo),
+            Request::Peers => Ok(Response::Peers(self.peers())),
+            Request::Invite { minutes } => self.invite(minutes)?,
+            Request::Export { directory } => {
+                export::start(self, directory, reply);
+                return Ok(());
+            }
+            Request::Shutdown => {
+                self.begin_stop();
+                Ok(Response::Stopping)
+            }
+            Request::Events { .. } => {
+                Err(Refusal::new(RefusalKind::Usage, "events are not answered here", "follow them"))
+            }
+        };
+        reply.finish(answer);
+        Ok(())
+    }
+
+    /// What makes a photo safe.
+    #[expect(clippy::unused_self, reason = "libraries will have policies of their own")]
+    pub(super) const fn target(&self) -> Target {
+        TARGET
+    }
+
+    fn status(&mut self) -> Status {
+        let moving = self.moving();
+        let summary = self.library.summary();
+        let target = self.target();
+        let progress = self.ingest.progress();
+        let peers = self.library.replica().peers();
+        let histogram = |count: fn(&(u32, u32)) -> u32| {
+            let mut photos = Vec::new();
+            for (key, number) in &summary.counts.histogram {
+                let at = count(key) as usize;
+                photos.resize(photos.len().max(at + 1), 0);
+                photos[at] += number;
+            }
+            photos
+        };
+        let device = self.device_id();
+        Status {
+            library: self.library_id(),
+            device,
+            name: self.name_of(&device),
+            place: self.library.place_label(&device),
+            target,
+            photos: summary.counts.photos,
+            bytes: summary.bytes,
+            safe: summary.counts.at_least(target.copies, target.places),
+            held_here: summary.held_here,
+            evidence: Evidence::Claimed,
+            photos_by_copies: histogram(|(copies, _)| *copies),
+            photos_by_places: histogram(|(_, places)| *places),
+            moving,
+            importing: Importing { files: progress.files_waiting, bytes: progress.bytes_waiting },
+            folders: self.folders(),
+            peers_known: peers.len() as u32,
+            peers_connected: peers.iter().filter(|peer| peer.connected).count() as u32,
+            problems: self.news.problems(),
+        }
+    }
+
+    fn folders(&self) -> Vec<Folder> {
+        let files = self.news.files();
+        let folder = |path: &std::path::PathBuf| Folder { path: path.clone(), files, present: path.is_dir() };
+        self.settings.folders.iter().map(folder).collect()
+    }
+
+    fn list(&self, selection: PhotoSelection, query: &PhotoQuery<'_>) -> Result<Response, Refusal> {
+        let target = self.target();
+        let is_unsafe = |photo: &PhotoId| {
+            let (copies, places) = self.library.copies_of(photo);
+            copies < target.copies || places < target.places
+        };
+        let keep = |photo: &PhotoId| match selection {
+            PhotoSelection::All => true,
+            PhotoSelection::Unsafe => is_unsafe(photo),
+        };
+        let page = self.index.photos(query, keep).map_err(|error| Refusal::failed(&error))?;
+        let photos = page.photos.into_iter().map(|row| self.photo(row)).collect();
+        Ok(Response::Photos(PhotoPage { photos, next: page.next }))
+    }
+
+    fn photo(&self, row: PhotoRow) -> Photo {
+        let (copies, places) = self.library.copies_of(&row.photo);
+        let target = self.target();
+        Photo {
+            id: row.photo,
+            name: row.paths.first().cloned().unwrap_or_else(|| row.photo.short()),
+            captured: row.captured.map(|captured| captured.to_string()),
+            media: row.media,
+            bytes: row.bytes,
+            width: row.width,
+            height: row.height,
+            copies,
+            places,
+            safe: copies >= target.copies && places >= target.places,
+            evidence: Evidence::Claimed,
+            favourite: row.favourite,
+            caption: row.captions.into_iter().next(),
+        }
+    }
+
+    fn show(&self, text: &str) -> Result<Response, Refusal> {
+        let mut found = self.index.find(text, MATCHES_MAX).map_err(|error| Refusal::failed(&error))?;
+        if found.len() > 1 {
+            let names: Vec<_> = found.iter().map(|row| format!("{} ({})", name(row), row.photo.short())).collect();
+            let message = format!("`{text}` could be {}", names.join(", "));
+            return Err(Refusal::new(RefusalKind::NotFound, message, "name the one you mean by its identifier"));
+        }
+        let row = found.pop().ok_or_else(|| {
+            let message = format!("no photo is called `{text}`");
+            Refusal::new(RefusalKind::NotFound, message, "list them with `holdfast photos`, or search with --search")
+        })?;
+        Ok(Response::Show(Box::new(self.detail(row))))
+    }
+
+    fn detail(&self, row: PhotoRow) -> PhotoDetail {
+        let copies = self.library.photo_copies(&row.photo);
+        let me = self.device_id();
+        let peers = self.library.replica().peers();
+        let held = |device: &DeviceId| {
+            let holders = copies.iter().flat_map(|copies| &copies.holders);
+            holders.filter(|(holder, _)| holder == device).map(|(_, chunks)| *chunks).sum()
+        };
+        let holder = |device: DeviceId, heard_ms| Holder {
+            device,
+            name: self.name_of(&device),
+            place: self.library.place_label(&device),
+            chunks: held(&device),
+            evidence: Evidence::Claimed,
+            this_device: device == me,
+            heard_ms,
+        };
+        let others = peers.iter().map(|peer| holder(peer.device, peer.last_heard));
+        let degrees = |e7: i32| {
+            let (sign, e7) = (if e7 < 0 { "-" } else { "" }, e7.unsigned_abs());
+            format!("{sign}{}.{:05}", e7 / 10_000_000, e7 % 10_000_000 / 100)
+        };
+        PhotoDetail {
+            target: self.target(),
+            paths: row.paths.clone(),
+            camera: row.camera.clone(),
+            location: row.location.map(|(latitude, longitude)| (degrees(latitude), degrees(longitude))),
+            other_captions: row.captions.iter().skip(1).cloned().collect(),
+            tags: row.tags.clone(),
+            unreadable: row.unreadable.clone(),
+            chunks: copies.as_ref().map_or(0, |copies| copies.run.count),
+            holders: std::iter::once(holder(me, None)).chain(others).collect(),
+            photo: self.photo(row),
+        }
+    }
+
+    fn peers(&self) -> Peers {
+        let registry = self.library.replica().registry();
+        let role = |device: &DeviceId| {
+            let role = registry.role(device).map(|role| match role {
+                Role::Owner => "owner",
+                Role::Member => "member",
+                Role::Viewer => "viewer",
+            });
+            role.unwrap_or_default().to_owned()
+        };
+        let me = self.device_id();
+        let this = Peer {
+            device: me,
+            name: self.name_of(&me),
+            place: self.library.place_label(&me),
+            role: role(&me),
+            connection: Connection::ThisDevice,
+            addresses: self.listening.clone(),
+            heard_ms: None,
+            photos: self.library.photos_held_by(&me),
+        };
+        let others = self.library.replica().peers().into_iter().map(|peer| Peer {
+            device: peer.device,
+            name: peer.name,
+            place: self.library.place_label(&peer.device),
+            role: role(&peer.device),
+            connection: if peer.connected { Connection::Connected } else { Connection::Offline },
+            addresses: self.addresses.of(&peer.device),
+            heard_ms: peer.last_heard,
+            photos: self.library.photos_held_by(&peer.device),
+        });
+        Peers { peers: std::iter::once(this).chain(others).collect(), photos: self.library.summary().counts.photos }
+    }
+
+    fn invite(&mut self, minutes: u32) -> Result<Result<Response, Refusal>, NodeError> {
+        if minutes == 0 || minutes > INVITATION_MINUTES_MAX {
+            let next = format!("choose between 1 and {INVITATION_MINUTES_MAX} minutes");
+            return Ok(Err(Refusal::new(RefusalKind::Usage, "a ticket cannot live that long", next)));
+        }
+        if !self.library.may_invite() {
+            let next = "run `holdfast invite` on the device that created the library";
+            return Ok(Err(Refusal::new(RefusalKind::NotAllowed, "this device may not invite others", next)));
+        }
+        let ttl = Duration::from_secs(u64::from(minutes) * 60);
+        let addresses = self.reachable_addresses();
+        let ticket = self.library.invite(self.clock.now(), &self.device, &addresses, &seed()?, ttl)?;
+        self.library.replica().metadata().flush()?;
+        Ok(Ok(Response::Invite(Invitation { ticket: ticket.to_string(), expires_ms: ticket.expires() })))
+    }
+
+    fn name_of(&self, device: &DeviceId) -> String {
+        self.library.replica().registry().name(device).unwrap_or("unnamed").to_owned()
+    }
+}
+
+fn name(row: &PhotoRow) -> &str {
+    row.paths.first().map_or("a photo without a name", String::as_str)
+}
+
+fn page_limit(limit: u32) -> usize {
+    limit.clamp(1, PHOTOS_PER_PAGE_MAX) as usize
+}

@@ -1,0 +1,114 @@
+//! Exports, on a thread of their own: the library goes on meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use holdfast_protocol::id::{ChunkId, PhotoId};
+use holdfast_protocol::position::Position;
+
+use super::runtime::Runtime;
+use crate::api::view::{ExportOutcome, Problem, Progress};
+use crate::api::{Refusal, RefusalKind, Reply, Response};
+use crate::export::{Export, Exported};
+use crate::index::{IndexError, IndexedFile};
+use crate::library::FileName;
+use crate::store::ChunkStore;
+
+/// Problems that an outcome names one by one.
+const PROBLEMS_MAX: usize = 100;
+
+/// A file to write.
+struct Job {
+    manifest: Option<ChunkId>,
+    name: FileName,
+}
+
+/// Writes the originals of all listed photos into `directory` and answers when it is done.
+pub(super) fn start(runtime: &Runtime, directory: PathBuf, reply: Reply) {
+    if !directory.is_absolute() {
+        let next = "give a path that begins with /";
+        return reply.finish(Err(Refusal::new(RefusalKind::Usage, "the folder is no absolute path", next)));
+    }
+    let jobs = match runtime.export_jobs() {
+        Ok(jobs) => jobs,
+        Err(error) => return reply.finish(Err(Refusal::failed(&error))),
+    };
+    let export = match Export::new(&directory, runtime.sealer.clone()) {
+        Ok(export) => export,
+        Err(error) => {
+            let message = format!("cannot use {}: {error}", directory.display());
+            return reply.finish(Err(Refusal::new(RefusalKind::Failed, message, "choose another folder")));
+        }
+    };
+    let store = runtime.store.clone();
+    let started = std::thread::Builder::new()
+        .name("export".to_owned())
+        .spawn(move || reply_to(reply, |reply| run(export, &directory, &store, jobs, reply)));
+    if let Err(error) = started {
+        tracing::warn!(%error, "an export could not be started");
+    }
+}
+
+fn reply_to(reply: Reply, run: impl FnOnce(&Reply) -> ExportOutcome) {
+    let outcome = run(&reply);
+    reply.finish(Ok(Response::Export(outcome)));
+}
+
+fn run(mut export: Export, directory: &Path, store: &Arc<ChunkStore>, jobs: Vec<Job>, reply: &Reply) -> ExportOutcome {
+    let mut outcome = ExportOutcome { directory: directory.to_owned(), ..ExportOutcome::default() };
+    let mut progress = Progress {
+        files_total: jobs.len() as u64,
+        bytes_total: jobs.iter().map(|job| job.name.size).sum(),
+        ..Progress::default()
+    };
+    for job in jobs {
+        if reply.is_abandoned() {
+            break;
+        }
+        match write(&mut export, store, &job) {
+            Ok(Exported::Written { bytes, .. }) => {
+                outcome.written += 1;
+                outcome.bytes += bytes;
+            }
+            Ok(Exported::AlreadyThere { .. }) => outcome.unchanged += 1,
+            Err(what) => {
+                if outcome.problems.len() < PROBLEMS_MAX {
+                    outcome.problems.push(Problem { what, next: None });
+                }
+            }
+        }
+        progress.files += 1;
+        progress.bytes += job.name.size;
+        reply.progress(progress);
+    }
+    outcome
+}
+
+fn write(export: &mut Export, store: &ChunkStore, job: &Job) -> Result<Exported, String> {
+    let missing = || format!("{} was not exported: it is not here yet; connect a device that has it", job.name.path);
+    let manifest = job.manifest.ok_or_else(missing)?;
+    let read = |chunk: &ChunkId, sealed: &mut Vec<u8>| {
+        sealed.clear();
+        store.read_into(chunk, sealed)
+    };
+    export.photo(&manifest, &job.name, read).map_err(|error| error.to_string())
+}
+
+impl Runtime {
+    /// Every name of every listed photo; photos that no folder names any more, under their own.
+    fn export_jobs(&self) -> Result<Vec<Job>, IndexError> {
+        let files = self.index.files()?;
+        Ok(files.into_iter().map(|file| Job { manifest: self.manifest(&file.photo), name: file_name(file) }).collect())
+    }
+
+    fn manifest(&self, photo: &PhotoId) -> Option<ChunkId> {
+        let photos = self.library.photos();
+        let run = photos.row(photos.slot(photo)?).run;
+        let position = Position { author: run.author, index: run.start };
+        self.library.replica().chunk_at(&position).map(|deposited| deposited.chunk)
+    }
+}
+
+fn file_name(file: IndexedFile) -> FileName {
+    FileName { folder: String::new(), path: file.path, mtime_ns: file.modified_ns, size: file.bytes }
+}

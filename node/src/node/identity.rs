@@ -1,0 +1,150 @@
+//! How a home comes to hold a library: founded here, or joined with a ticket.
+
+use std::time::Duration;
+
+use holdfast_protocol::keys::{AuthorKey, DeviceKey};
+use holdfast_protocol::metadata::{Batch, Metadata as _, StorageError};
+use holdfast_protocol::pairing::{AdmissionRefused, JoinAnswer, JoinMalformed, JoinRefused, JoinRequest, Ticket};
+use holdfast_protocol::recovery::RecoveryPhrase;
+use holdfast_protocol::secrets::LibrarySecrets;
+
+use super::network::AddressBook;
+use super::{NodeError, seed, wall_time};
+use crate::home::{Home, SecretError};
+use crate::library::{Founding, Membership};
+use crate::network::{ChunkSink, ChunkSource, Network, NetworkConfig, PairError, ReadFailure, StartError};
+use crate::store::SledMetadata;
+
+/// How long a device that joins looks for the inviting one.
+const PAIRING_DEADLINE: Duration = Duration::from_secs(40);
+
+/// A library that is founded but not yet written to the home: show the phrase first, then [`Founded::keep`] it. A crash
+/// in between leaves no library whose phrase nobody saw.
+pub struct Founded(Founding);
+
+/// A new library with this device as its first owner.
+///
+/// # Errors
+/// When the system gives no randomness.
+pub fn found(name: &str) -> Result<Founded, NodeError> {
+    Ok(Founded(Founding::new(&zeroize::Zeroizing::new(seed()?), name, wall_time())))
+}
+
+impl Founded {
+    /// The recovery phrase.
+    #[must_use]
+    pub const fn phrase(&self) -> &RecoveryPhrase {
+        &self.0.phrase
+    }
+
+    /// Writes the library's keys to the home, and forgets the phrase.
+    ///
+    /// # Errors
+    /// When the home cannot be written.
+    pub fn keep(self, home: &Home) -> Result<(), NodeError> {
+        keep(home, &self.0.device, &self.0.membership, &self.0.secrets, None)
+    }
+}
+
+/// Why a device did not join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The inviting device could not be asked.
+    #[error(transparent)]
+    Pair(#[from] PairError),
+    /// It did not answer in time.
+    #[error("the inviting device did not answer within {} seconds; check that `holdfast up` runs there, then try again", PAIRING_DEADLINE.as_secs())]
+    Deadline,
+    /// The inviting device said no.
+    #[error(transparent)]
+    Refused(#[from] JoinRefused),
+    /// Its answer makes no sense.
+    #[error(transparent)]
+    Malformed(#[from] JoinMalformed),
+    /// Its answer does not come from the inviting device, or not to this request.
+    #[error(transparent)]
+    Admission(#[from] AdmissionRefused),
+    /// The node could not be set up.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+impl From<StartError> for JoinError {
+    fn from(error: StartError) -> Self {
+        Self::Node(error.into())
+    }
+}
+
+/// Joins the library of `ticket` as a device called `name`, and writes its keys and the inviting device's addresses to
+/// the home. Trying again with the same ticket and home is safe: the device key is kept from the first try.
+///
+/// # Errors
+/// When the inviting device cannot be reached or refuses, or the home cannot be written.
+pub async fn join(home: &Home, ticket: &Ticket, name: &str) -> Result<(), JoinError> {
+    let device = device_key(home)?;
+    let no_chunks = ChunkSource::new(|_, _| Err(ReadFailure::NotHeld));
+    let (network, _events) = Network::start(NetworkConfig::new(device.clone(), Vec::new()), no_chunks, no_sink())?;
+    let request = JoinRequest::new(ticket, &device, name);
+    let asked = network.pair(ticket.inviter(), ticket.addresses().to_vec(), request.to_bytes());
+    let answer = tokio::time::timeout(PAIRING_DEADLINE, asked).await.map_err(|_| JoinError::Deadline)??;
+    network.shutdown();
+    let joined = match JoinAnswer::parse(&answer)? {
+        JoinAnswer::Admitted(admission) => ticket.accept(&device, &request, &admission)?,
+        JoinAnswer::Refused(refused) => return Err(refused.into()),
+    };
+    let author = AuthorKey::from_seed(&zeroize::Zeroizing::new(seed()?));
+    let membership = Membership::new(ticket.library(), &device, author, joined.certificate, Vec::new());
+    let addresses = ticket.addresses().iter().chain(&joined.addresses).cloned().collect();
+    keep(home, &device, &membership, &joined.secrets, AddressBook::default().learn(ticket.inviter(), addresses))?;
+    Ok(())
+}
+
+fn no_sink() -> ChunkSink {
+    ChunkSink::new(|_, _| Ok(()), || Ok(()))
+}
+
+/// The home's device key; a new one when there is none.
+fn device_key(home: &Home) -> Result<DeviceKey, NodeError> {
+    let path = home.device_key();
+    if !path.exists() {
+        let key = DeviceKey::from_seed(&zeroize::Zeroizing::new(seed()?));
+        home.write_secret(&path, key.to_bytes().as_slice()).map_err(secret_error)?;
+        return Ok(key);
+    }
+    read_device_key(home)
+}
+
+pub(super) fn read_device_key(home: &Home) -> Result<DeviceKey, NodeError> {
+    let bytes = home.read_secret(&home.device_key()).map_err(secret_error)?;
+    let damaged = || StorageError::Damaged { what: format!("{}", home.device_key().display()) };
+    let seed: &[u8; 32] = bytes.as_slice().try_into().map_err(|_| damaged())?;
+    Ok(DeviceKey::from_seed(seed))
+}
+
+pub(super) fn read_secrets(home: &Home) -> Result<LibrarySecrets, NodeError> {
+    let bytes = home.read_secret(&home.secrets()).map_err(secret_error)?;
+    LibrarySecrets::from_bytes(&bytes)
+        .map_err(|_| StorageError::Damaged { what: format!("{}", home.secrets().display()) }.into())
+}
+
+/// The secrets come last: a home has a library once they are there.
+fn keep(
+    home: &Home,
+    device: &DeviceKey,
+    membership: &Membership,
+    secrets: &LibrarySecrets,
+    more: Option<Batch>,
+) -> Result<(), NodeError> {
+    home.write_secret(&home.device_key(), device.to_bytes().as_slice()).map_err(secret_error)?;
+    let mut metadata = SledMetadata::open(&home.metadata())?;
+    let mut batch = more.unwrap_or_default();
+    membership.save(&mut batch);
+    metadata.commit(batch)?;
+    metadata.flush()?;
+    drop(metadata);
+    home.write_secret(&home.secrets(), secrets.to_bytes().as_slice()).map_err(secret_error)
+}
+
+fn secret_error(error: SecretError) -> NodeError {
+    NodeError::Home(error.into())
+}

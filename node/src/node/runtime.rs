@@ -1,0 +1,384 @@
+//! The thread that owns the library: inputs in, effects out, one at a time.
+//!
+//! Invariants: every input is handed in with clocks read for it, and its effects are carried out before the next one;
+//! nothing here waits for the network or a disk, so nothing can wait in a circle; while the index is far behind, no
+//! new work is taken from folders and peers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_protocol::id::{DeviceId, LibraryId};
+use holdfast_protocol::keys::DeviceKey;
+use holdfast_protocol::metadata::StorageError;
+use holdfast_protocol::replica;
+use holdfast_protocol::sealing::ChunkSealer;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::network::{AddressBook, sink, source};
+use super::news::News;
+use super::workers::{Completion, Flush, Losses, Workers, completions, covered};
+use super::{Clock, NodeError, identity, seed};
+use crate::api::{Call, EventLog, Happening};
+use crate::home::{Discovery, Home, Originals, Settings};
+use crate::index::{Index, IndexReader};
+use crate::ingest::{ImportEvent, Ingest, IngestConfig, Keep, WatchedFolder};
+use crate::library::{Config, Effect, Input, Library, Membership};
+use crate::media::{MediaPool, PoolConfig, WorkerCommand};
+use crate::network::{self, Network, NetworkConfig, NetworkEvent, NetworkHandle};
+use crate::store::{ChunkStore, SledMetadata, StoreConfig, SystemDisk};
+
+/// Index batches that may wait before folders and peers have to.
+const INDEX_BEHIND_MAX: u64 = 64;
+/// How long a stop waits for the index and the last flush.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+/// How often counts and progress are published while they change.
+const NEWS_INTERVAL: Duration = Duration::from_millis(500);
+/// Where a node listens unless it is told.
+const LISTEN: [&str; 4] =
+    ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"];
+/// The place of a device that founds a library and was not told another.
+const FIRST_PLACE: &str = "home";
+
+/// A node whose parts are open.
+pub(super) struct Runtime {
+    pub(super) library: Library<SledMetadata>,
+    pub(super) device: DeviceKey,
+    pub(super) settings: Settings,
+    pub(super) store: Arc<ChunkStore>,
+    pub(super) sealer: ChunkSealer,
+    pub(super) network: NetworkHandle,
+    pub(super) ingest: Ingest,
+    pub(super) index: IndexReader,
+    pub(super) addresses: AddressBook,
+    pub(super) listening: Vec<String>,
+    pub(super) news: News,
+    pub(super) clock: Clock,
+    workers: Workers,
+    sources: Option<Sources>,
+    index_sent: u64,
+    index_done: u64,
+    is_stopping: bool,
+}
+
+/// Where inputs come from.
+struct Sources {
+    network: mpsc::Receiver<NetworkEvent>,
+    imports: mpsc::Receiver<ImportEvent>,
+    completions: mpsc::Receiver<Completion>,
+    calls: mpsc::Receiver<Call>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// What came.
+enum Arrival {
+    Network(NetworkEvent),
+    Import(ImportEvent),
+    Completion(Completion),
+    Call(Call),
+    Deadline,
+    News,
+    Stop,
+}
+
+/// Opens every part of a node. On a tokio runtime; nothing runs yet but the parts' own threads.
+pub(super) fn open(
+    home: Home,
+    settings: Settings,
+    worker: Option<WorkerCommand>,
+    events: EventLog,
+    calls: mpsc::Receiver<Call>,
+    stopping: watch::Receiver<bool>,
+) -> Result<Runtime, NodeError> {
+    if !home.has_library() {
+        return Err(NodeError::NoLibrary { home: home.root().to_owned() });
+    }
+    let clock = Clock::new();
+    let device = identity::read_device_key(&home)?;
+    let secrets = identity::read_secrets(&home)?;
+    let metadata = SledMetadata::open(&home.metadata())?;
+    let membership = Membership::load(&metadata)?
+        .ok_or_else(|| StorageError::Damaged { what: "this device's membership".to_owned() })?;
+    let sealer = ChunkSealer::new(&secrets);
+    let config = StoreConfig { directory: home.store(), fingerprint_key: seed()? };
+    let (store, recovery) =
+        ChunkStore::open(config, Arc::new(SystemDisk), Box::new(metadata.clone()), Some(sealer.clone()))?;
+    let store = Arc::new(store);
+    let (index, index_covers) = open_index(&home)?;
+    let reader = index.reader()?;
+
+    let config = Config {
+        replica: replica::Config {
+            library: secrets.library(),
+            device: device.clone(),
+            author: membership.author.clone(),
+            chain: vec![membership.certificate.wire().to_vec()],
+            place: settings.place.as_deref().map(|label| secrets.place_id(label)),
+            seed: seed()?,
+        },
+        secrets: secrets.clone(),
+        indexed: index_covers,
+    };
+    let (library, effects) = Library::open(config, metadata.clone(), &|chunk| store.contains(chunk), clock.now())?;
+    let (done, completions) = completions();
+    let losses = Losses(done.clone());
+    let workers = Workers::start(metadata, store.clone(), index, done)?;
+
+    let network_config = NetworkConfig {
+        discovery: match settings.discovery {
+            Discovery::LocalNetwork => network::Discovery::LocalNetwork,
+            Discovery::Off => network::Discovery::Off,
+        },
+        topic: Some(blake3::derive_key("holdfast 1 gossip topic", secrets.library().as_bytes())),
+        ..NetworkConfig::new(device.clone(), listen_addresses(&settings))
+    };
+    let (network, network_events) = Network::start(network_config, source(store.clone(), losses), sink(store.clone()))?;
+    let media = worker.map(|command| Arc::new(MediaPool::new(PoolConfig::new(command))));
+    let (ingest, imports) = Ingest::start(ingest_config(&settings, &home), store.clone(), secrets, media)?;
+
+    let sources = Sources { network: network_events, imports, completions, calls, stopping };
+    let mut runtime = Runtime {
+        addresses: AddressBook::load(library.replica().metadata())?,
+        listening: Vec::new(),
+        library,
+        device,
+        settings,
+        store,
+        sealer,
+        network,
+        ingest,
+        index: reader,
+        news: News::new(events, clock),
+        clock,
+        workers,
+        sources: Some(sources),
+        index_sent: index_covers.unwrap_or(0),
+        index_done: index_covers.unwrap_or(0),
+        is_stopping: false,
+    };
+    runtime.news.recovered(&recovery);
+    runtime.begin(&membership, effects)?;
+    Ok(runtime)
+}
+
+/// The index and what it covers; one that cannot be used is made anew.
+fn open_index(home: &Home) -> Result<(Index, Option<u64>), NodeError> {
+    let path = home.index();
+    let opened = Index::open(&path).and_then(|index| Ok((covered(&index)?, index)));
+    let (covers, index) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::warn!(%error, "the index cannot be used and is made anew");
+            Index::remove(&path)?;
+            let index = Index::open(&path)?;
+            (None, index)
+        }
+    };
+    Ok((index, covers))
+}
+
+fn listen_addresses(settings: &Settings) -> Vec<String> {
+    if settings.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { settings.listen.clone() }
+}
+
+fn ingest_config(settings: &Settings, home: &Home) -> IngestConfig {
+    let keep = match settings.originals {
+        Originals::InPlace => Keep::InPlace,
+        Originals::Copied => Keep::Copy,
+    };
+    let folders = settings.folders.iter().map(|path| WatchedFolder { path: path.clone(), keep }).collect();
+    let mut config = IngestConfig::new(folders);
+    config.excluded = vec![home.root().to_owned()];
+    config
+}
+
+impl Runtime {
+    pub(super) fn library_id(&self) -> LibraryId {
+        self.library.replica().registry().library()
+    }
+
+    pub(super) fn device_id(&self) -> DeviceId {
+        self.device.device_id()
+    }
+
+    pub(super) const fn begin_stop(&mut self) {
+        self.is_stopping = true;
+    }
+
+    /// What a node says and does first.
+    fn begin(&mut self, membership: &Membership, effects: Vec<Effect>) -> Result<(), NodeError> {
+        self.carry_out(effects);
+        let now = self.clock.now();
+        let effects = self.library.introduce(now, &membership.first_body)?;
+        self.carry_out(effects);
+        let is_founder = self.library.replica().registry().members().count() <= 1;
+        let place = self.settings.place.clone().or_else(|| is_founder.then(|| FIRST_PLACE.to_owned()));
+        if let Some(place) = place {
+            let effects = self.library.set_place(now, &place)?;
+            self.carry_out(effects);
+        }
+        for (peer, addresses) in self.addresses.iter() {
+            self.network.remember(peer, addresses);
+            self.handle(Input::Replica(replica::Input::PeerSeen { peer }))?;
+        }
+        for address in &self.settings.peers {
+            self.network.dial_address(address.clone());
+        }
+        self.news.publish(Happening::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
+        Ok(())
+    }
+
+    /// Runs until told to stop, or until the disk fails.
+    pub(super) async fn run(mut self) -> Result<(), NodeError> {
+        let Some(mut sources) = self.sources.take() else { return Ok(()) };
+        let outcome = self.run_until_stopped(&mut sources).await;
+        self.network.shutdown();
+        let stopped = match outcome {
+            Ok(()) => self.stop(&mut sources).await,
+            Err(error) => Err(error),
+        };
+        self.news.publish(Happening::Stopping);
+        stopped
+    }
+
+    async fn run_until_stopped(&mut self, sources: &mut Sources) -> Result<(), NodeError> {
+        let mut news = tokio::time::interval(NEWS_INTERVAL);
+        news.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !self.is_stopping {
+            let deadline = self.library.next_deadline().map_or(Duration::from_secs(3600), |at| self.clock.until(at));
+            let has_room = self.index_sent - self.index_done < INDEX_BEHIND_MAX;
+            // Local work first: what is finished frees what waits for it.
+            let arrival = tokio::select! {
+                biased;
+                _ = sources.stopping.wait_for(|stop| *stop) => Arrival::Stop,
+                Some(completion) = sources.completions.recv() => Arrival::Completion(completion),
+                Some(call) = sources.calls.recv() => Arrival::Call(call),
+                () = sleep_until(Instant::now() + deadline) => Arrival::Deadline,
+                _ = news.tick() => Arrival::News,
+                Some(import) = sources.imports.recv(), if has_room => Arrival::Import(import),
+                Some(event) = sources.network.recv(), if has_room => Arrival::Network(event),
+            };
+            self.take(arrival)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, arrival: Arrival) -> Result<(), NodeError> {
+        match arrival {
+            Arrival::Network(event) => self.take_network(event),
+            Arrival::Import(event) => self.take_import(event),
+            Arrival::Completion(completion) => self.take_completion(completion),
+            Arrival::Call(call) => self.answer(call),
+            Arrival::Deadline => self.handle(Input::Replica(replica::Input::Tick)),
+            Arrival::News => {
+                self.publish_counts();
+                Ok(())
+            }
+            Arrival::Stop => {
+                self.is_stopping = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands one input to the library and carries out what it asks for.
+    pub(super) fn handle(&mut self, input: Input) -> Result<(), NodeError> {
+        let effects = self.library.handle(self.clock.now(), input)?;
+        self.carry_out(effects);
+        Ok(())
+    }
+
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Replica(effect) => self.carry_out_replica(effect),
+                Effect::ReadChunk { task, chunk } => self.workers.read(task, chunk),
+                Effect::Index { version, changes } => {
+                    self.index_sent = version;
+                    self.workers.index(version, changes);
+                }
+                Effect::Flush(task) => self.workers.flush(Flush::Library(task)),
+                Effect::Catalogued(imports) => self.ingest.catalogued(imports),
+                Effect::Event(event) => self.news.of_library(event, &self.library),
+            }
+        }
+    }
+
+    fn carry_out_replica(&mut self, effect: replica::Effect) {
+        use replica::Effect as Do;
+        match effect {
+            Do::Send { link, frame } => self.network.send(link, frame),
+            Do::Disconnect { link, reason } => {
+                tracing::debug!(link = link.0, %reason, "closing a connection");
+                self.network.disconnect(link);
+            }
+            Do::Admitted { link, .. } => self.network.admit(link),
+            Do::Dial { peer } => self.network.dial(peer, self.addresses.of(&peer)),
+            Do::Gossip(message) => self.network.gossip(message),
+            Do::Fetch { link, request, urgent, chunks } => self.network.fetch(link, request, urgent, chunks),
+            Do::CancelFetch { link, request } => self.network.cancel_fetch(link, request),
+            Do::Serve { link, request, answers } => self.network.serve(link, request, answers),
+            Do::Sync(task) => self.workers.flush(Flush::Replica(task)),
+            Do::Event(event) => self.news.of_replica(event, &self.library),
+            // The library keeps these to itself.
+            Do::Accepted(_) | Do::HoldingsChanged { .. } => {}
+        }
+    }
+
+    fn take_completion(&mut self, completion: Completion) -> Result<(), NodeError> {
+        match completion {
+            Completion::Flushed { library, replica } => {
+                for task in library {
+                    self.handle(Input::Flushed(task))?;
+                }
+                for task in replica {
+                    self.handle(Input::Replica(replica::Input::Synced(task)))?;
+                }
+                Ok(())
+            }
+            Completion::ChunkRead { task, bytes } => self.handle(Input::ChunkRead { task, bytes }),
+            Completion::Indexed(version) => {
+                self.index_done = version;
+                self.handle(Input::Indexed(version))
+            }
+            Completion::Lost(chunk) => self.handle(Input::Replica(replica::Input::ChunksLost(vec![chunk]))),
+            Completion::Failed(error) => Err(error),
+        }
+    }
+
+    fn take_import(&mut self, event: ImportEvent) -> Result<(), NodeError> {
+        match event {
+            ImportEvent::Imported(photo) => {
+                self.news.imported(&photo);
+                let stored = photo.chunks.iter().map(|(chunk, _)| *chunk).collect();
+                self.handle(Input::Imported(photo))?;
+                self.handle(Input::Replica(replica::Input::ChunksStored(stored)))
+            }
+            ImportEvent::NameRemoved(removed) => self.handle(Input::NameRemoved(removed)),
+            ImportEvent::ChunksLost(chunks) => self.handle(Input::Replica(replica::Input::ChunksLost(chunks))),
+            ImportEvent::Problem(problem) => {
+                self.news.import_problem(&problem);
+                Ok(())
+            }
+            ImportEvent::ScanFinished(summary) => {
+                self.news.scanned(&self.settings.folders, &summary);
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops in order: no new work, then a checkpoint once the index has caught up, then the last flush.
+    async fn stop(&mut self, sources: &mut Sources) -> Result<(), NodeError> {
+        self.library.checkpoint();
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while self.index_done < self.index_sent {
+            let completion = tokio::time::timeout_at(deadline, sources.completions.recv()).await;
+            // Too slow, or gone: the next start takes in from the logs what the checkpoint would have held.
+            let Ok(Some(completion)) = completion else { break };
+            self.take_completion(completion)?;
+        }
+        self.handle(Input::Indexed(self.index_done))?;
+        self.library.replica().metadata().flush()?;
+        Ok(())
+    }
+}
