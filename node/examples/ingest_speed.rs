@@ -1,6 +1,6 @@
 //! Imports a folder once into a fresh store and says how fast that went, durably.
 //!
-//!     cargo run --release --example ingest_speed -- CORPUS HOME [--copy] [--media PROGRAM]
+//!     cargo run --release --example ingest_speed -- CORPUS HOME [--copy] [--media]
 //!
 //! Prints `metric value unit` lines. HOME is kept, so that a second run shows what an unchanged folder costs.
 
@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,17 +19,30 @@ use holdfast_protocol::id::LibraryId;
 use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("worker") {
+        return holdfast::media::worker::run();
+    }
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |what: &str| arguments.next().ok_or(format!("missing {what}"));
     let (corpus, home) = (PathBuf::from(next("CORPUS")?), PathBuf::from(next("HOME")?));
     let rest: Vec<String> = arguments.collect();
     let keep = if rest.iter().any(|argument| argument == "--copy") { Keep::Copy } else { Keep::InPlace };
-    let program = rest.iter().skip_while(|argument| *argument != "--media").nth(1).cloned();
-    let media = program.map(|program| {
-        let command = WorkerCommand { program: program.into(), arguments: vec!["worker".into()] };
-        Arc::new(MediaPool::new(PoolConfig::new(command)))
-    });
+    let with_media = rest.iter().any(|argument| argument == "--media");
+    let media = match with_media {
+        true => Some(Arc::new(MediaPool::new(PoolConfig::new(WorkerCommand::this_program()?)))),
+        false => None,
+    };
 
     std::fs::create_dir_all(&home)?;
     let secrets = LibrarySecrets::generate(LibraryId::from_bytes([1; 32]), &[2; 32]);

@@ -354,7 +354,7 @@ fn unreadable_files_are_reported_and_the_others_imported() {
     let locked = home.write("locked.jpg", &jpeg("locked", 1000));
     let folder = home.write("locked/b.jpg", &jpeg("b", 1000)).parent().unwrap().to_owned();
     for path in [&locked, &folder] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o0)).unwrap();
     }
     if File::open(&locked).is_ok() {
         println!("skipped: this user may read everything");

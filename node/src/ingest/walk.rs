@@ -210,9 +210,8 @@ impl Walker {
                 Ok(entry) if entry.file_type().is_file() => match entry.metadata() {
                     Ok(metadata) => {
                         let stat = FileStat::of(&metadata);
-                        match self.changed(entry.path(), &stat, &mut seen, &mut summary) {
-                            true => self.hand_over(folder, entry.into_path(), &stat, attempt),
-                            false => {}
+                        if self.changed(entry.path(), &stat, &mut seen, &mut summary) {
+                            self.hand_over(folder, entry.into_path(), &stat, attempt);
                         }
                     }
                     Err(error) => self.walk_problem(&error),
