@@ -41,7 +41,7 @@ impl Network {
 /// Commands to the network. Cheap to clone; no method blocks. A command for a link that has ended does nothing.
 #[derive(Clone)]
 pub struct NetworkHandle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     _stop: Arc<StopOnDrop>,
 }
 

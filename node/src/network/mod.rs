@@ -43,6 +43,9 @@ mod pairing;
 mod streams;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 /// How a node takes part in the network.
 #[derive(Clone)]
 pub struct NetworkConfig {
@@ -153,7 +156,7 @@ pub enum NetworkEvent {
         /// The peer's address.
         address: String,
     },
-    /// A link ended. Outcomes of chunks that had arrived before may still follow.
+    /// A link ended. Its last frames and the outcomes of chunks that had arrived before may still follow.
     Disconnected {
         /// Which link.
         link: LinkId,

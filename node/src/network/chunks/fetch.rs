@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{AsyncReadExt, AsyncWriteExt, io::ReadHalf, io::WriteHalf};
+use futures::{
+    AsyncReadExt, AsyncWriteExt,
+    io::{ReadHalf, WriteHalf},
+};
 use holdfast_protocol::{
     id::ChunkId,
     message::{CHUNK_HEADER_BYTES, ChunkHeader, FetchRequest, FetchStatus},

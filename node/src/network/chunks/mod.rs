@@ -31,8 +31,10 @@ const INTAKE_BYTES_MAX: usize = (WINDOW_BYTES_MAX / 2) as usize;
 const INTAKE_WAITING_MAX: usize = 256;
 /// Bytes that were read and wait for a socket: all links together.
 const SERVE_BYTES_MAX: usize = WINDOW_BYTES_MAX as usize;
-/// A serving buffer leaves when it holds this much.
-const SERVE_BUFFER_BYTES: usize = 1 << 20;
+/// What is filled leaves when it holds this much.
+const SERVE_BYTES: usize = 1 << 20;
+/// Smaller chunks are copied together with their headers and leave with one write.
+const SMALL_CHUNK_BYTES: usize = 64 << 10;
 /// Buffers kept for use again.
 const SPARE_BUFFERS_MAX: usize = 16;
 
@@ -56,8 +58,8 @@ pub struct ChunkSource {
 }
 
 impl ChunkSource {
-    /// A source that calls `read` on blocking threads. It appends the sealed, verified bytes of a chunk to the buffer
-    /// and leaves what the buffer already holds alone; on failure, what it appended is dropped.
+    /// A source that calls `read` on blocking threads. It makes the buffer, whose former content does not matter, the
+    /// sealed and verified bytes of a chunk.
     #[must_use]
     pub fn new(read: impl Fn(&ChunkId, &mut Vec<u8>) -> Result<(), ReadFailure> + Send + Sync + 'static) -> Self {
         Self { read: Arc::new(read) }
@@ -99,12 +101,18 @@ pub(super) struct ServeCommand {
 
 /// What the bulk tasks of all links share.
 pub(super) struct Chunks {
-    source: ChunkSource,
+    supply: Supply,
     intake: mpsc::Sender<Arrived>,
     intake_budget: Arc<Semaphore>,
     intake_buffers: Arc<Buffers>,
-    serve_budget: Arc<Semaphore>,
-    serve_buffers: Arc<Buffers>,
+}
+
+/// What serving takes from. Apart from the rest, so that a thread that serves keeps no link alive.
+#[derive(Clone)]
+struct Supply {
+    source: ChunkSource,
+    budget: Arc<Semaphore>,
+    buffers: Arc<Buffers>,
 }
 
 impl Chunks {
@@ -118,12 +126,10 @@ impl Chunks {
         let (intake, arrived) = mpsc::channel(INTAKE_WAITING_MAX);
         intake::start(sink, arrived, intake_buffers.clone(), events)?;
         Ok(Self {
-            source,
+            supply: Supply { source, budget: Arc::new(Semaphore::new(SERVE_BYTES_MAX)), buffers: Arc::default() },
             intake,
             intake_budget: Arc::new(Semaphore::new(INTAKE_BYTES_MAX)),
             intake_buffers,
-            serve_budget: Arc::new(Semaphore::new(SERVE_BYTES_MAX)),
-            serve_buffers: Arc::new(Buffers::default()),
         })
     }
 }
@@ -142,7 +148,7 @@ impl Buffers {
 
     fn give(&self, buffer: Vec<u8>) {
         let mut spare = self.lock();
-        if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SERVE_BUFFER_BYTES + 2 * SEALED_CHUNK_BYTES_MAX {
+        if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= 2 * SEALED_CHUNK_BYTES_MAX {
             spare.push(buffer);
         }
     }

@@ -1,11 +1,18 @@
 //! The serving end of a chunk stream.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
-use futures::{AsyncReadExt, AsyncWriteExt, io::ReadHalf, io::WriteHalf};
+use futures::{
+    AsyncReadExt, AsyncWriteExt,
+    executor::block_on,
+    io::{ReadHalf, WriteHalf},
+};
 use holdfast_protocol::{
     id::ChunkId,
     limits::{REQUESTS_PER_PEER_MAX, SEALED_CHUNK_BYTES_MAX},
@@ -13,12 +20,9 @@ use holdfast_protocol::{
     replica::{Answer, RequestId},
 };
 use libp2p::Stream;
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc},
-};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{ReadFailure, SERVE_BUFFER_BYTES, ServeCommand};
+use super::{ReadFailure, SERVE_BYTES, SMALL_CHUNK_BYTES, ServeCommand, Supply};
 use crate::network::{
     LinkEnd, Misbehaviour, NetworkEvent,
     frame::{self, FrameEnd},
@@ -27,8 +31,8 @@ use crate::network::{
 
 /// Filled buffers that wait for the socket, for each link.
 const FILLED_MAX: usize = 3;
-/// A buffer at most: all but full when the last chunk is added.
-const FILLED_BYTES_MAX: u32 = (SERVE_BUFFER_BYTES + CHUNK_HEADER_BYTES + SEALED_CHUNK_BYTES_MAX) as u32;
+/// What is filled at most: all but enough to leave when the last chunk is added.
+const FILLED_BYTES_MAX: u32 = (SERVE_BYTES + CHUNK_HEADER_BYTES + SEALED_CHUNK_BYTES_MAX) as u32;
 
 /// Serves a peer on its chunk stream, once its link is admitted, until either ends.
 pub(in crate::network) async fn run(
@@ -44,9 +48,13 @@ pub(in crate::network) async fn run(
     let (reader, writer) = stream.split();
     let unanswered = AtomicUsize::new(0);
     let (filled, filling) = mpsc::channel(FILLED_MAX);
-    let (handle, filler) = (Handle::current(), shared.clone());
-    // Ends when the link's queue of answers closes, or when the writer below is gone.
-    tokio::task::spawn_blocking(move || fill(&handle, &filler, commands, &filled));
+    // A thread of its own, for a reader may wait for its disk, or for a slow peer, as long as the link stands. It ends
+    // when the link's queue of answers closes, or when the writer below is gone.
+    let supply = shared.chunks.supply.clone();
+    let thread = thread::Builder::new().name("holdfast-serve".to_owned());
+    if thread.spawn(move || fill(&supply, commands, &filled)).is_err() {
+        return link.finish(LinkEnd::Closed);
+    }
     tokio::select! {
         end = requests(&link, &shared, &unanswered, reader) => link.finish(end),
         end = write(&link, &shared, &unanswered, writer, filling) => link.finish(end),
@@ -76,9 +84,11 @@ async fn requests(link: &Link, shared: &Shared, unanswered: &AtomicUsize, mut re
 
 /// Answers ready for the socket, in the order in which they leave.
 struct Filled {
-    buffer: Vec<u8>,
+    /// Headers and small chunks joined, large chunks as they were read.
+    parts: Vec<Vec<u8>>,
+    bytes: usize,
     answered: Vec<Answered>,
-    /// The buffer's share of the budget.
+    /// The share of the budget.
     permit: OwnedSemaphorePermit,
 }
 
@@ -87,9 +97,9 @@ enum Answered {
     Ended { request: RequestId },
 }
 
-/// Reads chunks ahead of the socket, on a blocking thread.
-fn fill(handle: &Handle, shared: &Shared, mut commands: mpsc::Receiver<ServeCommand>, filled: &mpsc::Sender<Filled>) {
-    let mut filler = Filler { handle, shared, filled, current: None };
+/// Reads chunks ahead of the socket.
+fn fill(supply: &Supply, mut commands: mpsc::Receiver<ServeCommand>, filled: &mpsc::Sender<Filled>) {
+    let mut filler = Filler { supply, filled, current: None };
     loop {
         // What is ready leaves before this thread waits for more to do.
         let command = match commands.try_recv() {
@@ -115,8 +125,7 @@ fn fill(handle: &Handle, shared: &Shared, mut commands: mpsc::Receiver<ServeComm
 }
 
 struct Filler<'a> {
-    handle: &'a Handle,
-    shared: &'a Shared,
+    supply: &'a Supply,
     filled: &'a mpsc::Sender<Filled>,
     current: Option<Filled>,
 }
@@ -125,39 +134,35 @@ struct Filler<'a> {
 struct Ended;
 
 impl Filler<'_> {
-    /// Hands the current buffer to the socket, with what it does not use of the budget given back.
+    /// Hands what is filled to the socket, with what it does not use of the budget given back.
     fn pass_on(&mut self) -> Result<(), Ended> {
         let Some(mut ready) = self.current.take() else { return Ok(()) };
-        let unused = ready.permit.num_permits().saturating_sub(ready.buffer.len());
+        let unused = ready.permit.num_permits().saturating_sub(ready.bytes);
         drop(ready.permit.split(unused));
         self.filled.blocking_send(ready).map_err(|_| Ended)
     }
 
-    /// The buffer to fill: a new one when the current one is large enough to leave.
-    fn buffer(&mut self) -> Result<&mut Filled, Ended> {
-        if self.current.as_ref().is_some_and(|current| current.buffer.len() >= SERVE_BUFFER_BYTES) {
+    /// What is being filled: a new one when the current one is large enough to leave.
+    fn current(&mut self) -> Result<&mut Filled, Ended> {
+        if self.current.as_ref().is_some_and(|current| current.bytes >= SERVE_BYTES) {
             self.pass_on()?;
         }
         if self.current.is_none() {
-            let budget = self.shared.chunks.serve_budget.clone();
-            let permit = self.handle.block_on(budget.acquire_many_owned(FILLED_BYTES_MAX)).map_err(|_| Ended)?;
-            let mut buffer = self.shared.chunks.serve_buffers.take();
-            buffer.clear();
-            self.current = Some(Filled { buffer, answered: Vec::new(), permit });
+            let budget = self.supply.budget.clone();
+            let permit = block_on(budget.acquire_many_owned(FILLED_BYTES_MAX)).map_err(|_| Ended)?;
+            self.current = Some(Filled { parts: Vec::new(), bytes: 0, answered: Vec::new(), permit });
         }
         self.current.as_mut().ok_or(Ended)
     }
 
     fn answer(&mut self, request: RequestId, chunk: ChunkId, answer: Answer) -> Result<(), Ended> {
-        let source = self.shared.chunks.source.clone();
-        let Filled { buffer, answered, .. } = self.buffer()?;
-        let at = buffer.len();
-        let start = at + CHUNK_HEADER_BYTES;
-        buffer.resize(start, 0);
+        let supply = self.supply;
+        let mut bytes = supply.buffers.take();
+        let filled = self.current()?;
         let status = match answer {
-            Answer::Send => match (source.read)(&chunk, buffer) {
-                Ok(()) if (start + 1..=start + SEALED_CHUNK_BYTES_MAX).contains(&buffer.len()) => {
-                    FetchStatus::Sent { length: (buffer.len() - start) as u32 }
+            Answer::Send => match (supply.source.read)(&chunk, &mut bytes) {
+                Ok(()) if (1..=SEALED_CHUNK_BYTES_MAX).contains(&bytes.len()) => {
+                    FetchStatus::Sent { length: bytes.len() as u32 }
                 }
                 Ok(()) | Err(ReadFailure::NotHeld) => FetchStatus::Declined(Declined::NotHeld),
                 Err(ReadFailure::Busy) => FetchStatus::Declined(Declined::Busy),
@@ -166,22 +171,38 @@ impl Filler<'_> {
             Answer::Elsewhere(device) => FetchStatus::Declined(Declined::Elsewhere(device)),
             Answer::Busy => FetchStatus::Declined(Declined::Busy),
         };
-        match status {
-            FetchStatus::Sent { length } => answered.push(Answered::Sent { request, chunk, bytes: length }),
-            FetchStatus::Declined(_) => buffer.truncate(start),
+        filled.join(&ChunkHeader { request: request.0, chunk, status }.encode());
+        if let FetchStatus::Sent { length } = status {
+            filled.answered.push(Answered::Sent { request, chunk, bytes: length });
+            if bytes.len() > SMALL_CHUNK_BYTES {
+                filled.bytes += bytes.len();
+                filled.parts.push(bytes);
+                return Ok(());
+            }
+            filled.join(&bytes);
         }
-        buffer[at..start].copy_from_slice(&ChunkHeader { request: request.0, chunk, status }.encode());
+        supply.buffers.give(bytes);
         Ok(())
     }
 
     fn end(&mut self, request: RequestId) -> Result<(), Ended> {
-        if self.current.is_none() {
-            self.buffer()?;
-        }
-        if let Some(current) = &mut self.current {
-            current.answered.push(Answered::Ended { request });
-        }
+        self.current()?.answered.push(Answered::Ended { request });
         Ok(())
+    }
+}
+
+impl Filled {
+    /// Adds small bytes behind others.
+    fn join(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len();
+        match self.parts.last_mut() {
+            Some(part) if part.len() <= SMALL_CHUNK_BYTES => part.extend_from_slice(bytes),
+            _ => {
+                let mut part = Vec::with_capacity(bytes.len().max(4 * CHUNK_HEADER_BYTES));
+                part.extend_from_slice(bytes);
+                self.parts.push(part);
+            }
+        }
     }
 }
 
@@ -193,20 +214,27 @@ async fn write(
     mut writer: WriteHalf<Stream>,
     mut filling: mpsc::Receiver<Filled>,
 ) -> LinkEnd {
-    while let Some(Filled { buffer, answered, permit }) = filling.recv().await {
-        if writer.write_all(&buffer).await.is_err() || writer.flush().await.is_err() {
+    while let Some(Filled { parts, answered, permit, .. }) = filling.recv().await {
+        // Before the last byte leaves: the peer may ask anew as soon as it has it.
+        let completed = answered.iter().filter(|answered| matches!(answered, Answered::Ended { .. })).count();
+        unanswered.fetch_sub(completed, Ordering::AcqRel);
+        for part in parts {
+            if writer.write_all(&part).await.is_err() {
+                return LinkEnd::Lost;
+            }
+            if part.len() > SMALL_CHUNK_BYTES {
+                shared.chunks.supply.buffers.give(part);
+            }
+        }
+        if writer.flush().await.is_err() {
             return LinkEnd::Lost;
         }
-        shared.chunks.serve_buffers.give(buffer);
         drop(permit);
         let link = link.id;
         for answered in answered {
             let event = match answered {
                 Answered::Sent { request, chunk, bytes } => NetworkEvent::Served { link, request, chunk, bytes },
-                Answered::Ended { request } => {
-                    unanswered.fetch_sub(1, Ordering::AcqRel);
-                    NetworkEvent::ServeEnded { link, request }
-                }
+                Answered::Ended { request } => NetworkEvent::ServeEnded { link, request },
             };
             shared.tell(event).await;
         }
