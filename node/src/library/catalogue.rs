@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_crdt::{CatalogBody, DocumentId, Edit, Lifecycle, Patch};
+use holdfast_crdt::{CatalogBody, DocumentId, Edit, Patch};
 use holdfast_protocol::deposit::DepositedChunk;
 use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::id::PhotoId;
@@ -11,6 +11,7 @@ use holdfast_protocol::position::Run;
 use holdfast_protocol::sealing::chunk_id;
 use holdfast_protocol::time::Now;
 
+use super::describe::{hex, indexed_state};
 use super::import::{ImportedPhoto, Pending, RemovedName};
 use super::record::{self, NamedFile, PhotoRecord};
 use super::{Effect, Library, LibraryError, PhotoRow};
@@ -218,25 +219,28 @@ impl<M: Metadata> Library<M> {
                     self.index_changes.push(IndexChange::Favourite { photo, favourite });
                 }
                 Patch::Tag { photo, tag, present } => {
-                    let tag = data_encoding::HEXLOWER.encode(tag.as_bytes());
+                    let tag = hex(tag.as_bytes());
                     self.index_changes.push(IndexChange::Tag { photo, tag, tagged: present });
                 }
                 Patch::Album { photo, album, position } => self.index_changes.push(IndexChange::Album {
                     photo,
-                    album: data_encoding::HEXLOWER.encode(album.as_bytes()),
-                    position: position.map(|position| data_encoding::HEXLOWER.encode(&position)),
+                    album: hex(album.as_bytes()),
+                    position: position.map(|position| hex(&position)),
                 }),
                 Patch::Name { photo, .. } | Patch::Caption { photo, .. } | Patch::Date { photo, .. } => {
                     // Sealed under the photo's key, which stands in its manifest.
-                    self.to_describe.extend(self.photos.slot(&photo));
+                    if let Some(slot) = self.photos.slot(&photo) {
+                        self.photos.row_mut(slot).described = false;
+                        self.to_describe.push_back(slot);
+                    }
                 }
                 Patch::TagNamed { tag, name } => {
-                    let tag = data_encoding::HEXLOWER.encode(tag.as_bytes());
+                    let tag = hex(tag.as_bytes());
                     let name = name.value.and_then(|sealed| self.open_label(&sealed));
                     self.index_changes.push(IndexChange::TagName { tag, name });
                 }
                 Patch::AlbumNamed { album, name } => {
-                    let album = data_encoding::HEXLOWER.encode(album.as_bytes());
+                    let album = hex(album.as_bytes());
                     let name = name.value.and_then(|sealed| self.open_label(&sealed));
                     self.index_changes.push(IndexChange::AlbumName { album, name });
                 }
@@ -251,7 +255,14 @@ impl<M: Metadata> Library<M> {
         if self.photos.slot(&photo).is_some() {
             return;
         }
-        let row = PhotoRow { photo, run: record.run, bytes: record.bytes, listed: true, deposited_here: false };
+        let row = PhotoRow {
+            photo,
+            run: record.run,
+            bytes: record.bytes,
+            listed: true,
+            described: false,
+            deposited_here: false,
+        };
         let slot = self.photos.add(document, row);
         self.copies.add_run(slot, record.run);
         self.to_describe.push_back(slot);
@@ -268,11 +279,7 @@ impl<M: Metadata> Library<M> {
         let (Some(slot), Some(state)) = (self.photos.slot(photo), self.documents.catalog.photo(document, photo)) else {
             return;
         };
-        let indexed = match state.state.lifecycle {
-            Lifecycle::Live => IndexedState::Live,
-            Lifecycle::Trashed => IndexedState::Trashed,
-            Lifecycle::Erased => IndexedState::Erased,
-        };
+        let indexed = indexed_state(&state);
         let listed = indexed == IndexedState::Live && state.successor.is_none();
         self.index_changes.push(IndexChange::State { photo: *photo, state: indexed });
         self.index_changes.push(IndexChange::Successor { photo: *photo, successor: state.successor });

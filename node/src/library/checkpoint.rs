@@ -80,13 +80,20 @@ impl<M: Metadata> Library<M> {
         self.index_version = checkpoint.index_version.max(indexed.unwrap_or(0));
         let behind = indexed.is_none_or(|indexed| indexed < checkpoint.index_version);
         for slot in 0..self.photos.len() as u32 {
-            let row = self.photos.row(slot);
+            let row = self.photos.row_mut(slot);
+            row.described &= !behind;
+            let row = *row;
             if row.listed {
                 self.copies.add_run(slot, row.run);
             }
-            if behind {
+            if !row.described {
                 self.to_describe.push_back(slot);
             }
+        }
+        if behind {
+            let catalog = self.documents.opened(DocumentId::Library, self.replica.metadata())?;
+            let contents = catalog.contents(DocumentId::Library).collect();
+            self.learn(DocumentId::Library, contents);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Names, captions and facts are sealed under the photo's key, and the key stands in the manifest alone. So a photo
 //! that another device imported is described once its manifest is here; one imported here, at once.
 
-use holdfast_crdt::PhotoState;
+use holdfast_crdt::{Lifecycle, PhotoState};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::manifest::{CaptureTime, Facts, Manifest};
 use holdfast_protocol::media_type::MediaType;
@@ -15,7 +15,7 @@ use holdfast_protocol::sealing::PhotoKey;
 use super::import::ImportedPhoto;
 use super::record;
 use super::{Effect, Library, READS_MAX};
-use crate::index::{Captured, IndexChange, IndexedName, IndexedPhoto};
+use crate::index::{Captured, IndexChange, IndexedName, IndexedPhoto, IndexedState};
 
 /// The caption of a photo, as it is sealed.
 const CAPTION_CONTEXT: &[u8] = b"caption";
@@ -25,6 +25,9 @@ impl<M: Metadata> Library<M> {
     pub(super) fn read_manifests(&mut self, out: &mut Vec<Effect>) {
         while self.reading.len() < READS_MAX {
             let Some(slot) = self.to_describe.pop_front() else { break };
+            if self.photos.row(slot).described {
+                continue;
+            }
             let run = self.photos.row(slot).run;
             let manifest = Position { author: run.author, index: run.start };
             let Some(deposited) = self.replica.chunk_at(&manifest) else {
@@ -97,9 +100,42 @@ impl<M: Metadata> Library<M> {
             camera: camera(facts),
             unreadable: facts.unreadable.clone(),
         })));
+        self.index_changes.extend(open_changes(row.photo, &state));
         self.index_changes.extend(sealed_changes(row.photo, key, &state));
+        self.photos.row_mut(slot).described = true;
+        self.checkpoints.document_changed(document);
         Ok(())
     }
+}
+
+/// What the catalog says of a photo in the open.
+fn open_changes(photo: PhotoId, state: &PhotoState) -> Vec<IndexChange> {
+    let mut changes = vec![
+        IndexChange::State { photo, state: indexed_state(state) },
+        IndexChange::Favourite { photo, favourite: state.favourite },
+        IndexChange::Successor { photo, successor: state.successor },
+    ];
+    changes.extend(state.tags.iter().map(|tag| IndexChange::Tag { photo, tag: hex(tag.as_bytes()), tagged: true }));
+    changes.extend(state.albums.iter().map(|(album, position)| IndexChange::Album {
+        photo,
+        album: hex(album.as_bytes()),
+        position: Some(hex(position)),
+    }));
+    changes
+}
+
+/// Whether the catalog shows a photo.
+pub(super) const fn indexed_state(state: &PhotoState) -> IndexedState {
+    match state.state.lifecycle {
+        Lifecycle::Live => IndexedState::Live,
+        Lifecycle::Trashed => IndexedState::Trashed,
+        Lifecycle::Erased => IndexedState::Erased,
+    }
+}
+
+/// How the index writes identifiers and positions of the catalog.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
 }
 
 /// What the catalog says of a photo under its key: names and captions.

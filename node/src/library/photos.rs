@@ -27,6 +27,8 @@ pub struct PhotoRow {
     pub bytes: u64,
     /// Whether it is listed: neither trashed nor erased, nor an earlier version of an edited file.
     pub listed: bool,
+    /// Whether the index has everything that its manifest and the catalog say of it.
+    pub described: bool,
     /// Whether this device deposited the chunks under positions of its own as well.
     pub deposited_here: bool,
 }
@@ -142,7 +144,14 @@ mod tests {
 
     fn row(n: u8) -> PhotoRow {
         let run = Run { author: AuthorId::from_bytes([7; 32]), start: u32::from(n) * 4, count: 4 };
-        PhotoRow { photo: PhotoId::from_bytes([n; 32]), run, bytes: 1000, listed: true, deposited_here: n % 2 == 0 }
+        PhotoRow {
+            photo: PhotoId::from_bytes([n; 32]),
+            run,
+            bytes: 1000,
+            listed: true,
+            described: false,
+            deposited_here: n % 2 == 0,
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Between the network driver and the library: events become inputs, chunks go between sockets and the store.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,11 +17,6 @@ use crate::library::Input;
 use crate::network::{ChunkSink, ChunkSource, NetworkEvent, PairingId, ReadFailure};
 use crate::store::{ChunkStore, ReadError};
 
-thread_local! {
-    /// One chunk of a serving thread: a chunk is verified alone before it joins a batch for the socket.
-    static READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 const ADDRESS_PREFIX: &[u8] = b"address/";
 /// Addresses that are remembered of one peer.
 const ADDRESSES_MAX: usize = 8;
@@ -30,14 +24,10 @@ const ADDRESSES_BYTES_MAX: usize = 4 << 10;
 
 /// Served chunks come from the store.
 pub(super) fn source(store: Arc<ChunkStore>, losses: Losses) -> ChunkSource {
-    ChunkSource::new(move |chunk: &ChunkId, batch: &mut Vec<u8>| {
-        READ.with_borrow_mut(|sealed| {
-            store.read_into(chunk, sealed).map_err(|error| {
-                losses.report(chunk, &error);
-                if matches!(error, ReadError::Storage(_)) { ReadFailure::Busy } else { ReadFailure::NotHeld }
-            })?;
-            batch.extend_from_slice(sealed);
-            Ok(())
+    ChunkSource::new(move |chunk: &ChunkId, sealed: &mut Vec<u8>| {
+        store.read_into(chunk, sealed).map_err(|error| {
+            losses.report(chunk, &error);
+            if matches!(error, ReadError::Storage(_)) { ReadFailure::Busy } else { ReadFailure::NotHeld }
         })
     })
 }
