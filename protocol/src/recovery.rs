@@ -112,20 +112,31 @@ impl fmt::Debug for RecoveryPhrase {
     }
 }
 
-/// The one word of the list with the fewest changed letters, at most two; `None` when several are as near.
+/// Changed letters up to which a word may have been meant.
+const DISTANCE_MAX: usize = 2;
+
+/// The one word of the list with the fewest changed letters, at most [`DISTANCE_MAX`]; `None` when several are as
+/// near.
 fn nearest_word(word: &str) -> Option<&'static str> {
-    let distances = || Language::English.word_list().iter().map(|listed| (edit_distance(word, listed), *listed));
-    let least = distances().map(|(distance, _)| distance).min().filter(|distance| *distance <= 2)?;
-    let mut nearest = distances().filter(|(distance, _)| *distance == least).map(|(_, listed)| listed);
-    nearest.next().filter(|_| nearest.next().is_none())
+    let length = word.chars().count();
+    let mut least = DISTANCE_MAX + 1;
+    let mut nearest = None;
+    for listed in Language::English.word_list() {
+        if listed.len().abs_diff(length) > DISTANCE_MAX {
+            continue;
+        }
+        let distance = edit_distance(word, listed);
+        if distance < least {
+            (least, nearest) = (distance, Some(*listed));
+        } else if distance == least {
+            nearest = None;
+        }
+    }
+    nearest
 }
 
-/// Letters to insert, remove or replace to get from one word to the other. Long words count as far away.
+/// Letters to insert, remove or replace to get from one word to the other.
 fn edit_distance(from: &str, to: &str) -> usize {
-    const FAR: usize = 16;
-    if from.len() > FAR {
-        return FAR;
-    }
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (line, letter) in from.chars().enumerate() {
