@@ -54,6 +54,10 @@ pub fn attack(change: &[u8]) {
     let before = catalog.heads(MONTH);
     let attacked = catalog.apply(MONTH, &[(ATTACKER, change)]).unwrap();
     assert_eq!(attacked.applied == 0, catalog.heads(MONTH) == before);
+    if attacked.applied == 0 && attacked.patches.is_empty() && change.len() % 16 != 0 {
+        // Nothing happened, which one of sixteen such changes is asked to prove at length.
+        return;
+    }
     let applied = catalog.apply(MONTH, &[(HONEST, &world.honest[2])]).unwrap();
     assert_eq!((applied.applied, applied.refused), (1, vec![]));
     let (heads, contents) = (catalog.heads(MONTH), catalog.contents(MONTH).collect::<Vec<_>>());
