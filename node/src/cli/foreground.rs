@@ -69,7 +69,9 @@ pub(super) fn watch<T>(
         });
         let outcome = run();
         // Ends the thread above, also when the node never came to say so itself.
-        log.publish(now(), Happening::Stopping);
+        if log.recent().last().is_none_or(|event| event.happening != Happening::Stopping) {
+            log.publish(now(), Happening::Stopping);
+        }
         outcome
     })
 }

@@ -174,7 +174,7 @@ async fn serve(session: &Session<'_>, settings: Settings, lock: HomeLock, events
     let home = session.home.clone();
     let config = NodeConfig { home, lock, settings, worker: Some(worker), events };
     let node = Node::start(config).await?;
-    let socket = session.home.socket();
+    let socket = session.home.prepare_socket()?;
     let server = Server::bind(&socket)?;
     let serving = tokio::spawn(server.run(node.handle().clone()));
     let stop = node.stopper();

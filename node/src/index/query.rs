@@ -143,7 +143,7 @@ impl IndexReader {
     }
 
     /// Up to `limit` photos that `text` names: an identifier or the first digits of one (at least four), a path, or a
-    /// file name. Photos in the trash are found as well.
+    /// file name, with or without its extension. Photos in the trash are found as well.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -156,12 +156,23 @@ impl IndexReader {
                 slots.push(slot?);
             }
         }
-        // Digits may name both a photo and a file; the exact file name counts when no identifier begins like it.
-        if slots.is_empty() {
-            let column = if text.contains('/') { "path" } else { "file" };
+        // Digits may name both a photo and a file; a file name counts when no identifier begins like it, and a name without
+        // its extension when no file is called exactly so.
+        let column = if text.contains('/') { "path" } else { "file" };
+        let exactly = format!("{column} COLLATE NOCASE = ?1");
+        // Every name that begins with `text.` lies between that and `text/`, the next character, which no name holds
+        // there; only what has no further dot is an extension.
+        let stem = format!(
+            "{column} COLLATE NOCASE > ?1 || '.' AND {column} COLLATE NOCASE < ?1 || '/'
+            AND instr(substr({column}, length(?1) + 2), '.') = 0 AND instr(substr({column}, length(?1) + 2), '/') = 0"
+        );
+        for named in [exactly, stem] {
+            if !slots.is_empty() {
+                break;
+            }
             let mut statement = self.connection.prepare_cached(&format!(
-                "SELECT DISTINCT slot FROM name JOIN photo USING (slot) WHERE {column} = ? COLLATE NOCASE
-                AND media IS NOT NULL AND successor IS NULL ORDER BY slot LIMIT ?"
+                "SELECT DISTINCT slot FROM name JOIN photo USING (slot) WHERE {named}
+                AND media IS NOT NULL AND successor IS NULL ORDER BY slot LIMIT ?2"
             ))?;
             for slot in statement.query_map(params![text, limit as i64], |row| row.get(0))? {
                 slots.push(slot?);
@@ -430,6 +441,10 @@ mod tests {
         assert_eq!(find(&"AC".repeat(32)), [0xac]);
         assert_eq!(find("img_1.jpg"), [0xab, 0xac]);
         assert_eq!(find("b/IMG_1.jpg"), [0xac]);
+        assert_eq!(
+            (find("IMG_1"), find("b/img_1"), find("IMG"), find("b")),
+            (vec![0xab, 0xac], vec![0xac], vec![], vec![])
+        );
         assert_eq!((find("aba"), find("ffff"), find("")), (vec![], vec![], vec![]));
         let row = reader.photo(&id(0xab)).unwrap().unwrap();
         assert_eq!((row.paths, row.location), (vec!["a/IMG_1.jpg".to_owned()], Some((481_371_000, -115_754_000))));
