@@ -83,9 +83,9 @@ event() { # event <name> <event>: waits for it
 ask() { # ask <name> <command…>: one JSON answer
   local name=$1
   shift
-  "$HOLDFAST" --home "$W/$name" --json "$@"
+  "$HOLDFAST" --home "$W/$name" --json "$@" || [ $? = 4 ] # 4: photos below their target, which is an answer
 }
-field() { sed -nE "s/.*\"$1\":\"?([^,\"}]*).*/\1/p" | head -n 1; } # a scalar field of one JSON line
+field() { grep -oE "\"$1\":\"?[^,\"}]*" | head -n 1 | sed -E 's/^"[^"]*":"?//'; } # the first such scalar of a JSON line
 until_field() { # until_field <name> <field> <value>: polls the status
   for _ in $(seq 12000); do
     [ "$(ask "$1" status 2>/dev/null | field "$2")" = "$3" ] && return

@@ -15,7 +15,7 @@ const BATCH_PHOTOS_MAX: usize = 100;
 /// Chunks of one batch: some huge videos rather than a hundred photos.
 const BATCH_CHUNKS_MAX: usize = 16 << 10;
 /// How long a photo waits for others to share its batch.
-const BATCH_DELAY: Duration = Duration::from_millis(500);
+const BATCH_DELAY: Duration = Duration::from_millis(250);
 
 /// Names something that ingest reported and that is done only once it is catalogued durably.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -40,7 +40,8 @@ impl Shared {
     /// Hands a command to the swarm. A full queue means that the swarm is stuck; the command is lost then, and what
     /// depended on it is tried again by the replica's deadlines.
     pub(super) fn command(&self, command: Command) {
-        if self.commands.try_send(command).is_err() {
+        // Once the network has stopped, nothing is expected of it.
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.commands.try_send(command) {
             tracing::warn!("the network takes no more commands; one was dropped");
         }
     }

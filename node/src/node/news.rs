@@ -194,7 +194,8 @@ impl Runtime {
     /// Publishes how far imports and copies are, when that changed.
     pub(super) fn publish_counts(&mut self) {
         let progress = self.ingest.progress();
-        if progress.busy {
+        let is_importing = progress.busy || self.uncatalogued > 0;
+        if is_importing {
             let (files, bytes) = (progress.files_imported, progress.bytes_imported);
             self.news.publish(Happening::Importing {
                 files,
@@ -202,12 +203,12 @@ impl Runtime {
                 bytes,
                 bytes_total: bytes + progress.bytes_waiting,
             });
-        } else if self.news.was_importing {
+        } else if self.news.was_importing || self.news.imported_photos > 0 {
             let photos = std::mem::take(&mut self.news.imported_photos);
             let failed = std::mem::take(&mut self.news.import_failures);
             self.news.publish(Happening::ImportFinished { photos, failed });
         }
-        self.news.was_importing = progress.busy;
+        self.news.was_importing = is_importing;
 
         let target = self.target();
         let counts = self.library.summary().counts;

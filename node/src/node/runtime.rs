@@ -33,7 +33,7 @@ const INDEX_BEHIND_MAX: u64 = 64;
 /// How long a stop waits for the index and the last flush.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 /// How often counts and progress are published while they change.
-const NEWS_INTERVAL: Duration = Duration::from_millis(500);
+const NEWS_INTERVAL: Duration = Duration::from_millis(250);
 /// Where a node listens unless it is told.
 const LISTEN: [&str; 4] =
     ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"];
@@ -58,6 +58,8 @@ pub(super) struct Runtime {
     sources: Option<Sources>,
     index_sent: u64,
     index_done: u64,
+    /// Imports that were handed to the library and are not durable in it yet.
+    pub(super) uncatalogued: usize,
     is_stopping: bool,
 }
 
@@ -154,6 +156,7 @@ pub(super) fn open(
         sources: Some(sources),
         index_sent: index_covers.unwrap_or(0),
         index_done: index_covers.unwrap_or(0),
+        uncatalogued: 0,
         is_stopping: false,
     };
     runtime.news.recovered(&recovery);
@@ -298,7 +301,10 @@ impl Runtime {
                     self.workers.index(version, changes);
                 }
                 Effect::Flush(task) => self.workers.flush(Flush::Library(task)),
-                Effect::Catalogued(imports) => self.ingest.catalogued(imports),
+                Effect::Catalogued(imports) => {
+                    self.uncatalogued -= imports.len();
+                    self.ingest.catalogued(imports);
+                }
                 Effect::Event(event) => self.news.of_library(event, &self.library),
             }
         }
@@ -349,12 +355,16 @@ impl Runtime {
     fn take_import(&mut self, event: ImportEvent) -> Result<(), NodeError> {
         match event {
             ImportEvent::Imported(photo) => {
+                self.uncatalogued += 1;
                 self.news.imported(&photo);
                 let stored = photo.chunks.iter().map(|(chunk, _)| *chunk).collect();
                 self.handle(Input::Imported(photo))?;
                 self.handle(Input::Replica(replica::Input::ChunksStored(stored)))
             }
-            ImportEvent::NameRemoved(removed) => self.handle(Input::NameRemoved(removed)),
+            ImportEvent::NameRemoved(removed) => {
+                self.uncatalogued += 1;
+                self.handle(Input::NameRemoved(removed))
+            }
             ImportEvent::ChunksLost(chunks) => self.handle(Input::Replica(replica::Input::ChunksLost(chunks))),
             ImportEvent::Problem(problem) => {
                 self.news.import_problem(&problem);
