@@ -49,7 +49,7 @@ impl ChunkStore {
     /// Removes chunks from segments, and forgets that originals hold them (the originals stay as they are). Their
     /// bytes are gone from the disk when this returns. Returns the bytes given back.
     ///
-    /// The caller does not put the same chunks at the same time.
+    /// The caller does not put the same chunks at the same time; who reads them meanwhile may find them damaged.
     ///
     /// # Errors
     /// When the disk or the metadata fails.
@@ -79,18 +79,20 @@ impl ChunkStore {
         for (number, gone) in &in_files {
             self.drop_cuts(*number, gone, &mut batch)?;
         }
-        if batch.is_empty() {
+        if rows.is_empty() {
             return Ok(0);
+        }
+        // Erased first: a crash in between leaves locations without bytes, which the next read or removal forgets.
+        // The other way round it would leave bytes that nobody knows of, for a rebuilt index to find.
+        let mut freed = 0;
+        for (segment, records) in &in_segments {
+            freed += self.erase(*segment, records)?;
         }
         self.metadata().commit(batch)?;
         for row in rows {
             self.hide_row(row);
         }
         in_files.keys().for_each(|number| lock(&self.records).remove(*number));
-        let mut freed = 0;
-        for (segment, records) in &in_segments {
-            freed += self.erase(*segment, records)?;
-        }
         Ok(freed)
     }
 
@@ -229,10 +231,13 @@ impl ChunkStore {
     }
 
     /// A segment does not hold the bytes that `row` promises: forgets the location, so that the chunk can be put
-    /// again. The record stays on the disk, for whoever wants to look at it; no scan takes it for whole.
-    pub(super) fn forget_damaged(&self, row: Row) {
+    /// again. The bytes stay on the disk, for whoever wants to look at them; no scan takes them for the chunk's.
+    pub(super) fn forget_damaged(&self, chunk: ChunkId, row: Row) {
         let mut index = lock(&self.index);
         self.hide_row(row);
+        if let Ok(file) = self.disk.open(&segment::path(&self.directory, row.owner), Access::Write) {
+            let _ = Record { chunk, offset: row.first, length: row.second }.disown(row.owner, &*file);
+        }
         let mut batch = Batch::new();
         // Should this fail, the next open or read finds the damage again.
         if self.drop_records(&mut index, row.owner, &BTreeSet::from([row.first]), &mut batch).is_ok() {

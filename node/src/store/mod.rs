@@ -11,6 +11,7 @@
 //! Calls block on the disk; they are meant for worker threads. `FORMAT.md` says what is on the disk.
 
 pub mod disk;
+mod file_record;
 mod in_place;
 mod index;
 mod maintenance;
@@ -43,7 +44,8 @@ use segment::HEADER_BYTES;
 use table::{Fingerprint, Row, Table};
 
 pub use disk::FileStat;
-pub use in_place::{FileNumber, FileRecord, InPlaceCut, Known};
+pub use file_record::{FileRecord, InPlaceCut};
+pub use in_place::{FileNumber, Known};
 #[cfg(feature = "io")]
 pub use lock::{LockError, StoreLock};
 pub use maintenance::{Scrub, ScrubCursor};
@@ -57,6 +59,7 @@ pub use system_disk::SystemDisk;
 pub struct ChunkStore {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
+    segment_bytes: u64,
     fingerprint: Fingerprint,
     metadata: Mutex<Box<dyn Metadata + Send>>,
     sealer: RwLock<Option<ChunkSealer>>,
@@ -162,7 +165,7 @@ impl ChunkStore {
         metadata: Box<dyn Metadata + Send>,
         sealer: Option<ChunkSealer>,
     ) -> Result<(Self, Recovery), StorageError> {
-        recovery::open(config, disk, metadata, sealer)
+        recovery::open(config, segment::SEGMENT_BYTES, disk, metadata, sealer)
     }
 
     /// Seals chunks of originals with `sealer` from now on: after pairing, and after every new epoch.
@@ -256,7 +259,7 @@ impl ChunkStore {
                     Ok(()) if *blake3::hash(sealed).as_bytes() == *chunk.as_bytes() => Ok(()),
                     Err(error) if is_transient(&error) => Err(storage_error(&error).into()),
                     _ => {
-                        self.forget_damaged(row);
+                        self.forget_damaged(*chunk, row);
                         Err(ReadError::Damaged { chunk: *chunk })
                     }
                 }

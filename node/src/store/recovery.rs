@@ -1,7 +1,7 @@
 //! Opening a store: the tables are built from the index, and what the index does not cover is scanned.
 //!
-//! Recovery writes only metadata, and goes on without when those cannot be written: a store on a read-only disk can
-//! still be read.
+//! What recovery writes (the index, and marks on torn records) it can do without: a store on a read-only disk can still
+//! be read.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -36,17 +36,25 @@ pub struct Recovery {
 
 pub(super) fn open(
     config: StoreConfig,
+    segment_bytes: u64,
     disk: Arc<dyn Disk>,
     metadata: Box<dyn Metadata + Send>,
     sealer: Option<ChunkSealer>,
 ) -> Result<(ChunkStore, Recovery), StorageError> {
     let StoreConfig { directory, fingerprint_key } = config;
     disk.create_directory(&directory).map_err(|error| storage_error(&error))?;
+    // A process that died may have removed a segment; without this a power loss could bring it back later, with chunks
+    // that were removed since.
+    match disk.sync_directory(&directory).map_err(|error| storage_error(&error)) {
+        Ok(()) | Err(StorageError::ReadOnly { .. }) => {}
+        Err(error) => return Err(error),
+    }
     let paths = disk.list(&directory).map_err(|error| storage_error(&error))?;
     let present: BTreeSet<u32> = paths.iter().filter_map(|path| segment::number(path)).collect();
     let mut store = ChunkStore {
         disk,
         directory,
+        segment_bytes,
         fingerprint: Fingerprint::new(fingerprint_key),
         metadata: Mutex::new(metadata),
         sealer: RwLock::new(sealer),
@@ -201,6 +209,14 @@ impl Recovered {
     ) -> Result<Option<Block>, StorageError> {
         let fail = |error: io::Error| storage_error(&error);
         let found = segment::scan(gap.file, gap.segment, gap.start, to, how).map_err(fail)?;
+        if !found.torn.is_empty() {
+            // Once more has been written behind them, a scan of headers must not take them for chunks.
+            let path = segment::path(&store.directory, gap.segment);
+            if let Ok(file) = store.disk.open(&path, Access::Write) {
+                found.torn.iter().for_each(|record| _ = record.disown(gap.segment, &*file));
+                gap.synced = false;
+            }
+        }
         if !found.records.is_empty() && !gap.synced {
             // A process that died may have left whole records that only the system's memory holds.
             gap.file.sync().map_err(fail)?;

@@ -10,7 +10,7 @@ use holdfast_protocol::limits::SEALED_CHUNK_BYTES_MAX;
 
 use super::disk::DiskFile;
 
-/// A segment takes no further chunk beyond this size.
+/// A segment that reached this size takes no further chunk: few files, and compacting one takes a moment.
 pub(super) const SEGMENT_BYTES: u64 = 256 << 20;
 /// Size of a segment's header and of a record's; records begin at multiples of it.
 pub(super) const HEADER_BYTES: u64 = 64;
@@ -88,6 +88,17 @@ impl Record {
         file.punch_hole(self.payload(), padded(self.length))
     }
 
+    /// Makes the record one that no scan takes for a chunk: its bytes are not the chunk's. Nothing happens when its
+    /// header is not there either.
+    pub(super) fn disown(&self, segment: u32, file: &dyn DiskFile) -> io::Result<()> {
+        let mut header = [0; HEADER_BYTES as usize];
+        file.read_exact_at(&mut header, u64::from(self.offset))?;
+        match Self::parse(&header, segment, u64::from(self.offset)) {
+            Some((record, true)) if record == *self => file.write_at(&[&ERASED], u64::from(self.offset)),
+            _ => Ok(()),
+        }
+    }
+
     /// The record whose header stands at `offset`, and whether it is live.
     fn parse(header: &[u8], segment: u32, offset: u64) -> Option<(Self, bool)> {
         let live = header.get(..8)? == LIVE;
@@ -136,12 +147,14 @@ pub(super) struct Found {
     pub(super) end: u64,
     /// Bytes before `end` that belong to no whole record.
     pub(super) damaged_bytes: u64,
+    /// Records with whole headers and other bytes than the chunk's.
+    pub(super) torn: Vec<Record>,
 }
 
 /// Finds the records of `segment` in `file` between `from`, where a record may begin, and `to`. Behind a damaged
 /// place bytes are always checked: a chunk may hold what looks like a record.
 pub(super) fn scan(file: &dyn DiskFile, segment: u32, from: u64, to: u64, mut how: Scan) -> io::Result<Found> {
-    let mut found = Found { records: Vec::new(), end: from, damaged_bytes: 0 };
+    let mut found = Found { end: from, ..Found::default() };
     let mut payload = Vec::new();
     let mut header = [0; HEADER_BYTES as usize];
     let mut offset = from;
@@ -167,6 +180,7 @@ pub(super) fn scan(file: &dyn DiskFile, segment: u32, from: u64, to: u64, mut ho
             }
             _ => {
                 how = Scan::Bytes;
+                found.torn.extend(parsed.map(|(record, _)| record));
                 match next_header(file, offset + HEADER_BYTES, to)? {
                     Some(next) => offset = next,
                     None => break,

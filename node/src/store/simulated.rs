@@ -92,7 +92,7 @@ impl SimulatedDisk {
         state.crash_at = None;
         let State { names, durable_names, files, random, .. } = &mut *state;
         for path in names.keys().chain(durable_names.keys()).cloned().collect::<Vec<_>>() {
-            if random.next_u32() % 2 == 0 {
+            if coin(random) {
                 match durable_names.get(&path) {
                     Some(file) => names.insert(path, *file),
                     None => names.remove(&path),
@@ -153,12 +153,12 @@ impl SimulatedDisk {
 
 impl Content {
     fn lose_power(&mut self, random: &mut ChaCha20Rng) {
-        let length = if random.next_u32() % 2 == 0 { self.bytes.len() } else { self.durable.len() };
+        let length = if coin(random) { self.bytes.len() } else { self.durable.len() };
         let mut survived = self.durable.clone();
         survived.resize(length, 0);
         for (at, sector) in self.bytes.chunks(SECTOR_BYTES).enumerate() {
             let start = at * SECTOR_BYTES;
-            if start < length && random.next_u32() % 2 == 0 {
+            if start < length && coin(random) {
                 let end = (start + sector.len()).min(length);
                 survived[start..end].copy_from_slice(&sector[..end - start]);
             }
@@ -190,6 +190,10 @@ impl State {
     fn used(&self) -> u64 {
         self.names.values().filter_map(|file| self.files.get(file)).map(|file| file.bytes.len() as u64).sum()
     }
+}
+
+fn coin(random: &mut ChaCha20Rng) -> bool {
+    random.next_u32() & 1 == 0
 }
 
 fn crashed() -> io::Error {

@@ -15,7 +15,7 @@ use holdfast_protocol::metadata::{Batch, StorageError};
 
 use super::disk::{Access, DiskFile, storage_error};
 use super::index::Block;
-use super::segment::{self, HEADER_BYTES, Record, SEGMENT_BYTES};
+use super::segment::{self, HEADER_BYTES, Record};
 use super::table::Row;
 use super::{ChunkStore, IN_PLACE, lock, read, write};
 
@@ -93,7 +93,7 @@ impl Writer {
     pub(super) fn new(resume: Option<(u32, u64)>, next_segment: u32) -> Self {
         Self {
             active: None,
-            resume: resume.filter(|(_, tail)| *tail < SEGMENT_BYTES),
+            resume,
             next_segment,
             pending: Vec::new(),
             pending_chunks: BTreeSet::new(),
@@ -121,7 +121,7 @@ impl Writer {
             }
             self.checked_bytes = 0;
         }
-        if self.active.as_ref().is_none_or(|active| active.tail >= SEGMENT_BYTES) {
+        if self.active.as_ref().is_none_or(|active| active.tail >= store.segment_bytes) {
             self.active = Some(self.next_active(store)?);
         }
         let Some(active) = &mut self.active else { return Err(io::ErrorKind::NotFound.into()) };
@@ -140,15 +140,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Continues the last segment, or begins a new one. Its name is durable before anything in it can be.
+    /// Continues the last segment, or begins a new one. Its name is durable before anything in it can be, and all
+    /// segments before it are synced, so that without an index only the last one has to be read through.
     fn next_active(&mut self, store: &ChunkStore) -> io::Result<Active> {
-        if let Some((number, tail)) = self.resume.take() {
+        if let Some((number, tail)) = self.resume.take().filter(|(_, tail)| *tail < store.segment_bytes) {
             let path = segment::path(&store.directory, number);
             let file = store.disk.open(&path, Access::Write)?;
             // What a crash left behind the last whole record goes, so that it cannot be found again.
             file.set_length(tail)?;
             lock(&store.handles).put(number, file.clone());
             return Ok(Active { number, file, tail });
+        }
+        if let Some(error) = self.active.take().and_then(|full| full.file.sync().err()) {
+            self.failed = true;
+            return Err(error);
         }
         let number = self.next_segment;
         let path = segment::path(&store.directory, number);
