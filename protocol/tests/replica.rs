@@ -305,6 +305,8 @@ fn chaos(seed: u64) -> blake3::Hash {
     world.gossip_loss = true;
     world.rate = 200 + u64::from(random.next_u32() % 20_000);
     world.delay_ms = 1 + u64::from(random.next_u32() % 100);
+    // Long enough for crashes to come between a write and its flush.
+    world.flush_ms = 1 + u64::from(random.next_u32() % 1_000);
     admit(&mut world, 1..count as u8);
     let (mut next, mut down) = (0, BTreeSet::new());
     for _ in 0..40 {
@@ -332,7 +334,8 @@ fn chaos(seed: u64) -> blake3::Hash {
                 }
             }
         }
-        world.run_for(u64::from(random.next_u32() % 3_000));
+        let pause = if random.next_u32() % 2 == 0 { 3_000 } else { 200 };
+        world.run_for(u64::from(random.next_u32() % pause));
         world.check();
     }
     for node in std::mem::take(&mut down) {

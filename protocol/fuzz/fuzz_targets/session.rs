@@ -8,8 +8,10 @@ use holdfast_protocol::replica::{Effect, Input, LinkId, Replica};
 use holdfast_protocol::time::{Now, Timestamp, WallTime};
 use libfuzzer_sys::fuzz_target;
 
+#[allow(dead_code, reason = "the tests of the crate use the rest")]
 #[path = "../../tests/support/memory.rs"]
 mod memory;
+#[allow(dead_code, reason = "the tests of the crate use the rest")]
 #[path = "../../tests/support/keys.rs"]
 mod keys;
 

@@ -80,6 +80,8 @@ pub(crate) struct World {
     /// Bytes per millisecond of one direction of a link.
     pub(crate) rate: u64,
     pub(crate) gossip_loss: bool,
+    /// A flush of metadata takes up to so long.
+    pub(crate) flush_ms: u64,
     /// A hash over every effect in order.
     pub(crate) trace: blake3::Hasher,
     /// Every control frame that arrived.
@@ -101,6 +103,7 @@ impl World {
             delay_ms: 5,
             rate: 100_000,
             gossip_loss: false,
+            flush_ms: 5,
             trace: blake3::Hasher::new(),
             recorded: Vec::new(),
         };
@@ -258,7 +261,7 @@ impl World {
                 Effect::Serve { link, request, answers } => self.serve(node, link.0, request, answers),
                 Effect::Sync(task) => {
                     let (run, batches) = (self.nodes[node].run, self.nodes[node].memory.begin_flush());
-                    let after = 1 + self.random(5);
+                    let after = 1 + self.random(self.flush_ms);
                     self.push(self.now + after, Coming::Flushed { node, run, task, batches });
                 }
                 Effect::Accepted(_) => self.nodes[node].accepted += 1,
