@@ -1,8 +1,5 @@
 //! What the node's own process shows: the recovery phrase once, then what happens.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -48,17 +45,17 @@ pub(super) fn watch<T>(
     log: &EventLog,
     run: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let screen = Mutex::new(Screen { terminal, bar: None, settled: None });
     let (_, mut coming) = log.follow();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
+            let mut screen = Screen::new(terminal);
             loop {
                 match coming.blocking_recv() {
                     Ok(event) => {
-                        let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
-                        // When nobody reads what we show any more, the node still runs.
-                        let _ = screen.show(&event);
-                        if event.happening == Happening::Stopping {
+                        let last = event.happening == Happening::Stopping;
+                        // When nobody reads what is shown any more, the node still runs.
+                        let _ = screen.show(event);
+                        if last {
                             return;
                         }
                     }
@@ -76,54 +73,84 @@ pub(super) fn watch<T>(
     })
 }
 
+/// What the node's terminal shows of its events. Counts in motion are for the bar and for `status`; what they settle at is
+/// news. Photos that arrive from a device are gathered into one line.
 struct Screen<'a> {
     terminal: &'a Terminal,
     bar: Option<Bar>,
-    /// The counts that were shown last.
-    settled: Option<(u64, u64)>,
+    news: News,
 }
 
-impl Screen<'_> {
-    fn show(&mut self, event: &Event) -> Result<(), Failure> {
+impl<'a> Screen<'a> {
+    fn new(terminal: &'a Terminal) -> Self {
+        Self { terminal, bar: None, news: News::default() }
+    }
+
+    fn show(&mut self, event: Event) -> Result<(), Failure> {
         if self.terminal.form() == Form::Json {
-            return events::show(self.terminal, event);
+            return events::show(self.terminal, &event);
         }
         match &event.happening {
             &Happening::Importing { files, files_total, bytes, bytes_total } => {
                 let bar = self.bar.get_or_insert_with(|| self.terminal.progress_bar("Importing"));
                 bar.show(Progress { files, files_total, bytes, bytes_total });
-                return Ok(());
             }
             Happening::ImportFinished { .. } | Happening::Stopping => self.bar = None,
             _ => {}
         }
-        if !self.is_worth_a_line(&event.happening) {
-            return Ok(());
-        }
+        let worth_a_line = self.news.take(event, self.terminal.verbosity());
+        let print = || worth_a_line.iter().try_for_each(|event| events::show(self.terminal, event));
         match &self.bar {
-            Some(bar) => bar.suspend(|| events::show(self.terminal, event)),
-            None => events::show(self.terminal, event),
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
+}
 
-    fn is_worth_a_line(&mut self, happening: &Happening) -> bool {
-        let verbosity = self.terminal.verbosity();
-        match happening {
-            Happening::Problem(_) => true,
-            _ if verbosity == Verbosity::Quiet => false,
-            // Counts in motion are for the bar and for `status`; what they settle at is news.
-            &Happening::Safety { photos, safe, moving_bytes } => {
-                let news = moving_bytes == 0 && photos > 0 && self.settled != Some((photos, safe));
-                if news {
-                    self.settled = Some((photos, safe));
+/// Chooses what is worth a line.
+#[derive(Debug, Default)]
+struct News {
+    importing: bool,
+    /// The counts that were shown last.
+    settled: Option<(u64, u64)>,
+    /// Photos from one device that were not shown yet.
+    gathered: Option<Event>,
+}
+
+impl News {
+    /// The lines that `event` is the occasion for.
+    fn take(&mut self, event: Event, verbosity: Verbosity) -> Vec<Event> {
+        if verbosity == Verbosity::Quiet {
+            return if matches!(event.happening, Happening::Problem(_)) { vec![event] } else { Vec::new() };
+        }
+        if let Happening::Received { photos, device, .. } = &event.happening {
+            return match &mut self.gathered {
+                Some(Event { happening: Happening::Received { photos: gathered, device: same, .. }, .. })
+                    if same == device =>
+                {
+                    *gathered += photos;
+                    Vec::new()
                 }
-                news
-            }
-            Happening::Imported { .. } | Happening::Importing { .. } | Happening::Listening { .. } => {
+                other => other.replace(event).into_iter().collect(),
+            };
+        }
+        let worth_a_line = match &event.happening {
+            Happening::Imported { .. } | Happening::Importing { .. } => {
+                self.importing = true;
                 verbosity == Verbosity::Verbose
             }
+            Happening::ImportFinished { photos, failed } => {
+                self.importing = false;
+                photos + failed > 0
+            }
+            &Happening::Safety { photos, safe, moving_bytes } => {
+                let settles = !self.importing && moving_bytes == 0 && photos > 0;
+                settles && self.settled.replace((photos, safe)) != Some((photos, safe))
+            }
+            Happening::Listening { .. } => verbosity == Verbosity::Verbose,
             _ => true,
-        }
+        };
+        if worth_a_line { self.gathered.take().into_iter().chain([event]).collect() } else { Vec::new() }
     }
 }
 
@@ -139,5 +166,49 @@ mod tests {
         assert_eq!(lines.len(), 6);
         assert_eq!(lines[0], "     1 abandon     2 zoo         3 abandon     4 zoo");
         assert_eq!(lines[5], "    21 abandon    22 zoo        23 abandon    24 zoo");
+    }
+
+    #[test]
+    fn the_screen_shows_what_things_settle_at() {
+        use holdfast_protocol::id::{DeviceId, PhotoId};
+        use holdfast_protocol::time::WallTime;
+
+        let received = |photos, device| Happening::Received {
+            photos,
+            device: DeviceId::from_bytes([device; 32]),
+            name: device.to_string(),
+        };
+        let safety = |photos, safe, moving_bytes| Happening::Safety { photos, safe, moving_bytes };
+        let imported = Happening::Imported { photo: PhotoId::from_bytes([1; 32]), name: "a".into(), bytes: 1 };
+        let happenings = [
+            Happening::Listening { address: "/a".into() },
+            Happening::ImportFinished { photos: 0, failed: 0 },
+            imported,
+            safety(1, 0, 0),
+            Happening::ImportFinished { photos: 2, failed: 0 },
+            safety(2, 0, 0),
+            safety(2, 1, 9),
+            received(1, 7),
+            received(2, 7),
+            received(1, 8),
+            safety(6, 6, 0),
+            safety(6, 6, 0),
+            Happening::Stopping,
+        ];
+        let mut news = News::default();
+        let shown = happenings
+            .into_iter()
+            .flat_map(|happening| news.take(Event { number: 0, time_ms: WallTime(0), happening }, Verbosity::Normal));
+        assert_eq!(
+            shown.map(|event| event.happening).collect::<Vec<_>>(),
+            [
+                Happening::ImportFinished { photos: 2, failed: 0 },
+                safety(2, 0, 0),
+                received(3, 7),
+                received(1, 8),
+                safety(6, 6, 0),
+                Happening::Stopping,
+            ]
+        );
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn run(
             (0, PhotoSelection::Unsafe, None) => format!("Every photo is safe {}.", target(session)?),
             (0, _, Some(words)) => format!("No photo matches `{}`.", printable(words)),
             (0, _, None) => "No photos yet.".to_owned(),
-            (shown, ..) if more => format!("{} shown; --limit shows more or fewer.", count(shown, "photo")),
+            (shown, ..) if more => format!("The first {}; a higher --limit shows more.", count(shown, "photo")),
             (shown, PhotoSelection::Unsafe, _) => format!("{} not safe {}.", count(shown, "photo"), target(session)?),
             (shown, ..) => format!("{}.", count(shown, "photo")),
         };

@@ -10,6 +10,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::foreground;
 use super::session::Session;
+use super::words;
 use crate::api::EventLog;
 use crate::api::server::Server;
 use crate::home::{Discovery, HomeLock, Originals, Settings};
@@ -164,7 +165,12 @@ async fn prepare(session: &Session<'_>, settings: &Settings, opening: Opening) -
             foreground::phrase(session.terminal, &founded.phrase().words().collect::<Vec<_>>())?;
             Ok(founded.keep(&session.home)?)
         }
-        Opening::Join(ticket) => Ok(node::join(&session.home, &ticket, &name).await?),
+        Opening::Join(ticket) => {
+            session.terminal.note("Asking the device that made the ticket…");
+            node::join(&session.home, &ticket, &name).await?;
+            session.terminal.note(&format!("Joined as `{}`.", words::printable(&name)));
+            Ok(())
+        }
     }
 }
 

@@ -142,8 +142,8 @@ impl IndexReader {
         Ok(page)
     }
 
-    /// Up to `limit` photos that `text` names: an identifier or the first digits of one (at least four), a path, or a
-    /// file name, with or without its extension. Photos in the trash are found as well.
+    /// Up to `limit` photos that `text` names: an identifier or the first digits of one (at least four), a path or the
+    /// end of one, or a file name, with or without its extension. Photos in the trash are found as well.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -166,7 +166,9 @@ impl IndexReader {
             "{column} COLLATE NOCASE > ?1 || '.' AND {column} COLLATE NOCASE < ?1 || '/'
             AND instr(substr({column}, length(?1) + 2), '.') = 0 AND instr(substr({column}, length(?1) + 2), '/') = 0"
         );
-        for named in [exactly, stem] {
+        // A path may leave out the folders in front. This looks at every name, so it comes last.
+        let tail = "substr(path, -length(?1) - 1) = '/' || ?1 COLLATE NOCASE".to_owned();
+        for named in [exactly, stem, tail] {
             if !slots.is_empty() {
                 break;
             }
@@ -431,19 +433,21 @@ mod tests {
 
     #[test]
     fn photos_are_found_by_the_beginning_of_their_id_by_file_and_by_path() {
-        let fixture =
-            Fixture::new(&[facts(0xab, None), name(0xab, "a/IMG_1.jpg"), facts(0xac, None), name(0xac, "b/IMG_1.jpg")]);
+        let named = |number, path| [facts(number, None), name(number, path)];
+        let fixture = Fixture::new(
+            &[named(0xab, "a/IMG_1.jpg"), named(0xac, "b/IMG_1.jpg"), named(0xad, "c/2021/IMG_1.jpg")].concat(),
+        );
         let reader = fixture.index.reader().unwrap();
         let find = |text: &str| -> Vec<u8> {
             reader.find(text, 10).unwrap().iter().map(|row| row.photo.as_bytes()[0]).collect()
         };
         assert_eq!(find("abab"), [0xab]);
         assert_eq!(find(&"AC".repeat(32)), [0xac]);
-        assert_eq!(find("img_1.jpg"), [0xab, 0xac]);
+        assert_eq!(find("img_1.jpg"), [0xab, 0xac, 0xad]);
         assert_eq!(find("b/IMG_1.jpg"), [0xac]);
         assert_eq!(
             (find("IMG_1"), find("b/img_1"), find("IMG"), find("b")),
-            (vec![0xab, 0xac], vec![0xac], vec![], vec![])
+            (vec![0xab, 0xac, 0xad], vec![0xac], vec![], vec![])
         );
         assert_eq!((find("aba"), find("ffff"), find("")), (vec![], vec![], vec![]));
         let row = reader.photo(&id(0xab)).unwrap().unwrap();
