@@ -5,6 +5,8 @@
 //!
 //! Invariant: `open` holds exactly the connections that gossipsub has been told of.
 
+#![allow(clippy::disallowed_methods, reason = "a driver: peers' allowances fill with real time")]
+
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,

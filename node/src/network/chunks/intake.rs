@@ -3,6 +3,8 @@
 //! A commit covers whatever was appended while the one before it ran, so that a slow disk gets large batches and a fast
 //! one short waits.
 
+#![allow(clippy::disallowed_methods, reason = "a driver: commits are batched by real time")]
+
 use std::{
     io,
     sync::{

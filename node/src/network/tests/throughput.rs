@@ -1,6 +1,8 @@
 //! Bulk between two processes on loopback, from memory: `cargo test --release -p holdfast-node --lib
 //! network::tests::throughput -- --ignored --nocapture`.
 
+#![allow(clippy::disallowed_methods, reason = "a measurement")]
+
 use std::{
     env,
     io::{BufRead, BufReader},
@@ -67,14 +69,25 @@ fn throughput() {
         let address =
             lines.find_map(|line| line.split_once("address ").map(|(_, address)| address.to_owned())).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let mut before = cpu_seconds("self") + cpu_seconds(&server.id().to_string());
         for round in 0..3 {
             let seconds = runtime.block_on(fetch(2 + round, address.clone()));
-            println!("{transport}: {:.0} MiB/s, peak {} MiB", CHUNKS as f64 / seconds, peak_mib());
+            let cpu = cpu_seconds("self") + cpu_seconds(&server.id().to_string());
+            let (gib, spent) = (CHUNKS as f64 / 1024.0, cpu - std::mem::replace(&mut before, cpu));
+            let rate = CHUNKS as f64 / seconds;
+            println!("{transport}: {rate:.0} MiB/s, {:.2} CPU s a GiB, peak {} MiB", spent / gib, peak_mib());
         }
         drop(runtime);
         server.kill().unwrap();
         server.wait().unwrap();
     }
+}
+
+/// User and system time of a process, of both ends together a measure that other load disturbs less than the rate.
+fn cpu_seconds(process: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 fn peak_mib() -> u64 {
