@@ -14,7 +14,7 @@ use super::{Discovery, NetworkConfig, StartError, gossip, streams};
 
 /// Connections that are being established, each way.
 const PENDING_MAX: u32 = 32;
-/// Pings: two unanswered ones end a connection.
+/// Pings.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -3,14 +3,12 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use futures::AsyncWriteExt;
 use holdfast_protocol::message::Gate;
 use libp2p::Stream;
-use tokio::{sync::Notify, time::timeout};
+use tokio::sync::Notify;
 
 use super::{
     LinkEnd, NetworkEvent, frame,
@@ -23,8 +21,6 @@ use super::{
 const QUEUE_BYTES_MAX: usize = 16 << 20;
 /// Small frames are written together up to this many bytes.
 const WRITE_BYTES: usize = 64 << 10;
-/// Time for the peer to take what is written.
-const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Frames on their way to one peer, bounded in bytes.
 #[derive(Default)]
@@ -117,23 +113,16 @@ pub(super) async fn write(link: Arc<Link>) {
             bytes = link.control.next() => bytes,
             () = link.closed.cancelled() => return,
         };
-        if let Err(end) = write_all(&mut stream, &bytes).await {
+        let written = match frame::write_all(&mut stream, &bytes).await {
+            Ok(()) => frame::flush(&mut stream).await,
+            failed => failed,
+        };
+        if let Err(end) = written {
             link.end(end);
             return;
         }
         link.control.sent(bytes.len());
-    }
-}
-
-async fn write_all(stream: &mut Stream, bytes: &[u8]) -> Result<(), LinkEnd> {
-    let written = timeout(WRITE_DEADLINE, async {
-        stream.write_all(bytes).await?;
-        stream.flush().await
-    });
-    match written.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(LinkEnd::Lost),
-        Err(_) => Err(LinkEnd::TooSlow),
+        link.progressed();
     }
 }
 
@@ -143,6 +132,7 @@ pub(super) async fn read(link: Arc<Link>, shared: Arc<Shared>, mut stream: Strea
         end = frames(&link, &shared, &mut stream) => link.finish(end),
         () = link.closed.cancelled() => {}
     }
+    link.control_ended.cancel();
 }
 
 async fn frames(link: &Link, shared: &Shared, stream: &mut Stream) -> LinkEnd {
@@ -157,6 +147,7 @@ async fn frames(link: &Link, shared: &Shared, stream: &mut Stream) -> LinkEnd {
             Err(FrameEnd::Closed | FrameEnd::Lost) => return LinkEnd::Lost,
             Err(FrameEnd::Misbehaved(misbehaviour)) => return LinkEnd::Misbehaved(misbehaviour),
         };
+        link.progressed();
         shared.tell(NetworkEvent::Received { link: link.id, tag, body }).await;
         if gate == Gate::Open {
             link.admission().await;

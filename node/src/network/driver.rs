@@ -41,10 +41,10 @@ use super::{
 
 /// Events that wait for the runtime.
 const EVENTS_MAX: usize = 1024;
-/// Time for the last frames of a link that this node closes.
+/// Time for the last frames of a link.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Unanswered pings that end a connection.
-const PINGS_MISSED_MAX: u32 = 2;
+/// Unanswered pings in a row that end a connection.
+const PINGS_MISSED_MAX: u32 = 3;
 
 /// What the swarm is asked to do.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub(super) enum Command {
     Pair { peer: DeviceId, addresses: Vec<String>, request: Bytes, answer: PairAnswer },
     Open { peer: PeerId, connection: ConnectionId, protocol: StreamProtocol, reply: OpenReply },
     End { link: LinkId },
-    Close { connection: ConnectionId },
+    Ended { link: LinkId },
     Shutdown,
 }
 
@@ -97,6 +97,7 @@ pub(super) fn start(
         book: AddressBook::default(),
         connections: BTreeMap::new(),
         standing: BTreeMap::new(),
+        ending: BTreeMap::new(),
         dials: BTreeMap::new(),
         unknown_dials: BTreeSet::new(),
         pairs: Vec::new(),
@@ -117,8 +118,8 @@ fn listen(swarm: &mut Swarm<Behaviour>, text: &str, parsed: Result<Multiaddr, St
 
 /// Owns the swarm.
 ///
-/// Invariants: `standing` names the one link of each connected peer; `connections` maps exactly the connections of
-/// links in the shared table; every `Connected` is followed by exactly one `Disconnected`, before the next `Connected`
+/// Invariants: `standing` names the one link of each connected peer and `connections` its connection, until it is told
+/// to have ended; every `Connected` is followed by exactly one `Disconnected`, before the next `Connected`
 /// of the same peer.
 struct Driver {
     swarm: Swarm<Behaviour>,
@@ -128,13 +129,22 @@ struct Driver {
     book: AddressBook,
     connections: BTreeMap<ConnectionId, LinkId>,
     standing: BTreeMap<PeerId, Arc<Link>>,
+    /// Links that are out of the shared table and not yet told to have ended.
+    ending: BTreeMap<LinkId, Arc<Link>>,
     /// Addresses that are still to be tried, by peer, route by route.
     dials: BTreeMap<PeerId, VecDeque<Vec<Multiaddr>>>,
     /// Dials of addresses whose peer is not known.
     unknown_dials: BTreeSet<ConnectionId>,
     pairs: Vec<Pair>,
-    missed: BTreeMap<ConnectionId, u32>,
+    missed: BTreeMap<ConnectionId, Missed>,
     next_link: u64,
+}
+
+/// Pings without an answer, and how far the link had come.
+#[derive(Default)]
+struct Missed {
+    pings: u32,
+    progress: u64,
 }
 
 /// A join request that waits for a connection.
@@ -155,7 +165,8 @@ impl Driver {
                 event = self.swarm.select_next_some() => self.swarm_event(event).await,
             }
         }
-        for link in std::mem::take(&mut *self.shared.links()).into_values() {
+        let links = std::mem::take(&mut *self.shared.links()).into_values();
+        for link in links.chain(std::mem::take(&mut self.ending).into_values()) {
             link.end(LinkEnd::Closed);
             link.closed.cancel();
         }
@@ -201,9 +212,7 @@ impl Driver {
                 self.swarm.behaviour_mut().streams.open(peer, connection, protocol, reply);
             }
             Command::End { link } => self.end_link(link).await,
-            Command::Close { connection } => {
-                self.swarm.close_connection(connection);
-            }
+            Command::Ended { link } => self.ended(link).await,
             Command::Shutdown => {}
         }
     }
@@ -351,15 +360,24 @@ impl Driver {
                 Ok(_) => {
                     self.missed.remove(&connection);
                 }
-                Err(_) => {
-                    let missed = self.missed.entry(connection).or_default();
-                    *missed += 1;
-                    if *missed >= PINGS_MISSED_MAX {
-                        self.swarm.close_connection(connection);
-                    }
-                }
+                Err(_) => self.ping_missed(connection),
             },
             _ => {}
+        }
+    }
+
+    /// Ends a connection that answers nothing and moves nothing. On a slow path pings wait behind bulk, so that only
+    /// those count between which nothing went either way.
+    fn ping_missed(&mut self, connection: ConnectionId) {
+        let link = self.connections.get(&connection).and_then(|link| self.shared.link(*link));
+        let progress = link.map_or(0, |link| link.progress());
+        let missed = self.missed.entry(connection).or_default();
+        if missed.progress != progress {
+            *missed = Missed { pings: 0, progress };
+        }
+        missed.pings += 1;
+        if missed.pings >= PINGS_MISSED_MAX {
+            self.swarm.close_connection(connection);
         }
     }
 
@@ -386,12 +404,13 @@ impl Driver {
         }
         let rank = Rank::new(addresses::route(&address), &self.local, &peer, outbound);
         if let Some(standing) = self.standing.get(&peer_id).cloned() {
-            if !rank.replaces(standing.rank) {
+            if !rank.replaces(standing.rank) && !self.ending.contains_key(&standing.id) {
                 self.swarm.close_connection(connection);
                 return;
             }
             standing.end(LinkEnd::Replaced);
             self.end_link(standing.id).await;
+            self.ended(standing.id).await;
         }
         let id = LinkId(self.next_link);
         self.next_link += 1;
@@ -408,28 +427,39 @@ impl Driver {
         self.pair_on(&link);
     }
 
-    /// Takes a link out of the tables, tells, and closes its connection. Does nothing the second time.
+    /// Takes a link out of the table, so that nothing more is asked of it. What is on its way still arrives: frames that
+    /// this node sent before closing, frames that the peer sent before it closed. Does nothing the second time.
     async fn end_link(&mut self, id: LinkId) {
         let Some(link) = self.shared.links().remove(&id) else { return };
         link.end(LinkEnd::Lost);
+        self.ending.insert(id, link.clone());
+        let end = link.ended();
+        if !matches!(end, LinkEnd::Closed | LinkEnd::Lost) {
+            return self.ended(id).await;
+        }
+        let commands = self.shared.commands.clone();
+        tokio::spawn(async move {
+            let settled = async {
+                match end {
+                    LinkEnd::Closed => link.control.drained().await,
+                    _ => link.frames_read().await,
+                }
+            };
+            let _ = timeout(FAREWELL, settled).await;
+            let _ = commands.send(Command::Ended { link: id }).await;
+        });
+    }
+
+    /// Tells that a link has ended and closes its connection.
+    async fn ended(&mut self, id: LinkId) {
+        let Some(link) = self.ending.remove(&id) else { return };
         self.connections.remove(&link.connection);
         if self.standing.get(&link.peer_id).is_some_and(|standing| standing.id == id) {
             self.standing.remove(&link.peer_id);
         }
-        let end = link.ended();
-        let farewell = end == LinkEnd::Closed;
-        self.shared.tell(NetworkEvent::Disconnected { link: id, peer: link.peer, end }).await;
-        if !farewell {
-            link.closed.cancel();
-            self.swarm.close_connection(link.connection);
-            return;
-        }
-        let commands = self.shared.commands.clone();
-        tokio::spawn(async move {
-            let _ = timeout(FAREWELL, link.control.drained()).await;
-            link.closed.cancel();
-            let _ = commands.send(Command::Close { connection: link.connection }).await;
-        });
+        link.closed.cancel();
+        self.swarm.close_connection(link.connection);
+        self.shared.tell(NetworkEvent::Disconnected { link: id, peer: link.peer, end: link.ended() }).await;
     }
 
     /// Hands a stream that a peer opened to its link.

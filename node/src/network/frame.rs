@@ -3,13 +3,14 @@
 use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures::{AsyncRead, AsyncReadExt};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::Misbehaviour;
+use super::{LinkEnd, Misbehaviour};
 
-/// Time for the rest of a frame once it began.
-pub(super) const FRAME_DEADLINE: Duration = Duration::from_secs(30);
+/// What a slow path has to carry within [`PIECE_DEADLINE`]: 1 KB/s while something is on its way.
+const PIECE_BYTES: usize = 64 << 10;
+const PIECE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Why no frame came.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) enum FrameEnd {
 }
 
 /// Reads the next frame with a header of `N` bytes, which `parse` checks and turns into what it says and the length of
-/// the body. Waits for its beginning for ever and for its end until the deadline.
+/// the body. Waits for its beginning for ever, and for its rest as long as it comes.
 pub(super) async fn read<S, H, const N: usize>(
     stream: &mut S,
     parse: impl FnOnce(&[u8; N]) -> Result<(H, usize), Misbehaviour>,
@@ -35,14 +36,41 @@ where
     if stream.read(&mut header[..1]).await.map_err(|_| FrameEnd::Lost)? == 0 {
         return Err(FrameEnd::Closed);
     }
-    let rest = async {
-        stream.read_exact(&mut header[1..]).await.map_err(cut_off)?;
-        let (head, length) = parse(&header).map_err(FrameEnd::Misbehaved)?;
-        let mut body = BytesMut::zeroed(length);
-        stream.read_exact(&mut body).await.map_err(cut_off)?;
-        Ok((head, body.freeze()))
-    };
-    timeout(FRAME_DEADLINE, rest).await.unwrap_or(Err(FrameEnd::Misbehaved(Misbehaviour::Stalled)))
+    read_exact(stream, &mut header[1..]).await?;
+    let (head, length) = parse(&header).map_err(FrameEnd::Misbehaved)?;
+    let mut body = BytesMut::zeroed(length);
+    read_exact(stream, &mut body).await?;
+    Ok((head, body.freeze()))
+}
+
+/// Fills `buffer`, however long it takes, as long as something comes.
+pub(super) async fn read_exact<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut [u8]) -> Result<(), FrameEnd> {
+    for piece in buffer.chunks_mut(PIECE_BYTES) {
+        match timeout(PIECE_DEADLINE, stream.read_exact(piece)).await {
+            Ok(read) => read.map_err(cut_off)?,
+            Err(_) => return Err(FrameEnd::Misbehaved(Misbehaviour::Stalled)),
+        }
+    }
+    Ok(())
+}
+
+/// Writes `bytes`, however long it takes, as long as the peer takes something.
+pub(super) async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), LinkEnd> {
+    for piece in bytes.chunks(PIECE_BYTES) {
+        match timeout(PIECE_DEADLINE, stream.write_all(piece)).await {
+            Ok(written) => written.map_err(|_| LinkEnd::Lost)?,
+            Err(_) => return Err(LinkEnd::TooSlow),
+        }
+    }
+    Ok(())
+}
+
+/// Sends on what was written.
+pub(super) async fn flush<S: AsyncWrite + Unpin>(stream: &mut S) -> Result<(), LinkEnd> {
+    match timeout(PIECE_DEADLINE, stream.flush()).await {
+        Ok(flushed) => flushed.map_err(|_| LinkEnd::Lost),
+        Err(_) => Err(LinkEnd::TooSlow),
+    }
 }
 
 fn cut_off(error: io::Error) -> FrameEnd {

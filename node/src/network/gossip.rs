@@ -1,15 +1,16 @@
 //! Gossip among members.
 //!
-//! gossipsub talks to every peer that is connected. [`Behaviour`] shows it admitted links only: a connection carries a
-//! closed [`Gate`] until its link is admitted, so a stranger neither learns the topic nor reads or sends a message.
+//! gossipsub talks to every peer that is connected. Here every connection has a [`Gate`], closed until its link is
+//! admitted: behind it gossipsub's handler exists and takes the peer's stream, but neither reads nor writes, so that a
+//! stranger learns no topic and is not heard. The stream is taken early because the two sides do not admit each other at
+//! the same moment, and gossipsub gives a peer up for good that once refused it.
 //!
-//! Invariant: `open` holds exactly the connections that gossipsub has been told of.
+//! Invariant: `open` holds exactly the connections whose establishment gossipsub has been told of.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: peers' allowances fill with real time")]
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -17,15 +18,13 @@ use std::{
 use holdfast_protocol::limits::GOSSIP_BYTES_MAX;
 use libp2p::{
     Multiaddr, PeerId,
-    core::{ConnectedPoint, Endpoint, transport::PortUse, upgrade::DeniedUpgrade},
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
     gossipsub::{self, IdentTopic, MessageAcceptance, MessageAuthenticity, MessageId, ValidationMode},
     identity::Keypair,
     swarm::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
         NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-        behaviour::ConnectionEstablished,
-        derive_prelude::Either,
-        handler::{ConnectionEvent, FullyNegotiatedInbound, ListenUpgradeError},
+        behaviour::ConnectionEstablished, handler::ConnectionEvent,
     },
 };
 
@@ -105,15 +104,6 @@ impl Behaviour {
         if self.open.contains_key(&connection) {
             return;
         }
-        let handler = match endpoint {
-            ConnectedPoint::Dialer { address, role_override, port_use } => {
-                self.inner.handle_established_outbound_connection(connection, peer, address, *role_override, *port_use)
-            }
-            ConnectedPoint::Listener { local_addr, send_back_addr } => {
-                self.inner.handle_established_inbound_connection(connection, peer, local_addr, send_back_addr)
-            }
-        };
-        let Ok(handler) = handler else { return };
         let other_established = self.open.values().filter(|open| **open == peer).count();
         self.inner.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
             peer_id: peer,
@@ -126,7 +116,7 @@ impl Behaviour {
         self.events.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(connection),
-            event: GateCommand::Open(Box::new(handler)),
+            event: GateCommand::Open,
         });
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -140,23 +130,25 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
-        _: &Multiaddr,
-        _: &Multiaddr,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Gate { inner: None })
+        let inner = self.inner.handle_established_inbound_connection(connection, peer, local, remote)?;
+        Ok(Gate { inner, open: false })
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
-        _: &Multiaddr,
-        _: Endpoint,
-        _: PortUse,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Gate { inner: None })
+        let inner = self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?;
+        Ok(Gate { inner, open: false })
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -164,15 +156,13 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ConnectionEstablished(established) => {
                 self.known.insert(established.connection_id, established.endpoint.clone());
             }
-            FromSwarm::ConnectionClosed(mut closed) => {
+            FromSwarm::ConnectionClosed(closed) => {
                 self.known.remove(&closed.connection_id);
-                if self.open.remove(&closed.connection_id).is_some() {
-                    closed.remaining_established = self.open.values().filter(|peer| **peer == closed.peer_id).count();
-                    if closed.remaining_established == 0 {
-                        self.allowances.remove(&closed.peer_id);
-                    }
-                    self.inner.on_swarm_event(FromSwarm::ConnectionClosed(closed));
+                self.open.remove(&closed.connection_id);
+                if closed.remaining_established == 0 {
+                    self.allowances.remove(&closed.peer_id);
                 }
+                self.inner.on_swarm_event(event);
             }
             FromSwarm::AddressChange(change) => {
                 self.known.insert(change.connection_id, change.new.clone());
@@ -224,25 +214,18 @@ impl Allowance {
 }
 
 /// What the behaviour tells a gate.
+#[derive(Debug)]
 pub(super) enum GateCommand {
-    /// The link was admitted: this handler takes over.
-    Open(Box<InnerHandler>),
-    /// For that handler.
+    /// The link was admitted.
+    Open,
+    /// For gossipsub's handler.
     Inner(THandlerInEvent<Inner>),
 }
 
-impl fmt::Debug for GateCommand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(_) => f.write_str("Open"),
-            Self::Inner(event) => f.debug_tuple("Inner").field(event).finish(),
-        }
-    }
-}
-
-/// gossipsub's handler once the link was admitted, nothing before.
+/// gossipsub's handler, still until the link is admitted.
 pub(super) struct Gate {
-    inner: Option<InnerHandler>,
+    inner: InnerHandler,
+    open: bool,
 }
 
 type InnerInbound = <InnerHandler as ConnectionHandler>::InboundProtocol;
@@ -253,75 +236,42 @@ type InnerOutboundInfo = <InnerHandler as ConnectionHandler>::OutboundOpenInfo;
 impl ConnectionHandler for Gate {
     type FromBehaviour = GateCommand;
     type ToBehaviour = <InnerHandler as ConnectionHandler>::ToBehaviour;
-    type InboundProtocol = Either<InnerInbound, DeniedUpgrade>;
+    type InboundProtocol = InnerInbound;
     type OutboundProtocol = InnerOutbound;
-    type InboundOpenInfo = Option<InnerInboundInfo>;
+    type InboundOpenInfo = InnerInboundInfo;
     type OutboundOpenInfo = InnerOutboundInfo;
 
-    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
-        match &self.inner {
-            Some(inner) => inner.listen_protocol().map_upgrade(Either::Left).map_info(Some),
-            None => SubstreamProtocol::new(Either::Right(DeniedUpgrade), None),
-        }
+    fn listen_protocol(&self) -> SubstreamProtocol<InnerInbound, InnerInboundInfo> {
+        self.inner.listen_protocol()
     }
 
     fn on_behaviour_event(&mut self, event: GateCommand) {
-        match (event, &mut self.inner) {
-            (GateCommand::Open(handler), inner) => *inner = Some(*handler),
-            (GateCommand::Inner(event), Some(inner)) => inner.on_behaviour_event(event),
-            (GateCommand::Inner(_), None) => {}
+        match event {
+            GateCommand::Open => self.open = true,
+            GateCommand::Inner(event) => self.inner.on_behaviour_event(event),
         }
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.inner.as_ref().is_some_and(ConnectionHandler::connection_keep_alive)
+        self.open && self.inner.connection_keep_alive()
     }
 
     fn poll(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<InnerOutbound, InnerOutboundInfo, Self::ToBehaviour>> {
-        self.inner.as_mut().map_or(Poll::Pending, |inner| inner.poll(context))
+        // The connection polls again after the command that opens the gate.
+        if self.open { self.inner.poll(context) } else { Poll::Pending }
     }
 
     fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
-        self.inner.as_mut().map_or(Poll::Ready(None), |inner| inner.poll_close(context))
+        self.inner.poll_close(context)
     }
 
     fn on_connection_event(
         &mut self,
-        event: ConnectionEvent<
-            '_,
-            Self::InboundProtocol,
-            Self::OutboundProtocol,
-            Self::InboundOpenInfo,
-            Self::OutboundOpenInfo,
-        >,
+        event: ConnectionEvent<'_, InnerInbound, InnerOutbound, InnerInboundInfo, InnerOutboundInfo>,
     ) {
-        let Some(inner) = &mut self.inner else { return };
-        let event = match event {
-            ConnectionEvent::FullyNegotiatedInbound(negotiated) => {
-                // A stream that was negotiated while the gate was closed cannot exist: nothing was offered.
-                let (futures::future::Either::Left(protocol), Some(info)) = (negotiated.protocol, negotiated.info)
-                else {
-                    return;
-                };
-                ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info })
-            }
-            ConnectionEvent::ListenUpgradeError(failed) => {
-                let Some(info) = failed.info else { return };
-                let Either::Left(error) = failed.error;
-                ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error })
-            }
-            ConnectionEvent::FullyNegotiatedOutbound(negotiated) => {
-                ConnectionEvent::FullyNegotiatedOutbound(negotiated)
-            }
-            ConnectionEvent::DialUpgradeError(failed) => ConnectionEvent::DialUpgradeError(failed),
-            ConnectionEvent::AddressChange(change) => ConnectionEvent::AddressChange(change),
-            ConnectionEvent::LocalProtocolsChange(change) => ConnectionEvent::LocalProtocolsChange(change),
-            ConnectionEvent::RemoteProtocolsChange(change) => ConnectionEvent::RemoteProtocolsChange(change),
-            _ => return,
-        };
-        inner.on_connection_event(event);
+        self.inner.on_connection_event(event);
     }
 }

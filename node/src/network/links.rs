@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -73,8 +73,12 @@ pub(super) struct Link {
     pub(super) closed: CancellationToken,
     /// Whether the peer's control stream arrived: there may be only one.
     control_accepted: AtomicBool,
+    /// Set when nothing more comes from it.
+    pub(super) control_ended: CancellationToken,
     /// Taken when the peer's chunk stream arrived: there may be only one.
     serves_waiting: Mutex<Option<mpsc::Receiver<ServeCommand>>>,
+    /// Counts what was sent and received, so that a busy link is not taken for a dead one.
+    progress: AtomicU64,
     admitted: AtomicBool,
     admission: Notify,
     end: OnceLock<LinkEnd>,
@@ -102,7 +106,9 @@ impl Link {
             control: ControlQueue::default(),
             closed: CancellationToken::new(),
             control_accepted: AtomicBool::new(false),
+            control_ended: CancellationToken::new(),
             serves_waiting: Mutex::new(Some(serves_waiting)),
+            progress: AtomicU64::new(0),
             admitted: AtomicBool::new(false),
             admission: Notify::new(),
             end: OnceLock::new(),
@@ -131,6 +137,16 @@ impl Link {
         }
     }
 
+    /// Something was sent or received.
+    pub(super) fn progressed(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How much was sent and received, in no unit.
+    pub(super) fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
     /// Ends the link; the first reason given is the one reported.
     pub(super) fn end(&self, end: LinkEnd) {
         if self.end.set(end).is_ok() {
@@ -149,6 +165,13 @@ impl Link {
     /// Why the link ended.
     pub(super) fn ended(&self) -> LinkEnd {
         self.end.get().cloned().unwrap_or(LinkEnd::Lost)
+    }
+
+    /// Waits until the peer's control stream, if it opened one, was read to its end.
+    pub(super) async fn frames_read(&self) {
+        if self.control_accepted.load(Ordering::Acquire) {
+            self.control_ended.cancelled().await;
+        }
     }
 
     /// Whether the control stream that just arrived is the peer's first.

@@ -156,7 +156,7 @@ pub enum NetworkEvent {
         /// The peer's address.
         address: String,
     },
-    /// A link ended. Its last frames and the outcomes of chunks that had arrived before may still follow.
+    /// A link ended. The outcomes of chunks that had arrived before may still follow.
     Disconnected {
         /// Which link.
         link: LinkId,

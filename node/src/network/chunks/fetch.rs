@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
-    time::Duration,
 };
 
 use futures::{
@@ -16,7 +15,7 @@ use holdfast_protocol::{
     replica::{ChunkWanted, FetchOutcome, RequestId},
 };
 use libp2p::Stream;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 
 use super::{
     FetchCommand,
@@ -24,12 +23,10 @@ use super::{
 };
 use crate::network::{
     LinkEnd, Misbehaviour, NetworkEvent,
+    frame::{self, FrameEnd},
     links::{Link, Shared},
     streams,
 };
-
-/// Time for the bytes of one chunk once its head has come: 70 KB/s for the largest.
-const CHUNK_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Serves the fetch commands of a link until it ends. The stream is opened with the first.
 pub(in crate::network) async fn run(link: Arc<Link>, shared: Arc<Shared>, mut commands: mpsc::Receiver<FetchCommand>) {
@@ -46,7 +43,7 @@ pub(in crate::network) async fn run(link: Arc<Link>, shared: Arc<Shared>, mut co
     let asked = Asked::default();
     tokio::select! {
         end = ask(&link, &shared, &asked, writer, first, &mut commands) => link.finish(end),
-        end = receive(&shared, &asked, reader) => link.finish(end),
+        end = receive(&link, &shared, &asked, reader) => link.finish(end),
         () = link.closed.cancelled() => {}
     }
 }
@@ -134,7 +131,7 @@ fn register(link: &Link, asked: &Asked, request: RequestId, urgent: bool, chunks
 }
 
 /// Receives answers.
-async fn receive(shared: &Shared, asked: &Asked, mut reader: ReadHalf<Stream>) -> LinkEnd {
+async fn receive(link: &Link, shared: &Shared, asked: &Asked, mut reader: ReadHalf<Stream>) -> LinkEnd {
     loop {
         let mut header = [0; CHUNK_HEADER_BYTES];
         if reader.read_exact(&mut header).await.is_err() {
@@ -149,7 +146,7 @@ async fn receive(shared: &Shared, asked: &Asked, mut reader: ReadHalf<Stream>) -
         };
         match (header.status, tracker) {
             (FetchStatus::Sent { length }, tracker) => {
-                if let Err(end) = receive_bytes(shared, &mut reader, (header.chunk, length), tracker).await {
+                if let Err(end) = receive_bytes((link, shared), &mut reader, (header.chunk, length), tracker).await {
                     return end;
                 }
             }
@@ -164,7 +161,7 @@ async fn receive(shared: &Shared, asked: &Asked, mut reader: ReadHalf<Stream>) -
 }
 
 async fn receive_bytes(
-    shared: &Shared,
+    (link, shared): (&Link, &Shared),
     reader: &mut ReadHalf<Stream>,
     (chunk, length): (ChunkId, u32),
     tracker: Option<Arc<Tracker>>,
@@ -178,10 +175,10 @@ async fn receive_bytes(
     if buffer.len() < length {
         buffer.resize(length, 0);
     }
-    match timeout(CHUNK_DEADLINE, reader.read_exact(&mut buffer[..length])).await {
-        Ok(Ok(())) => {}
-        Ok(Err(_)) => return Err(LinkEnd::Lost),
-        Err(_) => return Err(LinkEnd::Misbehaved(Misbehaviour::Stalled)),
+    match frame::read_exact(reader, &mut buffer[..length]).await {
+        Ok(()) => link.progressed(),
+        Err(FrameEnd::Misbehaved(misbehaviour)) => return Err(LinkEnd::Misbehaved(misbehaviour)),
+        Err(FrameEnd::Closed | FrameEnd::Lost) => return Err(LinkEnd::Lost),
     }
     match tracker {
         Some(tracker) => {

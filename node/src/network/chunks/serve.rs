@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{
-    AsyncReadExt, AsyncWriteExt,
+    AsyncReadExt,
     executor::block_on,
     io::{ReadHalf, WriteHalf},
 };
@@ -219,15 +219,16 @@ async fn write(
         let completed = answered.iter().filter(|answered| matches!(answered, Answered::Ended { .. })).count();
         unanswered.fetch_sub(completed, Ordering::AcqRel);
         for part in parts {
-            if writer.write_all(&part).await.is_err() {
-                return LinkEnd::Lost;
+            if let Err(end) = frame::write_all(&mut writer, &part).await {
+                return end;
             }
+            link.progressed();
             if part.len() > SMALL_CHUNK_BYTES {
                 shared.chunks.supply.buffers.give(part);
             }
         }
-        if writer.flush().await.is_err() {
-            return LinkEnd::Lost;
+        if let Err(end) = frame::flush(&mut writer).await {
+            return end;
         }
         drop(permit);
         let link = link.id;
