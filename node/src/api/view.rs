@@ -58,6 +58,9 @@ pub struct Status {
     pub photos_by_places: Vec<u64>,
     /// What is being copied now, to this device or from it.
     pub moving: Moving,
+    /// What was copied since the node started.
+    #[serde(default)]
+    pub traffic: Traffic,
     /// What is found in the watched folders and not in the library yet.
     pub importing: Importing,
     /// The watched folders.
@@ -100,6 +103,15 @@ pub struct Moving {
     pub bytes: u64,
     /// About how long that takes; absent while nothing moves or nothing was measured.
     pub seconds: Option<u64>,
+}
+
+/// Chunks that went over the network since the node started, in sealed bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// To other devices.
+    pub sent: u64,
+    /// From other devices, kept and durable.
+    pub received: u64,
 }
 
 /// Work of the importer.

@@ -118,7 +118,7 @@ pub(super) mod tests {
     use holdfast_protocol::id::{DeviceId, LibraryId};
 
     use super::*;
-    use crate::api::view::{Evidence, Folder, Importing, Moving, Problem};
+    use crate::api::view::{Evidence, Folder, Importing, Moving, Problem, Traffic};
 
     pub(in crate::cli) fn status(photos: u64, safe: u64, moving: Moving) -> Status {
         Status {
@@ -135,6 +135,7 @@ pub(super) mod tests {
             photos_by_copies: vec![0, photos - safe, safe],
             photos_by_places: vec![0, photos - safe, safe],
             moving,
+            traffic: Traffic::default(),
             importing: Importing::default(),
             folders: vec![Folder { path: "/home/anna/Pictures".into(), files: photos, present: true }],
             peers_known: 1,

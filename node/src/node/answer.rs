@@ -11,7 +11,7 @@ use crate::api::handle::Call;
 use crate::api::request::{INVITATION_MINUTES_MAX, PHOTOS_PER_PAGE_MAX};
 use crate::api::view::{
     Connection, Evidence, Folder, Holder, Importing, Invitation, Peer, Peers, Photo, PhotoDetail, PhotoPage, Status,
-    Target,
+    Target, Traffic,
 };
 use crate::api::{PhotoSelection, Refusal, RefusalKind, Request, Response};
 use crate::index::{PhotoQuery, PhotoRow};
@@ -62,6 +62,7 @@ impl Runtime {
         let target = self.target();
         let progress = self.ingest.progress();
         let peers = self.library.replica().peers();
+        let transfers = self.library.replica().transfers();
         let histogram = |count: fn(&(u32, u32)) -> u32| {
             let mut photos = Vec::new();
             for (key, number) in &summary.counts.histogram {
@@ -86,6 +87,7 @@ impl Runtime {
             photos_by_copies: histogram(|(copies, _)| *copies),
             photos_by_places: histogram(|(_, places)| *places),
             moving,
+            traffic: Traffic { sent: transfers.sent_bytes, received: transfers.received_bytes },
             importing: Importing { files: progress.files_waiting, bytes: progress.bytes_waiting },
             folders: self.folders(),
             peers_known: peers.len() as u32,

@@ -1,0 +1,3 @@
+//! Real nodes: processes, sockets, disks.
+
+mod replication;
