@@ -21,7 +21,8 @@ impl Contents {
         let files = WalkDir::new(folder).into_iter().map(|entry| entry.expect("the folder can be listed"));
         let files = files.filter(|entry| entry.file_type().is_file());
         let read = files.map(|entry| {
-            let modified = fs::metadata(entry.path()).and_then(|metadata| metadata.modified()).expect("files have dates");
+            let modified =
+                fs::metadata(entry.path()).and_then(|metadata| metadata.modified()).expect("files have dates");
             let bytes = fs::read(entry.path()).expect("the file can be read");
             let relative = entry.path().strip_prefix(folder).expect("entries lie in their folder");
             (relative.to_owned(), (modified, bytes))

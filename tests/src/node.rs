@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::sleep;
@@ -29,6 +30,8 @@ pub struct Node {
     name: String,
     home: PathBuf,
     log: PathBuf,
+    /// Where it listens, in every run: others find it again without a search of the local network.
+    listen: String,
     process: Option<Child>,
 }
 
@@ -64,7 +67,9 @@ impl Node {
     #[must_use]
     pub fn new(directory: &Path, name: &str) -> Self {
         let home = directory.join(name);
-        Self { name: name.to_owned(), log: home.with_extension("log"), home, process: None }
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        let listen = format!("/ip4/127.0.0.1/tcp/{}", free.port());
+        Self { name: name.to_owned(), log: home.with_extension("log"), home, listen, process: None }
     }
 
     /// Its home.
@@ -95,7 +100,7 @@ impl Node {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("the log can be written");
         let mut command = self.command();
-        command.args(arguments).args(["--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--name", &self.name]);
+        command.args(arguments).args(["--listen", &self.listen, "--no-mdns", "--name", &self.name]);
         command.stdout(log.try_clone().expect("a file handle")).stderr(log);
         self.process = Some(command.spawn().expect("the program starts"));
     }
@@ -236,10 +241,10 @@ impl Node {
         })
     }
 
-    /// An address on which the node listens.
+    /// The multiaddress on which it listens.
     #[must_use]
-    pub fn address(&self) -> String {
-        self.wait_for("an address", || self.peers().peers.first()?.addresses.first().cloned())
+    pub fn address(&self) -> &str {
+        &self.listen
     }
 
     /// What the node said since its first start.
