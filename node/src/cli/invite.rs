@@ -51,13 +51,15 @@ fn qr(ticket: &str, paint: Paint) -> Option<Picture> {
     // Tickets are case-insensitive, and capitals take a QR code two thirds of the room.
     let code = QrCode::with_error_correction_level(ticket.to_ascii_uppercase(), EcLevel::L).ok()?;
     let mut renderer = code.render::<Dense1x2>();
+    // `Dense1x2::Dark` is what is drawn in the foreground's colour.
     let drawn = match paint {
         // Black on white, whatever the terminal's own colours are.
         Paint::Colours => {
             let drawn = renderer.dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build();
-            drawn.lines().map(|line| format!("\u{1b}[97;40m{line}\u{1b}[0m")).collect::<Vec<_>>().join("\n")
+            drawn.lines().map(|line| format!("\u{1b}[30;107m{line}\u{1b}[0m")).collect::<Vec<_>>().join("\n")
         }
-        Paint::Plain => renderer.dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build(),
+        // Most terminals are light on dark; cameras read the reverse as well, if less gladly.
+        Paint::Plain => renderer.dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build(),
     };
     // The quiet zone is four modules on each side.
     Some(Picture { text: drawn, columns: code.width() + 8 })
@@ -88,7 +90,10 @@ mod tests {
         assert!(picture.columns <= 80, "{} columns", picture.columns);
         assert!(picture.text.lines().all(|line| line.chars().count() == picture.columns));
         assert!(!picture.text.contains('\u{1b}'));
+        // The upper edge of the first finder pattern, behind a light margin of four modules.
+        assert!(picture.text.lines().nth(2).unwrap().starts_with("████ ▄▄▄▄▄ █"));
         let coloured = qr(&ticket, Paint::Colours).unwrap().text;
-        assert!(coloured.lines().all(|line| line.starts_with("\u{1b}[97;40m") && line.ends_with("\u{1b}[0m")));
+        assert!(coloured.lines().nth(2).unwrap().starts_with("\u{1b}[30;107m    █▀▀▀▀▀█ "));
+        assert!(coloured.lines().all(|line| line.ends_with("\u{1b}[0m")));
     }
 }

@@ -445,6 +445,7 @@ mod tests {
         assert_eq!(find(&"AC".repeat(32)), [0xac]);
         assert_eq!(find("img_1.jpg"), [0xab, 0xac, 0xad]);
         assert_eq!(find("b/IMG_1.jpg"), [0xac]);
+        assert_eq!((find("2021/img_1.jpg"), find("g_1.jpg")), (vec![0xad], vec![]));
         assert_eq!(
             (find("IMG_1"), find("b/img_1"), find("IMG"), find("b")),
             (vec![0xab, 0xac, 0xad], vec![0xac], vec![], vec![])
