@@ -36,20 +36,13 @@ pub(super) enum Relaying {
 }
 
 pub(super) fn build(keypair: &Keypair, relaying: Relaying) -> Result<Transports, StartError> {
-    let setup = |detail: String| StartError::Setup { detail };
-    let noise = noise::Config::new(keypair).map_err(|error| setup(error.to_string()))?;
-    let tcp = tcp::tokio::Transport::new(tcp::Config::new())
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise.clone())
-        .multiplex(yamux_config())
-        .timeout(ESTABLISH_TIMEOUT)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let quic =
-        quic::tokio::Transport::new(quic_config(keypair)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let direct = OrTransport::new(quic, tcp).map(|either, _| either.into_inner()).boxed();
-    let direct = match dns::tokio::Transport::system(direct) {
+    let noise = noise::Config::new(keypair).map_err(|error| StartError::Setup { detail: error.to_string() })?;
+    let direct = match dns::tokio::Transport::system(direct(keypair, &noise)) {
         Ok(named) => named.boxed(),
-        Err(error) => return Err(setup(format!("the system's resolver configuration cannot be read: {error}"))),
+        Err(error) => {
+            tracing::warn!(%error, "the system resolves no names; peers are reached by number only");
+            direct(keypair, &noise)
+        }
     };
     if relaying == Relaying::Off {
         return Ok(Transports { transport: direct, relay: None });
@@ -63,6 +56,19 @@ pub(super) fn build(keypair: &Keypair, relaying: Relaying) -> Result<Transports,
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let transport = OrTransport::new(circuits, direct).map(|either, _| either.into_inner()).boxed();
     Ok(Transports { transport, relay: Some(relay) })
+}
+
+/// TCP and QUIC.
+fn direct(keypair: &Keypair, noise: &noise::Config) -> Boxed<(PeerId, StreamMuxerBox)> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::new())
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise.clone())
+        .multiplex(yamux_config())
+        .timeout(ESTABLISH_TIMEOUT)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let quic =
+        quic::tokio::Transport::new(quic_config(keypair)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    OrTransport::new(quic, tcp).map(|either, _| either.into_inner()).boxed()
 }
 
 fn yamux_config() -> yamux::Config {
