@@ -1,8 +1,8 @@
 //! The local socket: how the `holdfast` command (and later the web app) asks a running node.
 //!
 //! Requests and answers are JSON, one value a line, over a Unix socket that only its owner can open. Each line carries
-//! `"schema"`: fields may be added within a schema version, and are never renamed, retyped or removed. `CLI.md` at
-//! the root of the repository documents every line; `--json` prints the same values.
+//! `"schema"`: fields may be added within a schema version, and are never renamed, retyped or removed. `node/CLI.md`
+//! documents every line; `--json` prints the same values.
 //!
 //! - [`request`] is what can be asked, [`view`] what is answered, [`event`] what a node tells unasked.
 //! - [`handle`] joins the server to the node's runtime: a bounded queue of [`handle::Call`]s, and the events.
