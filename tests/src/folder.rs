@@ -42,6 +42,22 @@ impl Contents {
         self.0.values().map(|(_, bytes)| bytes.len() as u64).sum()
     }
 
+    /// The files of this folder that `other` does not have.
+    #[must_use]
+    pub fn missing_in(&self, other: &Self) -> Vec<&Path> {
+        self.0.keys().filter(|path| !other.0.contains_key(*path)).map(PathBuf::as_path).collect()
+    }
+
+    /// Panics unless every file of `part` is here with the same bytes.
+    ///
+    /// # Panics
+    /// When one is not.
+    pub fn assert_contains(&self, part: &Self) {
+        for (path, (_, bytes)) in &part.0 {
+            assert!(self.0.get(path).is_some_and(|(_, known)| known == bytes), "{} has other bytes", path.display());
+        }
+    }
+
     /// Panics unless `other` has the same files with the same bytes and dates; says which differ.
     ///
     /// # Panics

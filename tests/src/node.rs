@@ -92,11 +92,11 @@ impl Node {
 
     fn start(&mut self, arguments: impl Iterator<Item = OsString>) {
         self.spawn(arguments);
-        self.wait_for("its first answer", || self.try_status().map(drop));
+        self.wait_until("its first answer", |_| true);
     }
 
     /// Starts the process without waiting for an answer.
-    pub fn spawn(&mut self, arguments: impl Iterator<Item = OsString>) {
+    pub fn spawn(&mut self, arguments: impl IntoIterator<Item = OsString>) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("the log can be written");
         let mut command = self.command();

@@ -184,15 +184,24 @@ pub fn write_library(folder: &Path, count: u64) -> io::Result<Vec<PathBuf>> {
             let month = folder.join("2021").join(format!("{:02}", 1 + seed % 12));
             fs::create_dir_all(&month)?;
             let path = month.join(format!("IMG_{seed:04}.jpg"));
-            write(&path, &Photo::new(seed).jpeg())?;
-            // Whole seconds in 2021: exports are compared with them.
-            File::options()
-                .write(true)
-                .open(&path)?
-                .set_modified(UNIX_EPOCH + Duration::from_secs(1_620_000_000 + seed))?;
+            write_settled(&path, &Photo::new(seed).jpeg(), seed)?;
             Ok(path)
         })
         .collect()
+}
+
+/// Writes a file that was last changed long ago, `number` seconds into some day of 2021: it is imported at once, and what
+/// is exported is compared with that date.
+///
+/// # Errors
+/// Fails when the file can't be written.
+pub fn write_settled(path: &Path, bytes: &[u8], number: u64) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    fs::write(&beside, bytes)?;
+    let date = UNIX_EPOCH + Duration::from_secs(1_620_000_000 + number);
+    File::options().write(true).open(&beside)?.set_modified(date)?;
+    fs::rename(beside, path)
 }
 
 /// Writes a file as programs that care do: beside its place, then into it.

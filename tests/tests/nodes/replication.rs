@@ -1,10 +1,11 @@
 //! Photos become safe on other devices.
 
+use std::fs;
 use std::path::Path;
 
 use holdfast_tests::folder::Contents;
 use holdfast_tests::node::Node;
-use holdfast_tests::photos::write_library;
+use holdfast_tests::photos::{Photo, write_library, write_settled};
 
 /// Exports everything that `node` holds and compares it with `pictures`.
 pub(crate) fn assert_exports(node: &Node, pictures: &Path, to: &Path) {
@@ -50,4 +51,43 @@ fn two_nodes_from_nothing_to_safe() {
     let scans = home.run(&["events"]).lines.into_iter().filter(|event| event["event"] == "folder-scanned");
     let scans: Vec<_> = scans.collect();
     assert!(scans.iter().all(|scan| scan["files"] == 40 && scan["new"] == 0), "{scans:?}");
+}
+
+/// Each of two devices that fetch at the same time gets about half from the source and the rest from the other.
+#[test]
+fn a_source_sends_each_chunk_about_once() {
+    const PHOTOS: u64 = 16;
+    let directory = tempfile::tempdir().unwrap();
+    let (pictures, camera) = (directory.path().join("Pictures"), directory.path().join("camera"));
+    for folder in [&pictures, &camera] {
+        fs::create_dir(folder).unwrap();
+    }
+    for seed in 0..PHOTOS {
+        let photo = Photo::of_bytes(seed, 4_000_000).jpeg();
+        write_settled(&camera.join(format!("IMG_{seed:04}.jpg")), &photo, seed).unwrap();
+    }
+    let (mut home, mut office) = pair(directory.path(), &pictures);
+    let mut cabin = Node::new(directory.path(), "cabin");
+    let office_address = office.address().to_owned();
+    cabin.join(&home.invite(), &["--place", "cabin", "--peer", &office_address]);
+    for node in [&home, &office, &cabin] {
+        node.wait_until("both others to be connected", |status| status.peers_connected == 2);
+    }
+    fs::rename(&camera, pictures.join("camera")).unwrap();
+    let bytes = Contents::of(&pictures).bytes();
+    assert!(bytes >= 60_000_000);
+    for node in [&office, &cabin] {
+        node.wait_until_held(PHOTOS);
+    }
+    let traffic = [&home, &office, &cabin].map(|node| node.status().traffic);
+    println!("{bytes} bytes; {traffic:?}");
+    assert!(traffic[0].sent * 100 <= bytes * 125, "the source sent more than 1.25 × {bytes} bytes: {traffic:?}");
+    let received = traffic[1].received + traffic[2].received;
+    assert!(received * 100 <= bytes * 205, "some bytes were fetched twice: {traffic:?}");
+    home.wait_until_safe(PHOTOS);
+    assert!(home.photos().iter().all(|photo| photo.copies == 3 && photo.places == 3));
+    assert_exports(&cabin, &pictures, &directory.path().join("export"));
+    for node in [&mut home, &mut office, &mut cabin] {
+        node.stop();
+    }
 }
