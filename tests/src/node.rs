@@ -165,13 +165,23 @@ impl Node {
         self.try_photos().unwrap_or_else(|| panic!("{} does not list its photos", self.name))
     }
 
+    /// One photo by its name, path or id, if there is one.
+    #[must_use]
+    pub fn try_show(&self, photo: &str) -> Option<PhotoDetail> {
+        let answer = self.run(&["show", photo]);
+        if answer.exit != Some(0) {
+            return None;
+        }
+        match answer.only() {
+            Response::Show(detail) => Some(*detail),
+            other => panic!("show answered {other:?}"),
+        }
+    }
+
     /// One photo by its name, path or id.
     #[must_use]
     pub fn show(&self, photo: &str) -> PhotoDetail {
-        match self.ask(&["show", photo]) {
-            Response::Show(detail) => *detail,
-            other => panic!("show answered {other:?}"),
-        }
+        self.try_show(photo).unwrap_or_else(|| panic!("{} shows no {photo}", self.name))
     }
 
     /// The library's devices.

@@ -7,6 +7,7 @@ use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::position::Position;
 
 use super::runtime::Runtime;
+use super::workers::Losses;
 use crate::api::view::{ExportOutcome, Problem, Progress};
 use crate::api::{Refusal, RefusalKind, Reply, Response};
 use crate::export::{Export, Exported};
@@ -21,6 +22,12 @@ const PROBLEMS_MAX: usize = 100;
 struct Job {
     manifest: Option<ChunkId>,
     name: FileName,
+}
+
+/// Where chunks come from, and who is told which of them are not readable any more.
+struct Chunks {
+    store: Arc<ChunkStore>,
+    losses: Losses,
 }
 
 /// Writes the originals of all listed photos into `directory` and answers when it is done.
@@ -40,10 +47,10 @@ pub(super) fn start(runtime: &Runtime, directory: PathBuf, reply: Reply) {
             return reply.finish(Err(Refusal::new(RefusalKind::Failed, message, "choose another folder")));
         }
     };
-    let store = runtime.store.clone();
+    let (store, losses) = (runtime.store.clone(), runtime.losses.clone());
     let started = std::thread::Builder::new()
         .name("export".to_owned())
-        .spawn(move || reply_to(reply, |reply| run(export, &directory, &store, jobs, reply)));
+        .spawn(move || reply_to(reply, |reply| run(export, &directory, &Chunks { store, losses }, jobs, reply)));
     if let Err(error) = started {
         tracing::warn!(%error, "an export could not be started");
     }
@@ -54,7 +61,7 @@ fn reply_to(reply: Reply, run: impl FnOnce(&Reply) -> ExportOutcome) {
     reply.finish(Ok(Response::Export(outcome)));
 }
 
-fn run(mut export: Export, directory: &Path, store: &Arc<ChunkStore>, jobs: Vec<Job>, reply: &Reply) -> ExportOutcome {
+fn run(mut export: Export, directory: &Path, chunks: &Chunks, jobs: Vec<Job>, reply: &Reply) -> ExportOutcome {
     let mut outcome = ExportOutcome { directory: directory.to_owned(), ..ExportOutcome::default() };
     let mut progress = Progress {
         files_total: jobs.len() as u64,
@@ -65,7 +72,7 @@ fn run(mut export: Export, directory: &Path, store: &Arc<ChunkStore>, jobs: Vec<
         if reply.is_abandoned() {
             break;
         }
-        match write(&mut export, store, &job) {
+        match write(&mut export, chunks, &job) {
             Ok(Exported::Written { bytes, .. }) => {
                 outcome.written += 1;
                 outcome.bytes += bytes;
@@ -84,12 +91,12 @@ fn run(mut export: Export, directory: &Path, store: &Arc<ChunkStore>, jobs: Vec<
     outcome
 }
 
-fn write(export: &mut Export, store: &ChunkStore, job: &Job) -> Result<Exported, String> {
+fn write(export: &mut Export, chunks: &Chunks, job: &Job) -> Result<Exported, String> {
     let missing = || format!("{} was not exported: it is not here yet; connect a device that has it", job.name.path);
     let manifest = job.manifest.ok_or_else(missing)?;
     let read = |chunk: &ChunkId, sealed: &mut Vec<u8>| {
-        sealed.clear();
-        store.read_into(chunk, sealed)
+        // What an export finds damaged is fetched again from another device.
+        chunks.store.read_into(chunk, sealed).inspect_err(|error| chunks.losses.report(chunk, error))
     };
     export.photo(&manifest, &job.name, read).map_err(|error| error.to_string())
 }

@@ -62,6 +62,12 @@ pub enum NodeError {
         /// The home.
         home: PathBuf,
     },
+    /// The home has keys and no log: this device does not know what it said, and could contradict itself.
+    #[error("{} holds nothing of this device any more; put it back from where it went, or join again with another --home and remove this device", metadata.display())]
+    LogLost {
+        /// Where the log should be.
+        metadata: PathBuf,
+    },
     /// The home cannot be used.
     #[error(transparent)]
     Home(#[from] HomeError),

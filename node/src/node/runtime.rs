@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use holdfast_protocol::id::{DeviceId, LibraryId};
 use holdfast_protocol::keys::DeviceKey;
-use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica;
 use holdfast_protocol::sealing::ChunkSealer;
 use tokio::sync::{mpsc, watch};
@@ -54,6 +53,7 @@ pub(super) struct Runtime {
     pub(super) listening: Vec<String>,
     pub(super) news: News,
     pub(super) clock: Clock,
+    pub(super) losses: Losses,
     workers: Workers,
     sources: Option<Sources>,
     index_sent: u64,
@@ -99,8 +99,7 @@ pub(super) fn open(
     let device = identity::read_device_key(&home)?;
     let secrets = identity::read_secrets(&home)?;
     let metadata = SledMetadata::open(&home.metadata())?;
-    let membership = Membership::load(&metadata)?
-        .ok_or_else(|| StorageError::Damaged { what: "this device's membership".to_owned() })?;
+    let membership = Membership::load(&metadata)?.ok_or_else(|| NodeError::LogLost { metadata: home.metadata() })?;
     let sealer = ChunkSealer::new(&secrets);
     let config = StoreConfig { directory: home.store(), fingerprint_key: seed()? };
     let (store, recovery) =
@@ -134,7 +133,7 @@ pub(super) fn open(
         topic: Some(blake3::derive_key("holdfast 1 gossip topic", secrets.library().as_bytes())),
         ..NetworkConfig::new(device.clone(), listen_addresses(&settings))
     };
-    let (network, network_events) = Network::start(network_config, source(store.clone(), losses), sink(store.clone()))?;
+    let (network, network_events) = Network::start(network_config, source(store.clone(), losses.clone()), sink(store.clone()))?;
     let media = worker.map(|command| Arc::new(MediaPool::new(PoolConfig::new(command))));
     let (ingest, imports) = Ingest::start(ingest_config(&settings, &home), store.clone(), secrets, media)?;
 
@@ -152,6 +151,7 @@ pub(super) fn open(
         index: reader,
         news: News::new(events, clock),
         clock,
+        losses,
         workers,
         sources: Some(sources),
         index_sent: index_covers.unwrap_or(0),

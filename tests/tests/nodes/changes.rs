@@ -42,7 +42,7 @@ fn a_folder_changes_under_the_watcher() {
     let (before, sent) = (id(&home, "ferry.jpg"), home.status().traffic.sent);
     let edited = Photo { caption: Some("Sydney, from the ferry".to_owned()), ..ferry };
     write_settled(&pictures.join("ferry.jpg"), &edited.jpeg(), 102).unwrap();
-    office.wait_for("the edited photo", || (id(&office, "ferry.jpg") != before).then_some(()));
+    office.wait_for("the edited photo", || office.try_show("ferry.jpg").filter(|detail| detail.photo.id != before));
     office.wait_until_safe(14);
     let resent = home.status().traffic.sent - sent;
     assert!(resent < u64::from(PICTURE_BYTES) / 8, "{resent} bytes were sent for a caption");
