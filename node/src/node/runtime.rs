@@ -133,7 +133,8 @@ pub(super) fn open(
         topic: Some(blake3::derive_key("holdfast 1 gossip topic", secrets.library().as_bytes())),
         ..NetworkConfig::new(device.clone(), listen_addresses(&settings))
     };
-    let (network, network_events) = Network::start(network_config, source(store.clone(), losses.clone()), sink(store.clone()))?;
+    let (network, network_events) =
+        Network::start(network_config, source(store.clone(), losses.clone()), sink(store.clone()))?;
     let media = worker.map(|command| Arc::new(MediaPool::new(PoolConfig::new(command))));
     let (ingest, imports) = Ingest::start(ingest_config(&settings, &home), store.clone(), secrets, media)?;
 

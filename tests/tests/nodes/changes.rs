@@ -53,7 +53,9 @@ fn a_folder_changes_under_the_watcher() {
     let (moved, sent) = (id(&home, "new.jpg"), home.status().traffic.sent);
     fs::create_dir(pictures.join("trip")).unwrap();
     fs::rename(pictures.join("new.jpg"), pictures.join("trip/harbour.jpg")).unwrap();
-    office.wait_for("the new name", || (office.show(&moved.to_string()).paths == ["Pictures/trip/harbour.jpg"]).then_some(()));
+    office.wait_for("the new name", || {
+        (office.show(&moved.to_string()).paths == ["Pictures/trip/harbour.jpg"]).then_some(())
+    });
     home.wait_until_safe(14);
     assert_eq!(home.status().traffic.sent, sent);
 

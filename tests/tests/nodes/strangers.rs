@@ -45,7 +45,8 @@ fn a_ticket_lets_one_device_in() {
     assert_refused(directory.path(), &ticket[..ticket.len() / 2], 2, "incomplete");
     assert_refused(directory.path(), "holdfast2abc", 2, "newer version");
     assert_refused(directory.path(), "please", 2, "not a ticket");
-    let mistyped = format!("{}{}", &ticket[..ticket.len() - 9], ticket[ticket.len() - 9..].replace(['a', 'b', 'c', 'd'], "e"));
+    let mistyped =
+        format!("{}{}", &ticket[..ticket.len() - 9], ticket[ticket.len() - 9..].replace(['a', 'b', 'c', 'd'], "e"));
     if mistyped != ticket {
         assert_refused(directory.path(), &mistyped, 2, "mistyped");
     }
