@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
 
     let (mut cutter, mut found, mut start, mut end) = (Cutter::new(), Vec::new(), 0, 0);
     loop {
-        end = file.len().min(end + 1 + usize::from(*step) * 97);
+        end = file.len().min(end + 1 + usize::from(*step) * 97 + file.len() / 64);
         let following = if end == file.len() { Following::Nothing } else { Following::Unknown };
         while let Some(cut) = cutter.next_cut(&file[start..end], following) {
             start += cut.length;
