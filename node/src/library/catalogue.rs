@@ -199,7 +199,11 @@ impl<M: Metadata> Library<M> {
         let body = self.bodies.seal(&author, seq, &body);
         // The envelope comes back as accepted; the catalog knows its change already.
         self.applied.insert(author, seq + 1);
-        let (_, effects) = self.replica.append(now, Kind::Catalog, self.bodies.epoch(), MIN_READER, body)?;
+        let appended = self.replica.append(now, Kind::Catalog, self.bodies.epoch(), MIN_READER, body);
+        let (_, effects) = appended.inspect_err(|_| {
+            // Nothing may build on a change that is in no log.
+            self.documents.catalog.close(document);
+        })?;
         self.checkpoints.changed();
         self.pass(effects, out)
     }

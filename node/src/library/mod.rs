@@ -232,7 +232,11 @@ impl<M: Metadata> Library<M> {
         for signed in &accepted {
             let envelope = signed.envelope();
             let applied = self.applied.entry(envelope.author).or_default();
-            if envelope.seq < *applied {
+            if envelope.seq != *applied {
+                // Taken in already, or behind one whose key is not known yet: that is read from the log again.
+                continue;
+            }
+            if envelope.kind == Kind::Catalog && !self.secrets.epochs().any(|epoch| epoch == envelope.epoch) {
                 continue;
             }
             *applied = envelope.seq + 1;
@@ -275,6 +279,9 @@ impl<M: Metadata> Library<M> {
         let applied = catalog.apply(document, &changes).map_err(|error| LibraryError::Catalog(error.to_string()))?;
         for (author, reason) in applied.refused {
             out.push(Effect::Event(Event::ChangeRefused { author, document, reason: reason.to_string() }));
+        }
+        for author in applied.overflowed {
+            tracing::warn!(author = author.short(), %document, "changes wait for others that are not here");
         }
         let photos_before = self.photos.len();
         self.learn(document, applied.patches);

@@ -111,8 +111,8 @@ impl Runtime {
                 if !self.library.replica().registry().is_member(&peer) {
                     return Ok(());
                 }
-                self.learn_addresses(peer, addresses)?;
-                ReplicaInput::PeerSeen { peer }
+                self.learn_addresses(peer, addresses.clone())?;
+                ReplicaInput::PeerSeen { peer, addresses }
             }
             Event::Received { link, tag, body } => ReplicaInput::Received { link, tag, body },
             Event::Gossiped { from, body } => ReplicaInput::Gossiped { from, body },
@@ -126,7 +126,7 @@ impl Runtime {
         self.handle(Input::Replica(input))
     }
 
-    fn learn_addresses(&mut self, peer: DeviceId, addresses: Vec<String>) -> Result<(), NodeError> {
+    pub(super) fn learn_addresses(&mut self, peer: DeviceId, addresses: Vec<String>) -> Result<(), NodeError> {
         if let Some(batch) = self.addresses.learn(peer, addresses) {
             self.network.remember(peer, self.addresses.of(&peer));
             self.library.keep(batch)?;
@@ -145,7 +145,7 @@ impl Runtime {
         };
         let (answer, effects) =
             self.library.admit(self.clock.now(), &self.device, &self.reachable_addresses(), &request, &seed()?)?;
-        self.carry_out(effects);
+        self.carry_out(effects)?;
         self.library.replica().metadata().flush()?;
         if answer.is_ok() {
             self.news.joined(peer, request.name());

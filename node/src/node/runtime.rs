@@ -211,19 +211,19 @@ impl Runtime {
 
     /// What a node says and does first.
     fn begin(&mut self, membership: &Membership, effects: Vec<Effect>) -> Result<(), NodeError> {
-        self.carry_out(effects);
+        self.carry_out(effects)?;
         let now = self.clock.now();
         let effects = self.library.introduce(now, &membership.first_body)?;
-        self.carry_out(effects);
+        self.carry_out(effects)?;
         let is_founder = self.library.replica().registry().members().count() <= 1;
         let place = self.settings.place.clone().or_else(|| is_founder.then(|| FIRST_PLACE.to_owned()));
         if let Some(place) = place {
             let effects = self.library.set_place(now, &place)?;
-            self.carry_out(effects);
+            self.carry_out(effects)?;
         }
         for (peer, addresses) in self.addresses.iter() {
             self.network.remember(peer, addresses);
-            self.handle(Input::Replica(replica::Input::PeerSeen { peer }))?;
+            self.handle(Input::Replica(replica::Input::PeerSeen { peer, addresses: Vec::new() }))?;
         }
         for address in &self.settings.peers {
             self.network.dial_address(address.clone());
@@ -288,14 +288,13 @@ impl Runtime {
     /// Hands one input to the library and carries out what it asks for.
     pub(super) fn handle(&mut self, input: Input) -> Result<(), NodeError> {
         let effects = self.library.handle(self.clock.now(), input)?;
-        self.carry_out(effects);
-        Ok(())
+        self.carry_out(effects)
     }
 
-    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), NodeError> {
         for effect in effects {
             match effect {
-                Effect::Replica(effect) => self.carry_out_replica(effect),
+                Effect::Replica(effect) => self.carry_out_replica(effect)?,
                 Effect::ReadChunk { task, chunk } => self.workers.read(task, chunk),
                 Effect::Index { version, changes } => {
                     self.index_sent = version;
@@ -309,9 +308,10 @@ impl Runtime {
                 Effect::Event(event) => self.news.of_library(event, &self.library),
             }
         }
+        Ok(())
     }
 
-    fn carry_out_replica(&mut self, effect: replica::Effect) {
+    fn carry_out_replica(&mut self, effect: replica::Effect) -> Result<(), NodeError> {
         use replica::Effect as Do;
         match effect {
             Do::Send { link, frame } => self.network.send(link, frame),
@@ -321,6 +321,9 @@ impl Runtime {
             }
             Do::Admitted { link, .. } => self.network.admit(link),
             Do::Dial { peer } => self.network.dial(peer, self.addresses.of(&peer)),
+            Do::AddressesLearned { peer, addresses } => {
+                self.learn_addresses(peer, addresses)?;
+            }
             Do::Gossip(message) => self.network.gossip(message),
             Do::Fetch { link, request, urgent, chunks } => self.network.fetch(link, request, urgent, chunks),
             Do::CancelFetch { link, request } => self.network.cancel_fetch(link, request),
@@ -330,6 +333,7 @@ impl Runtime {
             // The library keeps these to itself.
             Do::Accepted(_) | Do::HoldingsChanged { .. } => {}
         }
+        Ok(())
     }
 
     fn take_completion(&mut self, completion: Completion) -> Result<(), NodeError> {

@@ -33,6 +33,12 @@ pub const FRAME_HEADER_BYTES: usize = 5;
 pub const HEADS_PER_FRAME_MAX: usize = 128;
 /// Envelopes in one frame.
 pub const ENVELOPES_PER_FRAME_MAX: usize = 4096;
+/// Peers in one frame of addresses.
+pub const PEERS_PER_FRAME_MAX: usize = 24;
+/// Addresses of one peer.
+pub const ADDRESSES_PER_PEER_MAX: usize = 8;
+/// Bytes of an address.
+pub const ADDRESS_BYTES_MAX: usize = 256;
 /// Certificates from a device up to the root.
 pub const CERTIFICATE_CHAIN_MAX: usize = 8;
 
@@ -50,6 +56,7 @@ pub mod tag {
     pub const WANT_INVENTORY: u8 = 9;
     pub const INVENTORY: u8 = 10;
     pub const HAVE: u8 = 11;
+    pub const ADDRESSES: u8 = 12;
 }
 
 /// Bytes that the body of a frame with `tag` may have.
@@ -162,6 +169,8 @@ pub enum Message {
     Inventory(InventoryPart),
     /// Unsigned: what the speaker holds and has lost since it last said so. Valid while the session stands.
     Have(Vec<HoldingChanges>),
+    /// Where the speaker saw other members.
+    Addresses(Vec<Reachable>),
     /// A message of a newer version, not understood.
     Unknown(u8),
 }
@@ -253,6 +262,21 @@ pub struct Envelopes {
     pub envelopes: Vec<Bytes>,
 }
 
+/// Where a member can be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reachable {
+    /// Who.
+    pub device: DeviceId,
+    /// Addresses in the transport's text form, at most [`ADDRESSES_PER_PEER_MAX`].
+    pub addresses: Vec<String>,
+}
+
+/// Whether text may be an address: printable, and no longer than one can be.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    text.len() <= ADDRESS_BYTES_MAX && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// A wish for an inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantInventory {
@@ -311,6 +335,7 @@ impl Message {
             Self::WantInventory(_) => tag::WANT_INVENTORY,
             Self::Inventory(_) => tag::INVENTORY,
             Self::Have(_) => tag::HAVE,
+            Self::Addresses(_) => tag::ADDRESSES,
             Self::Unknown(tag) => *tag,
         }
     }
@@ -344,6 +369,7 @@ impl Message {
                 HoldingChanges::put_all(changes, &mut body);
                 body
             }
+            Self::Addresses(reachable) => codec::encode(reachable),
             Self::Unknown(_) => Vec::new(),
         }
     }
@@ -384,6 +410,17 @@ impl Message {
                 let mut input = body.as_ref();
                 let changes = HoldingChanges::take_all(&mut input).filter(|_| input.is_empty());
                 Self::Have(changes.ok_or(MessageRefused::Malformed)?)
+            }
+            tag::ADDRESSES => {
+                let reachable: Vec<Reachable> = codec::decode(body, limit)?;
+                at_most(reachable.len(), PEERS_PER_FRAME_MAX)?;
+                for Reachable { addresses, .. } in &reachable {
+                    at_most(addresses.len(), ADDRESSES_PER_PEER_MAX)?;
+                    if !addresses.iter().all(|address| is_address(address)) {
+                        return Err(MessageRefused::Malformed);
+                    }
+                }
+                Self::Addresses(reachable)
             }
             other => Self::Unknown(other),
         })

@@ -67,7 +67,23 @@ fn any_message() -> impl Strategy<Value = Message> {
         })),
         any_part().prop_map(Message::Inventory),
         any_changes().prop_map(Message::Have),
+        vec(any_reachable(), 0..=PEERS_PER_FRAME_MAX).prop_map(Message::Addresses),
     ]
+}
+
+fn any_reachable() -> impl Strategy<Value = Reachable> {
+    let addresses = vec("[!-~]{1,256}", 0..=ADDRESSES_PER_PEER_MAX);
+    (any::<[u8; 32]>(), addresses)
+        .prop_map(|(device, addresses)| Reachable { device: DeviceId::from_bytes(device), addresses })
+}
+
+#[test]
+fn addresses_that_could_not_be_are_refused() {
+    let device = DeviceId::from_bytes([1; 32]);
+    let too_many = vec!["/a".to_owned(); ADDRESSES_PER_PEER_MAX + 1];
+    for addresses in [too_many, vec![String::new()], vec!["x".repeat(ADDRESS_BYTES_MAX + 1)], vec!["a\n".to_owned()]] {
+        assert!(decode_frame(&Message::Addresses(vec![Reachable { device, addresses }]).to_frame()).is_err());
+    }
 }
 
 fn decode_frame(frame: &Bytes) -> Result<Message, MessageRefused> {

@@ -79,8 +79,8 @@ impl<M: Metadata> Replica<M> {
         peer.dial_failures += 1;
     }
 
-    /// A peer was seen: a member is called at once, whatever failed before.
-    pub(super) fn handle_peer_seen(&mut self, device: &DeviceId) {
+    /// There is a new way to a peer: a member is called at once, whatever failed before.
+    pub(super) fn call_soon(&mut self, device: &DeviceId) {
         let now = self.now.elapsed;
         if self.callable().any(|(member, _)| member == *device)
             && self.peers.get(device).is_some_and(|peer| peer.shunned_until.is_none_or(|until| until <= now))

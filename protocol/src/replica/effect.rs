@@ -37,6 +37,13 @@ pub enum Effect {
         /// Whom.
         peer: DeviceId,
     },
+    /// Remember where a peer may be reached, before it is dialled: another member saw it there.
+    AddressesLearned {
+        /// Whom.
+        peer: DeviceId,
+        /// Where.
+        addresses: Vec<String>,
+    },
     /// Publish on the library's gossip topic.
     Gossip(Bytes),
     /// Ask the peer of this link for chunks, check each (length, hash), store it durably, and report each as `Fetched`,

@@ -109,6 +109,8 @@ pub enum Input {
     PeerSeen {
         /// Who.
         peer: DeviceId,
+        /// Where, in the transport's text form; empty when nothing new is known of that.
+        addresses: Vec<String>,
     },
     /// The deadline that [`Replica::next_deadline`](super::Replica::next_deadline) named has come.
     Tick,

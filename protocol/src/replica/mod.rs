@@ -39,6 +39,7 @@ mod logs;
 mod open;
 mod own_inventory;
 mod peer;
+mod presence;
 mod schedule;
 mod serve;
 mod session;
@@ -99,6 +100,8 @@ pub struct Replica<M: Metadata> {
     /// Own holdings that changed during this input.
     news: Pending,
     peers: BTreeMap<DeviceId, Peer>,
+    /// Where this device itself saw members.
+    seen: BTreeMap<DeviceId, Vec<String>>,
     /// The devices that certified this one: known to be members before any log is.
     issuers: Vec<DeviceId>,
     /// Numbers of peers that chunks were served to, counted from 1.
@@ -146,7 +149,7 @@ impl<M: Metadata> Replica<M> {
             Input::ChunksLost(lost) => self.handle_lost(&lost),
             Input::Synced(task) => self.handle_synced(task),
             Input::DialFailed { peer } => self.handle_dial_failed(&peer),
-            Input::PeerSeen { peer } => self.handle_peer_seen(&peer),
+            Input::PeerSeen { peer, addresses } => self.handle_peer_seen(&peer, addresses),
             Input::Tick => self.handle_tick()?,
         }
         Ok(self.finish())

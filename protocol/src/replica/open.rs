@@ -52,6 +52,7 @@ impl<M: Metadata> Replica<M> {
             own: OwnInventory::new(Holdings::new(), generation),
             news: Pending::default(),
             peers: BTreeMap::new(),
+            seen: BTreeMap::new(),
             issuers: issuers(&config.chain),
             served_peers: Vec::new(),
             sessions: BTreeMap::new(),

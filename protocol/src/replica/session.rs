@@ -127,6 +127,7 @@ impl<M: Metadata> Replica<M> {
             Message::WantInventory(want) => self.handle_want_inventory(link, &want),
             Message::Inventory(part) => self.handle_inventory(link, part)?,
             Message::Have(changes) => self.handle_have(link, &changes),
+            Message::Addresses(reachable) => self.handle_addresses(reachable),
             Message::Hello(_) | Message::Prove(_) => {
                 self.misbehaved(link, Misbehaviour::OutOfTurn { tag: message.tag() });
             }

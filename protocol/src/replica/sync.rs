@@ -78,6 +78,7 @@ impl<M: Metadata> Replica<M> {
             self.send(link, &Message::Vector(points.to_vec()));
         }
         self.greet_with_heads(link);
+        self.greet_with_addresses(link);
     }
 
     /// Tells every session how far logs are durable now.
