@@ -269,7 +269,7 @@ impl World {
                     self.nodes[node].told.entry(peer).or_default().apply(&changes);
                 }
                 Effect::Event(event) => self.nodes[node].events.push(event),
-                Effect::Admitted { .. } => {}
+                Effect::Admitted { .. } | Effect::AddressesLearned { .. } => {}
             }
         }
         self.schedule_tick(node);
