@@ -150,7 +150,7 @@ mod tests {
             bytes: 1000,
             listed: true,
             described: false,
-            deposited_here: n % 2 == 0,
+            deposited_here: n.is_multiple_of(2),
         }
     }
 
