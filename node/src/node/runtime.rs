@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::network::{AddressBook, sink, source};
 use super::news::News;
-use super::workers::{Completion, Flush, Losses, Workers, completions, covered};
+use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
 use super::{Clock, NodeError, identity, seed};
 use crate::api::{Call, EventLog, Happening};
 use crate::home::{Discovery, Home, Originals, Settings};
@@ -123,6 +123,9 @@ pub(super) fn open(
     let (library, effects) = Library::open(config, metadata.clone(), &|chunk| store.contains(chunk), clock.now())?;
     let (done, completions) = completions();
     let losses = Losses(done.clone());
+    if recovery.rebuilt_segments > 0 {
+        scrub(store.clone(), done.clone())?;
+    }
     let workers = Workers::start(metadata, store.clone(), index, done)?;
 
     let network_config = NetworkConfig {

@@ -12,10 +12,13 @@ use tokio::sync::mpsc;
 
 use super::NodeError;
 use crate::index::{Index, IndexChange, IndexError};
-use crate::store::{ChunkStore, ReadError, SledMetadata};
+use crate::store::{ChunkStore, ReadError, ScrubCursor, SledMetadata};
 
 /// Completions that wait for the library; workers wait when it is full.
 const COMPLETIONS_MAX: usize = 256;
+
+/// Bytes that a scrub reads at a time.
+const SCRUB_BYTES: u64 = 64 << 20;
 
 /// What a worker finished.
 #[derive(Debug)]
@@ -50,6 +53,26 @@ impl Losses {
             let _ = self.0.try_send(Completion::Lost(*chunk));
         }
     }
+}
+
+/// Reads the whole store once and reports what is not as it should be: due when the index was made again from segments
+/// whose bytes nobody looked at.
+pub(super) fn scrub(store: Arc<ChunkStore>, done: mpsc::Sender<Completion>) -> Result<(), NodeError> {
+    spawn("scrub", move || {
+        let mut next = Some(ScrubCursor::default());
+        while let Some(cursor) = next {
+            let scrub = match store.scrub(cursor, SCRUB_BYTES) {
+                Ok(scrub) => scrub,
+                Err(error) => return tracing::warn!(%error, "the store could not be read through"),
+            };
+            for chunk in scrub.lost {
+                if done.blocking_send(Completion::Lost(chunk)).is_err() {
+                    return;
+                }
+            }
+            next = scrub.next;
+        }
+    })
 }
 
 /// Who asked for a flush.

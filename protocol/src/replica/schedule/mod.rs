@@ -5,7 +5,7 @@
 //! - for every wanted chunk, `sources` in the table is the number of connected peers that say they hold it;
 //! - a wanted chunk that is not requested is, for each peer that has it, a candidate there, waiting for another try, or
 //!   avoided there because that peer's bytes were wrong;
-//! - what is asked of one peer stays within its window and [`REQUESTS_PER_PEER_MAX`] requests.
+//! - what is asked of one peer stays within its window and [`REQUESTS_PER_PEER_MAX`](crate::limits::REQUESTS_PER_PEER_MAX) requests.
 //!
 //! The cost of an input is that of the chunks it names. Only a peer that connects or leaves costs a pass over what is
 //! wanted.
