@@ -1,1 +1,15 @@
-//! placeholder
+//! Runs the library that ships on a virtual network, virtual disks and virtual time; every fault comes from one seed.
+//!
+//! A run: devices join, people change their folders while faults happen, then everything heals and has to agree
+//! within a bound. Checkers stand in [`check`], one file each. Nothing here knows tokio or libp2p, and nothing sleeps.
+
+pub mod chance;
+pub mod check;
+mod fault;
+pub mod index;
+pub mod metadata;
+pub mod network;
+pub mod node;
+pub mod options;
+pub mod workload;
+pub mod world;

@@ -1,0 +1,46 @@
+//! Chance from one seed: every node and every class of faults draws from a stream of its own, so that leaving one out
+//! leaves the others as they were.
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+
+/// One stream of chance.
+#[derive(Debug, Clone)]
+pub struct Chance(ChaCha20Rng);
+
+impl Chance {
+    /// The stream called `name` of a seed.
+    #[must_use]
+    pub fn new(seed: u64, name: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("holdfast simulator stream");
+        hasher.update(&seed.to_le_bytes()).update(name.as_bytes());
+        Self(ChaCha20Rng::from_seed(*hasher.finalize().as_bytes()))
+    }
+
+    /// A number below `end`; 0 when `end` is 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0.next_u64() % end.max(1)
+    }
+
+    /// A number from `start` to just below `end`.
+    pub fn between(&mut self, start: u64, end: u64) -> u64 {
+        start + self.below(end.saturating_sub(start))
+    }
+
+    /// True once in `times`, on average.
+    pub fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+
+    /// One of `choices`; `None` when there is none.
+    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> Option<&'a T> {
+        if choices.is_empty() { None } else { choices.get(self.below(choices.len() as u64) as usize) }
+    }
+
+    /// Thirty-two bytes, as an operating system gives them.
+    pub fn seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.0.fill_bytes(&mut seed);
+        seed
+    }
+}

@@ -1,0 +1,62 @@
+//! 24: after faults stop, everything converges within a bound.
+
+use holdfast::library::Library;
+use holdfast_protocol::id::DeviceId;
+
+use super::Violation;
+use crate::metadata::VirtualMetadata;
+use crate::world::World;
+
+/// Every node is up, has nothing outstanding, knows the same logs, holds everything, and knows that the others do.
+///
+/// # Errors
+/// The first node of which that is not so.
+pub fn check(world: &World) -> Result<(), Violation> {
+    let first = world.nodes.first().and_then(|node| node.library.as_ref());
+    let vector = first.map(|library| library.replica().vector());
+    let root = world.nodes.first().and_then(|node| held_root(first?, &node.device_id()));
+    for node in &world.nodes {
+        let apart = |what: &str| Violation::NotConverged { node: node.number, what: what.to_owned() };
+        let library = node.library.as_ref().ok_or_else(|| apart("it is down"))?;
+        if !node.is_idle() {
+            return Err(apart("an import is not acknowledged"));
+        }
+        if vector.as_ref() != Some(&library.replica().vector()) {
+            return Err(apart("it knows other logs than the first node"));
+        }
+        let missing = library.replica().transfers().missing_chunks;
+        if missing > 0 {
+            return Err(apart(&format!("{missing} chunks are missing")));
+        }
+        for of in &world.nodes {
+            if held_root(library, &of.device_id()) != root {
+                return Err(apart(&format!("it does not know what node {} holds", of.number)));
+            }
+        }
+        let photos = library.photos();
+        let undescribed = (0..photos.len() as u32).filter(|slot| !photos.row(*slot).described).count();
+        let shown = node.index.photos().values().filter(|shown| shown.facts.is_some()).count();
+        if undescribed > 0 || shown < photos.len() {
+            return Err(apart(&format!("{undescribed} of {} photos are not described, {shown} shown", photos.len())));
+        }
+    }
+    Ok(())
+}
+
+fn held_root(library: &Library<VirtualMetadata>, device: &DeviceId) -> Option<[u8; 32]> {
+    library.replica().holdings(device).map(|holdings| holdings.clone().root())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn nodes_that_stay_apart_are_found() {
+        let mut world = World::new(7, Options::calm(2)).unwrap();
+        drop(world.network.separate(0, 1, true));
+        world.run_until(60_000).unwrap();
+        assert!(matches!(check(&world), Err(Violation::NotConverged { .. })));
+    }
+}

@@ -1,0 +1,76 @@
+//! 7 and 10: who knows the same says the same. Equal logs and holdings give equal photos, counts and lists, whatever the
+//! order in which they came and however often a node was started.
+
+use std::collections::BTreeMap;
+
+use holdfast::library::Library;
+use holdfast_protocol::id::PhotoId;
+
+use super::Violation;
+use crate::metadata::VirtualMetadata;
+use crate::world::World;
+
+/// Compares every node with the first, and every node with what it would be after taking in all logs again.
+///
+/// # Errors
+/// The first difference.
+pub fn check(world: &World) -> Result<(), Violation> {
+    let Some(first) = world.nodes.first() else { return Ok(()) };
+    let Some(library) = &first.library else { return Ok(()) };
+    let said = photos(library);
+    for node in &world.nodes {
+        let Some(other) = &node.library else { continue };
+        let unequal = |what: String| Violation::Unequal { node: node.number, what };
+        compare(&said, &photos(other)).map_err(unequal)?;
+        if library.summary() != other.summary() {
+            return Err(unequal(format!("{:?} and {:?}", library.summary(), other.summary())));
+        }
+        compare(first.index.photos(), node.index.photos()).map_err(unequal)?;
+    }
+    Ok(())
+}
+
+/// What is said of a photo: its run, bytes, whether it is listed, its copies and places.
+type Said = (holdfast_protocol::position::Run, u64, bool, (u32, u32));
+
+fn photos(library: &Library<VirtualMetadata>) -> BTreeMap<PhotoId, Said> {
+    let rows = (0..library.photos().len() as u32).map(|slot| library.photos().row(slot));
+    rows.map(|row| (row.photo, (row.run, row.bytes, row.listed, library.copies_of(&row.photo)))).collect()
+}
+
+/// The first key for which two maps differ, in words.
+fn compare<T: PartialEq + std::fmt::Debug>(
+    first: &BTreeMap<PhotoId, T>,
+    second: &BTreeMap<PhotoId, T>,
+) -> Result<(), String> {
+    let differs = first.keys().chain(second.keys()).find(|photo| first.get(photo) != second.get(photo));
+    differs.map_or(Ok(()), |photo| {
+        Err(format!("photo {}: {:?} and {:?}", photo.short(), first.get(photo), second.get(photo)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast::index::{IndexChange, IndexedState};
+
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn an_index_that_missed_a_change_is_found() {
+        let mut world = World::new(4, Options::calm(2)).unwrap();
+        world.run().unwrap();
+        assert_eq!(check(&world), Ok(()));
+        let photo = *world.nodes[1].index.photos().keys().next().unwrap();
+        world.nodes[1].index.apply(u64::MAX, vec![IndexChange::State { photo, state: IndexedState::Trashed }]);
+        assert!(matches!(check(&world), Err(Violation::Unequal { node: 1, .. })));
+    }
+
+    #[test]
+    fn counts_of_a_node_that_stands_apart_are_found() {
+        let mut world = World::new(5, Options::calm(2)).unwrap();
+        drop(world.network.separate(0, 1, true));
+        world.run_until(31_000).unwrap();
+        assert!(matches!(check(&world), Err(Violation::Unequal { node: 1, .. })));
+    }
+}

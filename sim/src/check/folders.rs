@@ -1,0 +1,60 @@
+//! What lists show is what lies in the folders: every file that was acknowledged under its name, as the photo that it is
+//! now, listed; no file that is gone.
+
+use std::collections::BTreeSet;
+
+use super::Violation;
+use crate::world::World;
+
+/// Compares the folders of all nodes with every node's index and photos.
+///
+/// # Errors
+/// The first file that is shown wrongly.
+pub fn check(world: &World) -> Result<(), Violation> {
+    let mut files = BTreeSet::new();
+    for node in &world.nodes {
+        let folder = node.folder_name();
+        files.extend(node.folder.iter().map(|(path, (_, photo))| (format!("{folder}/{path}"), *photo)));
+    }
+    for node in &world.nodes {
+        let Some(library) = &node.library else { continue };
+        let shown = node.index.files();
+        if let Some((path, photo)) = files.symmetric_difference(&shown).next() {
+            let verb = if files.contains(&(path.clone(), *photo)) { "is missing" } else { "is gone" };
+            let what = format!("{path} as {} {verb}", photo.short());
+            return Err(Violation::WrongFiles { node: node.number, what });
+        }
+        for (path, photo) in &files {
+            let row = library.photos().slot(photo).map(|slot| library.photos().row(slot));
+            let is_hidden = node.index.photos().get(photo).is_none_or(|shown| shown.successor.is_some());
+            if is_hidden || row.is_none_or(|row| !row.listed) {
+                let what = format!("{path} as {} is not listed", photo.short());
+                return Err(Violation::WrongFiles { node: node.number, what });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn a_file_that_nobody_was_told_of_is_found() {
+        let mut world = World::new(6, Options::calm(2)).unwrap();
+        world.run().unwrap();
+        let (path, of) = world.nodes[0].folder.iter().next().map(|(path, of)| (path.clone(), *of)).unwrap();
+        world.nodes[0].folder.insert(format!("{path} (2)"), of);
+        assert!(matches!(check(&world), Err(Violation::WrongFiles { .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_and_still_shown_is_found() {
+        let mut world = World::new(6, Options::calm(2)).unwrap();
+        world.run().unwrap();
+        world.nodes[0].folder.pop_first();
+        assert!(matches!(check(&world), Err(Violation::WrongFiles { .. })));
+    }
+}

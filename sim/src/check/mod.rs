@@ -1,0 +1,95 @@
+//! What must hold, one checker a file, numbered as in the design.
+
+pub mod acknowledged;
+pub mod converged;
+pub mod equal;
+pub mod folders;
+pub mod readable;
+pub mod replayed;
+
+use holdfast::library::LibraryError;
+
+/// A broken invariant: the sentence says which, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A library stopped working although no disk failed.
+    #[error("node {node} stopped: {error}")]
+    Failed {
+        /// Which.
+        node: usize,
+        /// Why.
+        error: LibraryError,
+    },
+    /// A device could not join.
+    #[error("node {node} could not join: {what}")]
+    Joining {
+        /// Which.
+        node: usize,
+        /// Why.
+        what: String,
+    },
+    /// A node asks for ticks at one moment again and again.
+    #[error("node {node} goes in a circle at {at} ms")]
+    Circle {
+        /// Which.
+        node: usize,
+        /// When.
+        at: u64,
+    },
+    /// Invariant 1.
+    #[error("an acknowledged photo cannot be read at node {node}: {photo}")]
+    Unreadable {
+        /// Where.
+        node: usize,
+        /// Which photo.
+        photo: String,
+    },
+    /// Invariant 5.
+    #[error("node {node} acknowledged {photo}, and a crash took it: {what}")]
+    AcknowledgementLost {
+        /// Where.
+        node: usize,
+        /// Which photo.
+        photo: String,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// Invariants 7 and 10.
+    #[error("nodes 0 and {node} know the same and say different things: {what}")]
+    Unequal {
+        /// The node that differs from the first.
+        node: usize,
+        /// In what.
+        what: String,
+    },
+    /// The catalog says something of files that the folders do not.
+    #[error("node {node} shows other files than there are: {what}")]
+    WrongFiles {
+        /// Where.
+        node: usize,
+        /// Which.
+        what: String,
+    },
+    /// Invariant 24.
+    #[error("faults have stopped, and node {node} does not come to agree: {what}")]
+    NotConverged {
+        /// Which.
+        node: usize,
+        /// What is missing.
+        what: String,
+    },
+    /// Invariant 26.
+    #[error("the same seed gave another trace: {first} and {second}")]
+    NotReplayed {
+        /// The trace hash of the first run.
+        first: String,
+        /// The trace hash of the second run.
+        second: String,
+    },
+}
+
+impl Violation {
+    pub(crate) const fn failed(node: usize, error: LibraryError) -> Self {
+        Self::Failed { node, error }
+    }
+}

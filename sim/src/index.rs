@@ -1,0 +1,82 @@
+//! A virtual index: what lists and searches would show, in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast::index::{IndexChange, IndexedPhoto, IndexedState};
+use holdfast_protocol::id::PhotoId;
+
+/// What the index shows of one photo.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShownPhoto {
+    /// Its facts; `None` while nobody has described it.
+    pub facts: Option<IndexedPhoto>,
+    /// Paths of its files by the keys of their names.
+    pub names: BTreeMap<[u8; 16], String>,
+    /// Whether it is shown at all.
+    pub state: IndexedState,
+    /// The newer version that hides it.
+    pub successor: Option<PhotoId>,
+}
+
+/// The durable index of a node; a crash keeps it, since it is a file of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VirtualIndex {
+    photos: BTreeMap<PhotoId, ShownPhoto>,
+    version: Option<u64>,
+}
+
+impl VirtualIndex {
+    /// Takes in one batch of changes.
+    pub fn apply(&mut self, version: u64, changes: Vec<IndexChange>) {
+        self.version = Some(version);
+        for change in changes {
+            match change {
+                IndexChange::Photo(facts) => {
+                    let photo = facts.photo;
+                    self.photo(photo).facts = Some(*facts);
+                }
+                IndexChange::State { photo, state } => self.photo(photo).state = state,
+                IndexChange::Successor { photo, successor } => self.photo(photo).successor = successor,
+                IndexChange::Name { photo, key, name: Some(name) } => {
+                    self.photo(photo).names.insert(key, name.path);
+                }
+                IndexChange::Name { photo, key, name: None } => {
+                    self.photo(photo).names.remove(&key);
+                }
+                // What the workload does not touch yet.
+                IndexChange::Favourite { .. }
+                | IndexChange::Caption { .. }
+                | IndexChange::Tag { .. }
+                | IndexChange::TagName { .. }
+                | IndexChange::Album { .. }
+                | IndexChange::AlbumName { .. }
+                | IndexChange::Date { .. } => {}
+            }
+        }
+    }
+
+    fn photo(&mut self, photo: PhotoId) -> &mut ShownPhoto {
+        self.photos.entry(photo).or_default()
+    }
+
+    /// The newest version that it has; `None` when it is new.
+    #[must_use]
+    pub const fn version(&self) -> Option<u64> {
+        self.version
+    }
+
+    /// Every photo that it was told of.
+    #[must_use]
+    pub const fn photos(&self) -> &BTreeMap<PhotoId, ShownPhoto> {
+        &self.photos
+    }
+
+    /// Which photo every shown file is.
+    #[must_use]
+    pub fn files(&self) -> BTreeSet<(String, PhotoId)> {
+        let files = |(photo, shown): (&PhotoId, &ShownPhoto)| {
+            shown.names.values().map(|path| (path.clone(), *photo)).collect::<Vec<_>>()
+        };
+        self.photos.iter().flat_map(files).collect()
+    }
+}

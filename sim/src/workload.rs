@@ -1,0 +1,185 @@
+//! What people do with their folders: new photos, copies on several devices, edits, deletions.
+//!
+//! Photos are small made-up JPEG files; they are cut, sealed and described by the code that ships.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use holdfast::library::{FileName, ImportId, ImportedPhoto};
+use holdfast_protocol::cutting::cuts;
+use holdfast_protocol::id::{ChunkId, PhotoId};
+use holdfast_protocol::manifest::{CaptureSource, CaptureTime, ContentBuilder, Dimensions, Facts, Manifest, Thumbnail};
+use holdfast_protocol::media_type::MediaType;
+use holdfast_protocol::sealing::ChunkSealer;
+use holdfast_protocol::secrets::LibrarySecrets;
+
+use crate::chance::Chance;
+
+/// Names the bytes of a made-up photo: a picture, and how often its description was edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Content {
+    /// Which picture.
+    pub picture: u32,
+    /// Which version of its description.
+    pub revision: u32,
+}
+
+impl Content {
+    /// The file.
+    #[must_use]
+    pub fn bytes(self) -> Vec<u8> {
+        let mut description = vec![0; 600 + (self.revision as usize % 7) * 100];
+        fill(&mut description, &[1, self.picture, self.revision]);
+        // Most are small; some are cut into several chunks.
+        let length = if self.picture % 9 == 4 { 700_000 } else { 2_000 + (self.picture as usize * 977) % 30_000 };
+        let mut picture = vec![0; length];
+        fill(&mut picture, &[2, self.picture]);
+        // No marker inside, so that the file has the structure that it seems to have.
+        for byte in description.iter_mut().chain(&mut picture) {
+            *byte = (*byte).min(0xFE);
+        }
+        let segment = (description.len() as u16 + 2).to_be_bytes();
+        let head = [&[0xFF, 0xD8, 0xFF, 0xE1], &segment[..], &description, &[0xFF, 0xDA, 0, 2]].concat();
+        [&head[..], &picture, &[0xFF, 0xD9]].concat()
+    }
+
+    fn facts(self) -> Facts {
+        let dated = self.picture % 4 != 0;
+        let captured = CaptureTime {
+            year: 2020 + (self.picture % 2) as i16,
+            month: 1 + (self.picture % 3) as u8,
+            day: 1 + (self.picture % 28) as u8,
+            hour: 12,
+            minute: 0,
+            second: 0,
+            millisecond: 0,
+            offset_minutes: None,
+            source: CaptureSource::Original,
+        };
+        let dimensions = Some(Dimensions { width: 640, height: 480 });
+        Facts { captured: dated.then_some(captured), dimensions, ..Facts::default() }
+    }
+}
+
+fn fill(bytes: &mut [u8], name: &[u32]) {
+    let mut hasher = blake3::Hasher::new();
+    for part in name {
+        hasher.update(&part.to_le_bytes());
+    }
+    hasher.finalize_xof().fill(bytes);
+}
+
+/// A photo as ingest hands it over, and its sealed chunks for the store.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The import; its id and what it replaces are to be filled in.
+    pub imported: ImportedPhoto,
+    /// The chunks.
+    pub chunks: Vec<(ChunkId, Bytes)>,
+}
+
+/// Reads, cuts, seals and describes a file, as ingest does.
+///
+/// # Panics
+/// Never: no made-up photo has too many chunks for a manifest.
+#[must_use]
+pub fn prepare(secrets: &LibrarySecrets, content: Content, name: FileName) -> Prepared {
+    let sealer = ChunkSealer::new(secrets);
+    let (file, mut at) = (content.bytes(), 0);
+    let mut builder = ContentBuilder::new();
+    let mut pieces = Vec::new();
+    for cut in cuts(&file) {
+        let mut sealed = Vec::new();
+        let id = builder.push(&file[at..at + cut.length], cut.kind, &sealer, &mut sealed);
+        at += cut.length;
+        pieces.push((id, Bytes::from(sealed)));
+    }
+    let small = content.picture.to_le_bytes();
+    let thumbnail = sealer.seal(&small);
+    let thumbnails = vec![Thumbnail {
+        chunk: thumbnail.id,
+        length: small.len() as u32,
+        dimensions: Dimensions { width: 64, height: 48 },
+        media: MediaType::Jpeg,
+    }];
+    let manifest = Manifest { content: builder.finish(), media: MediaType::Jpeg, facts: content.facts(), thumbnails };
+    let sealed = manifest.seal(&sealer).unwrap_or_default();
+    let mut chunks: Vec<_> = sealed.into_iter().map(|chunk| (chunk.id, Bytes::from(chunk.bytes))).collect();
+    chunks.push((thumbnail.id, thumbnail.bytes.into()));
+    chunks.extend(pieces);
+    let imported = ImportedPhoto {
+        import: ImportId(0),
+        photo: manifest.photo(secrets),
+        photo_key: manifest.photo_key(secrets),
+        chunks: chunks.iter().map(|(id, bytes)| (*id, bytes.len() as u32)).collect(),
+        facts: manifest.facts,
+        media: MediaType::Jpeg,
+        name: FileName { size: file.len() as u64, ..name },
+        replaces: None,
+    };
+    Prepared { imported, chunks }
+}
+
+/// Something that happened in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gesture {
+    /// A file appeared, or has other bytes now.
+    Write {
+        /// Its path.
+        path: String,
+        /// Its bytes.
+        content: Content,
+    },
+    /// A file is gone.
+    Remove {
+        /// Its path.
+        path: String,
+    },
+}
+
+/// A folder of one device: what every file holds, and as which photo it was last handed over.
+pub type Folder = BTreeMap<String, (Content, PhotoId)>;
+
+/// What a person does next, given the folder and the pictures that exist anywhere.
+pub fn next_gesture(chance: &mut Chance, folder: &Folder, pictures: &mut u32) -> Gesture {
+    let paths: Vec<&String> = folder.keys().collect();
+    let existing = chance.pick(&paths).map(|path| (*path).clone());
+    match (chance.below(10), existing) {
+        (0, Some(path)) => Gesture::Remove { path },
+        (1 | 2, Some(path)) => {
+            let (content, _) = folder[&path];
+            Gesture::Write { path, content: Content { revision: chance.below(4) as u32, ..content } }
+        }
+        // A picture that some device may have already.
+        (3 | 4, _) if *pictures > 0 => {
+            let content =
+                Content { picture: chance.below(u64::from(*pictures)) as u32, revision: chance.below(2) as u32 };
+            Gesture::Write { path: format!("copy-{:03}.jpg", chance.below(40)), content }
+        }
+        _ => {
+            let content = Content { picture: *pictures, revision: 0 };
+            *pictures += 1;
+            Gesture::Write { path: format!("IMG_{:04}.jpg", content.picture), content }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_protocol::cutting::CutKind;
+
+    use super::*;
+
+    #[test]
+    fn an_edit_of_the_description_leaves_the_picture_as_it_is() {
+        let kinds = |content: Content| cuts(&content.bytes()).map(|cut| cut.kind).collect::<Vec<_>>();
+        let content = Content { picture: 4, revision: 0 };
+        assert!(kinds(content).contains(&CutKind::Metadata) && kinds(content).contains(&CutKind::Picture));
+        let secrets = LibrarySecrets::generate(holdfast_protocol::id::LibraryId::from_bytes([1; 32]), &[2; 32]);
+        let name = FileName { folder: "a".into(), path: "b".into(), mtime_ns: 0, size: 0 };
+        let before = prepare(&secrets, content, name.clone());
+        let after = prepare(&secrets, Content { revision: 1, ..content }, name);
+        assert_ne!(before.imported.photo, after.imported.photo);
+        assert_eq!(before.chunks.last(), after.chunks.last(), "the picture's chunks are shared");
+    }
+}
