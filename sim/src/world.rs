@@ -437,7 +437,12 @@ impl World {
             }
             Do::Serve { link, request, answers } => self.serve(node, link, request, answers),
             Do::Sync(task) => self.flush(node, Input::Replica(ReplicaInput::Synced(task))),
-            Do::Admitted { .. } | Do::Event(_) | Do::Accepted(_) | Do::HoldingsChanged { .. } => {}
+            // Every node is found by its name alone.
+            Do::AddressesLearned { .. }
+            | Do::Admitted { .. }
+            | Do::Event(_)
+            | Do::Accepted(_)
+            | Do::HoldingsChanged { .. } => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! Imports become deposits and catalog changes; catalog changes become rows, counts and index changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_crdt::{CatalogBody, DocumentId, Edit, Patch};
 use holdfast_protocol::deposit::DepositedChunk;
@@ -11,7 +11,7 @@ use holdfast_protocol::position::Run;
 use holdfast_protocol::sealing::chunk_id;
 use holdfast_protocol::time::Now;
 
-use super::describe::{hex, indexed_state};
+use super::describe::{hex, indexed_state, shown_successor};
 use super::import::{ImportedPhoto, Pending, RemovedName};
 use super::record::{self, NamedFile, PhotoRecord};
 use super::{Effect, Library, LibraryError, PhotoRow};
@@ -209,13 +209,20 @@ impl<M: Metadata> Library<M> {
     }
 
     /// Takes what a document says now into the rows, the counts and the index.
-    pub(super) fn learn(&mut self, document: DocumentId, patches: Vec<Patch>) {
+    pub(super) fn learn(&mut self, document: DocumentId, mut patches: Vec<Patch>) {
         self.checkpoints.document_changed(document);
+        // What is said of a photo finds it known.
+        patches.sort_by_key(|patch| !matches!(patch, Patch::PhotoAdded { .. }));
+        let relisted = patches.iter().filter_map(|patch| match patch {
+            Patch::State { photo, .. } | Patch::Successor { photo, .. } | Patch::Name { photo, .. } => Some(*photo),
+            _ => None,
+        });
+        let relisted: BTreeSet<PhotoId> = relisted.collect();
         for patch in patches {
             match patch {
-                Patch::PhotoAdded { photo, record, .. } => self.learn_photo(document, photo, &record),
+                Patch::PhotoAdded { photo, record, others } => self.learn_photo(document, photo, &record, &others),
                 Patch::Run { photo, run } => self.learn_run(&photo, &run),
-                Patch::State { photo, .. } | Patch::Successor { photo, .. } => self.refresh_listing(document, &photo),
+                Patch::State { .. } | Patch::Successor { .. } => {}
                 Patch::Name { photo, name, sealed: None } => {
                     self.index_changes.push(IndexChange::Name { photo, key: *name.as_bytes(), name: None });
                 }
@@ -251,22 +258,34 @@ impl<M: Metadata> Library<M> {
                 Patch::Setting { .. } => {}
             }
         }
+        for photo in relisted {
+            self.refresh_listing(document, &photo);
+        }
     }
 
-    fn learn_photo(&mut self, document: DocumentId, photo: PhotoId, record: &[u8]) {
+    /// A photo is new, or others imported it at the same time and the catalog has settled on one of the records: all
+    /// devices then count the same run, whatever they learned first.
+    fn learn_photo(&mut self, document: DocumentId, photo: PhotoId, record: &[u8], others: &[Vec<u8>]) {
         // A record that cannot be read is another version's; the photo is unknown until this one is updated.
         let Some(record) = PhotoRecord::decode(record) else { return };
-        if self.photos.slot(&photo).is_some() {
+        let author = self.replica.author();
+        let is_own = |other: &Vec<u8>| PhotoRecord::decode(other).is_some_and(|other| other.run.author == author);
+        let deposited_here = others.iter().any(is_own);
+        if let Some(slot) = self.photos.slot(&photo) {
+            let row = self.photos.row_mut(slot);
+            row.deposited_here |= deposited_here || row.run.author == author;
+            if row.run != record.run {
+                (row.run, row.bytes, row.described) = (record.run, record.bytes, false);
+                if row.listed {
+                    self.copies.remove_photo(slot);
+                    self.copies.add_run(slot, record.run);
+                }
+                self.to_describe.push_back(slot);
+            }
             return;
         }
-        let row = PhotoRow {
-            photo,
-            run: record.run,
-            bytes: record.bytes,
-            listed: true,
-            described: false,
-            deposited_here: false,
-        };
+        let row =
+            PhotoRow { photo, run: record.run, bytes: record.bytes, listed: true, described: false, deposited_here };
         let slot = self.photos.add(document, row);
         self.copies.add_run(slot, record.run);
         self.to_describe.push_back(slot);
@@ -284,9 +303,10 @@ impl<M: Metadata> Library<M> {
             return;
         };
         let indexed = indexed_state(&state);
-        let listed = indexed == IndexedState::Live && state.successor.is_none();
+        let successor = shown_successor(&state);
+        let listed = indexed == IndexedState::Live && successor.is_none();
         self.index_changes.push(IndexChange::State { photo: *photo, state: indexed });
-        self.index_changes.push(IndexChange::Successor { photo: *photo, successor: state.successor });
+        self.index_changes.push(IndexChange::Successor { photo: *photo, successor });
         let row = self.photos.row_mut(slot);
         if listed != row.listed {
             row.listed = listed;

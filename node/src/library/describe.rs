@@ -113,7 +113,7 @@ fn open_changes(photo: PhotoId, state: &PhotoState) -> Vec<IndexChange> {
     let mut changes = vec![
         IndexChange::State { photo, state: indexed_state(state) },
         IndexChange::Favourite { photo, favourite: state.favourite },
-        IndexChange::Successor { photo, successor: state.successor },
+        IndexChange::Successor { photo, successor: shown_successor(state) },
     ];
     changes.extend(state.tags.iter().map(|tag| IndexChange::Tag { photo, tag: hex(tag.as_bytes()), tagged: true }));
     changes.extend(state.albums.iter().map(|(album, position)| IndexChange::Album {
@@ -131,6 +131,12 @@ pub(super) const fn indexed_state(state: &PhotoState) -> IndexedState {
         Lifecycle::Trashed => IndexedState::Trashed,
         Lifecycle::Erased => IndexedState::Erased,
     }
+}
+
+/// The newer version that hides a photo: only while no file shows the earlier one. Another device may have imported it
+/// while this one edited the only file that it knew of.
+pub(super) fn shown_successor(state: &PhotoState) -> Option<PhotoId> {
+    state.successor.filter(|_| state.names.is_empty())
 }
 
 /// How the index writes identifiers and positions of the catalog.

@@ -1,5 +1,6 @@
 //! Photos on their way into the catalog.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,41 @@ pub struct RemovedName {
 pub(super) enum Pending {
     Photo(Box<ImportedPhoto>),
     NameRemoved(Box<RemovedName>),
+}
+
+impl Pending {
+    /// The photo that must be in the catalog already for this to be written rightly.
+    fn builds_on(&self) -> Option<PhotoId> {
+        match self {
+            Self::Photo(photo) => photo.replaces,
+            Self::NameRemoved(removed) => Some(removed.photo),
+        }
+    }
+}
+
+/// Parts a batch so that nothing builds on a photo of its own part: an edit of a file that was just imported, a file
+/// that is gone again, an earlier version that came back.
+pub(super) fn parted(batch: Vec<Pending>) -> Vec<Vec<Pending>> {
+    let mut parts = vec![Vec::new()];
+    let (mut written, mut changed) = (BTreeSet::new(), BTreeSet::new());
+    for pending in batch {
+        let photo = if let Pending::Photo(photo) = &pending { Some(photo.photo) } else { None };
+        let earlier = pending.builds_on();
+        let is_changed = |photo: &PhotoId| changed.contains(photo);
+        if earlier.is_some_and(|earlier| written.contains(&earlier) || is_changed(&earlier))
+            || photo.as_ref().is_some_and(is_changed)
+        {
+            parts.push(Vec::new());
+            written.clear();
+            changed.clear();
+        }
+        written.extend(photo);
+        changed.extend(earlier);
+        if let Some(part) = parts.last_mut() {
+            part.push(pending);
+        }
+    }
+    parts
 }
 
 /// Gathers imports into batches: catalog history costs half as much for a hundred photos at once as one by one.

@@ -132,7 +132,10 @@ impl<M: Metadata> Library<M> {
     /// Counts copies by the places that are confirmed now.
     pub(super) fn refresh_places(&mut self) {
         let registry = self.replica.registry();
-        for (holder, _) in self.replica.holders() {
+        // Members whose inventory is still on its way too: it is counted when it comes, for the place known now.
+        let members = registry.members().map(|certificate| certificate.device());
+        let known = self.replica.holders().map(|(holder, _)| holder).chain(members);
+        for holder in known {
             if registry.is_removed(&holder) {
                 self.copies.remove_peer(&holder);
             } else {

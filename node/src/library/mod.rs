@@ -189,7 +189,9 @@ impl<M: Metadata> Library<M> {
     /// What is due at the end of every input: batches to catalogue, manifests to read, index changes, a checkpoint.
     fn settle(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
         if let Some(batch) = self.imports.take_due(now) {
-            self.catalogue(now, batch, out)?;
+            for part in import::parted(batch) {
+                self.catalogue(now, part, out)?;
+            }
         }
         self.read_manifests(out);
         if !self.index_changes.is_empty() {

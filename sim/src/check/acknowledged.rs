@@ -27,8 +27,7 @@ pub fn check_after_crash(node: &Node, now: Now) -> Result<(), Violation> {
 
 fn check_library(node: &Node, library: &Library<VirtualMetadata>) -> Result<(), Violation> {
     for acknowledged in &node.acknowledged {
-        let lost =
-            |what| Violation::AcknowledgementLost { node: node.number, photo: acknowledged.photo.short(), what };
+        let lost = |what| Violation::AcknowledgementLost { node: node.number, photo: acknowledged.photo.short(), what };
         let Some(copies) = library.photo_copies(&acknowledged.photo) else {
             return Err(lost("it is not in the catalog"));
         };
