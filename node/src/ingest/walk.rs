@@ -124,7 +124,12 @@ impl Walker {
             let Some(folder) = self.flow.folder_of(&path) else { continue };
             let root = &self.flow.config.folders[folder].path;
             let hidden = path.strip_prefix(root).is_ok_and(|inside| inside.iter().any(is_skipped));
-            if hidden || self.is_excluded(&path) || !root.is_dir() {
+            if hidden || self.is_excluded(&path) {
+                continue;
+            }
+            if !root.is_dir() || path == *root && is_empty(root) {
+                // Unmounted, perhaps: the walk through everything says so.
+                self.next_walk = self.next_walk.min(Instant::now() + VANISHED_DELAY);
                 continue;
             }
             match path.symlink_metadata() {

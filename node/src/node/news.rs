@@ -27,7 +27,9 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 pub(super) struct News {
     events: EventLog,
     clock: Clock,
-    problems: VecDeque<Problem>,
+    problems: VecDeque<Known>,
+    /// Counts the walks through all folders.
+    walk: u64,
     scanned: Option<ScanSummary>,
     imported_photos: u64,
     import_failures: u64,
@@ -36,12 +38,20 @@ pub(super) struct News {
     samples: VecDeque<(Timestamp, u64)>,
 }
 
+/// A problem that a status shows.
+struct Known {
+    problem: Problem,
+    /// The walk that found it last, when it is one of the folders': it is settled once a walk finds it no more.
+    walk: Option<u64>,
+}
+
 impl News {
     pub(super) fn new(events: EventLog, clock: Clock) -> Self {
         Self {
             events,
             clock,
             problems: VecDeque::new(),
+            walk: 0,
             scanned: None,
             imported_photos: 0,
             import_failures: 0,
@@ -56,20 +66,24 @@ impl News {
     }
 
     pub(super) fn problem(&mut self, what: String, next: Option<String>) {
-        let problem = Problem { what, next };
-        if self.problems.contains(&problem) {
+        self.known_problem(Problem { what, next }, None);
+    }
+
+    fn known_problem(&mut self, problem: Problem, walk: Option<u64>) {
+        if let Some(known) = self.problems.iter_mut().find(|known| known.problem == problem) {
+            known.walk = walk;
             return;
         }
         tracing::warn!(problem = problem.what, "something needs a person");
         if self.problems.len() == PROBLEMS_MAX {
             self.problems.pop_front();
         }
-        self.problems.push_back(problem.clone());
+        self.problems.push_back(Known { problem: problem.clone(), walk });
         self.publish(Happening::Problem(problem));
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {
-        self.problems.iter().cloned().collect()
+        self.problems.iter().map(|known| known.problem.clone()).collect()
     }
 
     /// Files in the watched folders, once they were walked through.
@@ -97,7 +111,7 @@ impl News {
 
     pub(super) fn import_problem(&mut self, problem: &ImportProblem) {
         self.import_failures += 1;
-        self.problem(problem.to_string(), None);
+        self.known_problem(Problem { what: problem.to_string(), next: None }, Some(self.walk));
     }
 
     pub(super) fn scanned(&mut self, folders: &[PathBuf], summary: &ScanSummary) {
@@ -106,6 +120,8 @@ impl News {
             self.publish(Happening::FolderScanned { path: path.clone(), files: summary.files, new });
         }
         self.scanned = Some(*summary);
+        self.problems.retain(|known| known.walk.is_none_or(|walk| walk == self.walk));
+        self.walk += 1;
     }
 
     pub(super) fn joined(&self, device: DeviceId, name: &str) {

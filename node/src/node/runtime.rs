@@ -396,6 +396,7 @@ impl Runtime {
             self.take_completion(completion)?;
         }
         self.handle(Input::Indexed(self.index_done))?;
+        self.library.keep(self.library.replica().unkept_inventories())?;
         self.library.replica().metadata().flush()?;
         Ok(())
     }

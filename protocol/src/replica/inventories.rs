@@ -119,23 +119,32 @@ impl<M: Metadata> Replica<M> {
         self.gossip.keep_due
     }
 
+    /// What peers hold and is not in storage yet, because losing it only costs asking again. Written before a stop, so
+    /// that the next start knows how safe everything is before any peer is there.
+    #[must_use]
+    pub fn unkept_inventories(&self) -> Batch {
+        let mut batch = Batch::new();
+        for (device, peer) in self.gossip.relay.iter().filter_map(|device| Some((device, self.peers.get(device)?))) {
+            if let Some(inventory) = &peer.inventory {
+                batch.put(Table::Inventory, device.as_bytes().as_slice(), inventory.encode());
+            }
+            if let Some(heard) = peer.last_heard {
+                batch.put(Table::Peer, heard_key(device), heard.0.to_le_bytes());
+            }
+        }
+        batch
+    }
+
     /// Writes changed inventories of peers to storage and relays their heads to every session but their own.
     pub(super) fn keep_inventories(&mut self) -> Result<(), StorageError> {
         if self.gossip.keep_due.is_none_or(|due| due > self.now.elapsed) {
             return Ok(());
         }
         self.gossip.keep_due = None;
-        let (mut batch, mut heads) = (Batch::new(), Vec::new());
-        for device in std::mem::take(&mut self.gossip.relay) {
-            let Some(peer) = self.peers.get(&device) else { continue };
-            if let Some(inventory) = &peer.inventory {
-                batch.put(Table::Inventory, device.as_bytes().as_slice(), inventory.encode());
-                heads.push((device, inventory.head.wire().clone()));
-            }
-            if let Some(heard) = peer.last_heard {
-                batch.put(Table::Peer, heard_key(&device), heard.0.to_le_bytes());
-            }
-        }
+        let batch = self.unkept_inventories();
+        let changed = std::mem::take(&mut self.gossip.relay).into_iter();
+        let head = |device: DeviceId| Some((device, self.peers.get(&device)?.inventory.as_ref()?.head.wire().clone()));
+        let heads: Vec<_> = changed.filter_map(head).collect();
         for (link, session) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
             let others = heads.iter().filter(|(device, _)| *device != session.peer).map(|(_, head)| head.clone());
             for heads in others.collect::<Vec<_>>().chunks(HEADS_PER_FRAME_MAX) {

@@ -112,16 +112,21 @@ fn a_missing_folder_removes_nothing() {
     let before = names(&home);
 
     fs::rename(&pictures, &elsewhere).unwrap();
-    home.wait_until("the folder to be missed", |status| !status.folders[0].present);
+    let missed = |node: &Node| {
+        let status = node.wait_until("the missing folder to be a problem", |status| !status.problems.is_empty());
+        assert!(status.problems[0].what.contains("Pictures is not there"), "{:?}", status.problems);
+        assert!(!status.folders[0].present);
+        assert_eq!((status.photos, names(node)), (6, before.clone()));
+    };
+    missed(&home);
     home.stop();
     home.up(&[], &[]);
-    let status = home.wait_until("the missing folder to be a problem", |status| !status.problems.is_empty());
-    assert!(status.problems[0].what.contains("Pictures is not there"), "{:?}", status.problems);
-    assert_eq!((status.photos, names(&home)), (6, before.clone()));
+    missed(&home);
 
     fs::rename(&elsewhere, &pictures).unwrap();
     write_settled(&pictures.join("later.jpg"), &Photo::new(50).jpeg(), 50).unwrap();
-    let status = home.wait_until_held(7);
+    home.wait_until_held(7);
+    let status = home.wait_until("the problem to be settled", |status| status.problems.is_empty());
     assert!(status.folders[0].present);
     assert!(before.iter().all(|name| names(&home).contains(name)));
     assert_exports(&home, &pictures, &directory.path().join("export"));

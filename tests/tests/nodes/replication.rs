@@ -45,6 +45,8 @@ fn two_nodes_from_nothing_to_safe() {
     home.stop();
     office.stop();
     home.up(&[], &[]);
+    let alone = home.status();
+    assert_eq!((alone.safe, alone.peers_connected), (40, 0), "what the other device holds is known before it is there");
     office.up(&[], &[]);
     home.wait_until_safe(40);
     office.wait_until_safe(40);
