@@ -63,6 +63,8 @@ pub struct Node {
     pub folder: Folder,
     /// When the next tick is due that was asked for.
     pub tick_at: Option<u64>,
+    /// The newest version that the library asked of the index.
+    pub index_asked: u64,
     /// Everything that was acknowledged to ingest, ever.
     pub acknowledged: Vec<Acknowledged>,
     outstanding: BTreeMap<ImportId, Outstanding>,
@@ -126,6 +128,7 @@ impl Node {
             chance,
             folder: Folder::new(),
             tick_at: None,
+            index_asked: 0,
             acknowledged: Vec::new(),
             outstanding: BTreeMap::new(),
             next_import: 0,
@@ -181,6 +184,7 @@ impl Node {
     pub fn start(&mut self, now: Now) -> Result<Vec<Effect>, LibraryError> {
         self.run += 1;
         self.tick_at = None;
+        self.index_asked = 0;
         let seed = self.chance.seed();
         let (mut library, membership, mut effects) =
             self.open_from(self.metadata.clone(), self.index.version(), seed, now)?;

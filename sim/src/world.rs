@@ -356,6 +356,7 @@ impl World {
                     let at = self.now + 1 + self.disk.below(self.options.index_ms);
                     self.index_until[node] = self.index_until[node].max(at);
                     let after = self.index_until[node] - self.now;
+                    self.nodes[node].index_asked = version;
                     self.complete(node, after, Completion::Indexed { version, changes });
                 }
                 Effect::Flush(task) => self.flush(node, Input::Flushed(task)),

@@ -21,6 +21,9 @@ pub fn check(world: &World) -> Result<(), Violation> {
         if !node.is_idle() {
             return Err(apart("an import is not acknowledged"));
         }
+        if node.index.version().unwrap_or(0) < node.index_asked {
+            return Err(apart("its index is behind"));
+        }
         if vector.as_ref() != Some(&library.replica().vector()) {
             return Err(apart("it knows other logs than the first node"));
         }
