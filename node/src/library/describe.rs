@@ -21,6 +21,12 @@ use crate::index::{Captured, IndexChange, IndexedName, IndexedPhoto, IndexedStat
 const CAPTION_CONTEXT: &[u8] = b"caption";
 
 impl<M: Metadata> Library<M> {
+    /// Whether manifests that are here are still to be read.
+    #[must_use]
+    pub fn is_describing(&self) -> bool {
+        !self.reading.is_empty() || !self.to_describe.is_empty()
+    }
+
     /// Asks for the manifests of photos that are to be described, as many as may be read at once.
     pub(super) fn read_manifests(&mut self, out: &mut Vec<Effect>) {
         while self.reading.len() < READS_MAX {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use holdfast_protocol::certificate::Role;
 use holdfast_protocol::id::{DeviceId, PhotoId};
 
+use super::export::WaitingExport;
 use super::runtime::Runtime;
-use super::{NodeError, export, seed};
+use super::{NodeError, seed};
 use crate::api::handle::Call;
 use crate::api::request::{INVITATION_MINUTES_MAX, PHOTOS_PER_PAGE_MAX};
 use crate::api::view::{
@@ -35,7 +36,7 @@ impl Runtime {
             Request::Peers => Ok(Response::Peers(self.peers())),
             Request::Invite { minutes } => self.invite(minutes)?,
             Request::Export { directory } => {
-                export::start(self, directory, reply);
+                self.exports.push(WaitingExport::new(directory, reply));
                 return Ok(());
             }
             Request::Shutdown => {

@@ -1,7 +1,9 @@
 //! Exports, on a thread of their own: the library goes on meanwhile.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::position::Position;
@@ -18,8 +20,12 @@ use crate::store::ChunkStore;
 /// Problems that an outcome names one by one.
 const PROBLEMS_MAX: usize = 100;
 
+/// How long an export waits for the index before it goes on with what is known.
+const SETTLED_DEADLINE: Duration = Duration::from_secs(10);
+
 /// A file to write.
 struct Job {
+    /// Absent as long as it is not known here which chunk it is.
     manifest: Option<ChunkId>,
     name: FileName,
 }
@@ -30,8 +36,21 @@ struct Chunks {
     losses: Losses,
 }
 
+/// An export that waits for the index to take in what is here.
+pub(super) struct WaitingExport {
+    directory: PathBuf,
+    reply: Reply,
+    since: Instant,
+}
+
+impl WaitingExport {
+    pub(super) fn new(directory: PathBuf, reply: Reply) -> Self {
+        Self { directory, reply, since: Instant::now() }
+    }
+}
+
 /// Writes the originals of all listed photos into `directory` and answers when it is done.
-pub(super) fn start(runtime: &Runtime, directory: PathBuf, reply: Reply) {
+fn start(runtime: &Runtime, WaitingExport { directory, reply, .. }: WaitingExport) {
     if !directory.is_absolute() {
         let next = "give a path that begins with /";
         return reply.finish(Err(Refusal::new(RefusalKind::Usage, "the folder is no absolute path", next)));
@@ -102,10 +121,29 @@ fn write(export: &mut Export, chunks: &Chunks, job: &Job) -> Result<Exported, St
 }
 
 impl Runtime {
-    /// Every name of every listed photo; photos that no folder names any more, under their own.
+    /// Starts the exports that wait, once the index has everything that is here: right after a start it may not.
+    pub(super) fn start_exports(&mut self) {
+        let is_settled = self.has_settled();
+        let ready = |waiting: &mut WaitingExport| is_settled || waiting.since.elapsed() >= SETTLED_DEADLINE;
+        for waiting in self.exports.extract_if(.., ready).collect::<Vec<_>>() {
+            start(self, waiting);
+        }
+    }
+
+    /// Every name of every listed photo; photos that no folder names any more, under their own. Those of which only
+    /// the record is here are reported as missing: no export is complete without them.
     fn export_jobs(&self) -> Result<Vec<Job>, IndexError> {
         let files = self.index.files()?;
-        Ok(files.into_iter().map(|file| Job { manifest: self.manifest(&file.photo), name: file_name(file) }).collect())
+        let named: BTreeSet<PhotoId> = files.iter().map(|file| file.photo).collect();
+        let photos = self.library.photos();
+        let rows = (0..photos.len() as u32).map(|slot| photos.row(slot));
+        let unnamed = rows.filter(|row| row.listed && !named.contains(&row.photo)).map(|row| {
+            let path = format!("photo {}", row.photo.short());
+            Job { manifest: None, name: FileName { folder: String::new(), path, mtime_ns: 0, size: row.bytes } }
+        });
+        let unnamed: Vec<_> = unnamed.collect();
+        let named = files.into_iter().map(|file| Job { manifest: self.manifest(&file.photo), name: file_name(file) });
+        Ok(named.chain(unnamed).collect())
     }
 
     fn manifest(&self, photo: &PhotoId) -> Option<ChunkId> {

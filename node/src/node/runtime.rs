@@ -14,6 +14,7 @@ use holdfast_protocol::sealing::ChunkSealer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::export::WaitingExport;
 use super::network::{AddressBook, sink, source};
 use super::news::News;
 use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
@@ -54,6 +55,7 @@ pub(super) struct Runtime {
     pub(super) news: News,
     pub(super) clock: Clock,
     pub(super) losses: Losses,
+    pub(super) exports: Vec<WaitingExport>,
     workers: Workers,
     sources: Option<Sources>,
     index_sent: u64,
@@ -156,6 +158,7 @@ pub(super) fn open(
         news: News::new(events, clock),
         clock,
         losses,
+        exports: Vec::new(),
         workers,
         sources: Some(sources),
         index_sent: index_covers.unwrap_or(0),
@@ -266,6 +269,9 @@ impl Runtime {
                 Some(event) = sources.network.recv(), if has_room => Arrival::Network(event),
             };
             self.take(arrival)?;
+            if !self.exports.is_empty() {
+                self.start_exports();
+            }
         }
         Ok(())
     }
@@ -286,6 +292,11 @@ impl Runtime {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the index has all that is here.
+    pub(super) fn has_settled(&self) -> bool {
+        !self.library.is_describing() && self.index_done >= self.index_sent
     }
 
     /// Hands one input to the library and carries out what it asks for.

@@ -70,8 +70,7 @@ fn a_source_sends_each_chunk_about_once() {
     }
     let (mut home, mut office) = pair(directory.path(), &pictures);
     let mut cabin = Node::new(directory.path(), "cabin");
-    let office_address = office.address().to_owned();
-    cabin.join(&home.invite(), &["--place", "cabin", "--peer", &office_address]);
+    cabin.join(&home.invite(), &["--place", "cabin"]);
     for node in [&home, &office, &cabin] {
         node.wait_until("both others to be connected", |status| status.peers_connected == 2);
     }
