@@ -44,7 +44,7 @@ impl Content {
     }
 
     fn facts(self) -> Facts {
-        let dated = self.picture % 4 != 0;
+        let dated = !self.picture.is_multiple_of(4);
         let captured = CaptureTime {
             year: 2020 + (self.picture % 2) as i16,
             month: 1 + (self.picture % 3) as u8,
