@@ -87,11 +87,15 @@ fn power_cuts_during_import() {
     let mut home = Node::new(directory.path(), "home");
     let up: [OsString; 2] = ["up".into(), camera.folder.as_os_str().to_owned()];
     let mut shown = Shown::default();
-    for _ in 0..IMPORT_CUTS {
+    for cut in 0..IMPORT_CUTS {
         for _ in 0..3 {
             camera.take(&Photo::new(camera.photos));
         }
         home.spawn(up.clone());
+        // Every other cut comes while the node still starts, perhaps.
+        if cut % 2 == 1 {
+            home.wait_until("its first answer", |_| true);
+        }
         shown.watch(&home, Duration::from_millis(50) + moments.up_to(Duration::from_millis(900)));
         home.kill();
     }
