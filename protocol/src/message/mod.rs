@@ -13,22 +13,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
 use crate::id::{AuthorId, DeviceId, EnvelopeHash};
-use crate::inventory::{Generation, HoldingChanges, SignedHead};
-use crate::limits::{
-    BULK_FRAME_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, ENVELOPE_BYTES_MAX, HELLO_BYTES_MAX, VECTOR_AUTHORS_MAX,
-};
+use crate::inventory::{Generation, HEAD_BYTES_MAX, HoldingChanges};
+use crate::limits::{ENVELOPE_BYTES_MAX, VECTOR_AUTHORS_MAX};
 use crate::varint;
 
 mod fetch;
+mod frame;
 mod gossip;
+mod inventory;
 
 pub use fetch::{CHUNK_HEADER_BYTES, ChunkHeader, Declined, FETCH_REQUEST_BYTES_MAX, FetchRequest, FetchStatus};
+pub use frame::{FRAME_HEADER_BYTES, FrameHeader, FrameRefused, Gate, body_bytes_max, tag};
 pub use gossip::Announcement;
+pub use inventory::InventoryPart;
 
 /// Protocol versions that this node speaks, oldest and newest.
 pub const VERSIONS: (u16, u16) = (1, 1);
-/// Bytes of a frame's header.
-pub const FRAME_HEADER_BYTES: usize = 5;
 /// Inventory heads in one frame.
 pub const HEADS_PER_FRAME_MAX: usize = 128;
 /// Envelopes in one frame.
@@ -41,108 +41,6 @@ pub const ADDRESSES_PER_PEER_MAX: usize = 8;
 pub const ADDRESS_BYTES_MAX: usize = 256;
 /// Certificates from a device up to the root.
 pub const CERTIFICATE_CHAIN_MAX: usize = 8;
-
-/// The tags of frames.
-pub mod tag {
-    #![allow(missing_docs, reason = "each is the tag of the message of its name")]
-    pub const HELLO: u8 = 1;
-    pub const PROVE: u8 = 2;
-    pub const BYE: u8 = 3;
-    pub const VECTOR: u8 = 4;
-    pub const WANT_ENVELOPES: u8 = 5;
-    pub const ENVELOPES: u8 = 6;
-    pub const FORK: u8 = 7;
-    pub const HEADS: u8 = 8;
-    pub const WANT_INVENTORY: u8 = 9;
-    pub const INVENTORY: u8 = 10;
-    pub const HAVE: u8 = 11;
-    pub const ADDRESSES: u8 = 12;
-}
-
-/// Bytes that the body of a frame with `tag` may have.
-#[must_use]
-pub const fn body_bytes_max(tag: u8) -> usize {
-    match tag {
-        tag::HELLO | tag::PROVE | tag::BYE => HELLO_BYTES_MAX,
-        tag::ENVELOPES | tag::FORK | tag::INVENTORY => BULK_FRAME_BYTES_MAX,
-        _ => CONTROL_FRAME_BYTES_MAX,
-    }
-}
-
-/// The head of a frame, its length checked against its tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameHeader {
-    /// Which message.
-    pub tag: u8,
-    /// Bytes of the body that follows.
-    pub length: usize,
-}
-
-/// Why a frame is not read: the link is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FrameRefused {
-    /// Longer than its tag allows.
-    #[error("a frame with tag {tag} and {length} bytes is longer than the {limit} allowed")]
-    TooLong {
-        /// Which message.
-        tag: u8,
-        /// Bytes claimed.
-        length: usize,
-        /// Bytes allowed.
-        limit: usize,
-    },
-    /// Not what a peer may say before it has proved its membership.
-    #[error("a frame with tag {tag} before the peer introduced itself")]
-    OutOfTurn {
-        /// Which message.
-        tag: u8,
-    },
-}
-
-impl FrameHeader {
-    /// Parses the header of a frame.
-    ///
-    /// # Errors
-    /// When the body would be longer than its tag allows.
-    pub fn parse(header: &[u8; FRAME_HEADER_BYTES]) -> Result<Self, FrameRefused> {
-        let [length @ .., tag] = *header;
-        let (length, limit) = (u32::from_le_bytes(length) as usize, body_bytes_max(tag));
-        if length > limit {
-            return Err(FrameRefused::TooLong { tag, length, limit });
-        }
-        Ok(Self { tag, length })
-    }
-}
-
-/// Lets a stranger's first frames in one by one: Hello, then Prove, then anything; Bye at any time. The driver keeps one
-/// for each link and asks it about every header, so that nobody unproven makes it read more than 4 KiB.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Gate {
-    /// Nothing came yet.
-    #[default]
-    ExpectHello,
-    /// Hello came.
-    ExpectProve,
-    /// Both came; whether the proof is good is the replica's to say.
-    Open,
-}
-
-impl Gate {
-    /// Parses the next frame's header and moves on.
-    ///
-    /// # Errors
-    /// When it is too long, or not what may come now.
-    pub fn admit(&mut self, header: &[u8; FRAME_HEADER_BYTES]) -> Result<FrameHeader, FrameRefused> {
-        let frame = FrameHeader::parse(header)?;
-        *self = match (*self, frame.tag) {
-            (state, tag::BYE) => state,
-            (Self::ExpectHello, tag::HELLO) => Self::ExpectProve,
-            (Self::ExpectProve, tag::PROVE) | (Self::Open, _) => Self::Open,
-            (_, tag) => return Err(FrameRefused::OutOfTurn { tag }),
-        };
-        Ok(frame)
-    }
-}
 
 /// One control message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -286,20 +184,6 @@ pub struct WantInventory {
     pub known: Option<(Generation, u64)>,
 }
 
-/// A piece of an inventory. Layout: `head length varint ‖ head ‖ base ‖ last u8 ‖ changes`, base being `0` for a whole
-/// inventory or `1 ‖ varint` for one that follows that number of the same generation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InventoryPart {
-    /// The head that the content, once complete, must match.
-    pub head: Bytes,
-    /// What the changes are relative to: nothing, or the inventory with this number in the same generation.
-    pub base: Option<u64>,
-    /// Whether more pieces with the same head and base follow.
-    pub more: bool,
-    /// The content.
-    pub changes: Vec<HoldingChanges>,
-}
-
 /// Why a body is not the message its tag says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MessageRefused {
@@ -403,7 +287,7 @@ impl Message {
                     .map_err(|_| MessageRefused::Malformed)?;
                 Self::Fork(first, second)
             }
-            tag::HEADS => Self::Heads(take_byte_strings(body, crate::inventory::HEAD_BYTES_MAX, HEADS_PER_FRAME_MAX)?),
+            tag::HEADS => Self::Heads(take_byte_strings(body, HEAD_BYTES_MAX, HEADS_PER_FRAME_MAX)?),
             tag::WANT_INVENTORY => Self::WantInventory(codec::decode(body, limit)?),
             tag::INVENTORY => Self::Inventory(InventoryPart::decode(body)?),
             tag::HAVE => {
@@ -441,67 +325,6 @@ impl Envelopes {
         let from = varint::take(&mut rest).ok_or(MessageRefused::Malformed)?;
         let envelopes = take_byte_strings(&body.slice_ref(rest), ENVELOPE_BYTES_MAX, ENVELOPES_PER_FRAME_MAX)?;
         Ok(Self { author: AuthorId::from_bytes(*author), from, envelopes })
-    }
-}
-
-impl InventoryPart {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut body = put_bytes(Vec::new(), &self.head);
-        match self.base {
-            None => body.push(0),
-            Some(base) => {
-                body.push(1);
-                varint::put(&mut body, base);
-            }
-        }
-        body.push(u8::from(self.more));
-        HoldingChanges::put_all(&self.changes, &mut body);
-        body
-    }
-
-    pub(crate) fn decode(body: &Bytes) -> Result<Self, MessageRefused> {
-        Self::take(body).ok_or(MessageRefused::Malformed)
-    }
-
-    fn take(body: &Bytes) -> Option<Self> {
-        let mut rest = body.as_ref();
-        let head = take_bytes(body, &mut rest, crate::inventory::HEAD_BYTES_MAX)?;
-        let base = take_flag(&mut rest)?.then(|| varint::take(&mut rest));
-        let base = match base {
-            Some(None) => return None,
-            Some(Some(base)) => Some(base),
-            None => None,
-        };
-        let more = take_flag(&mut rest)?;
-        let changes = HoldingChanges::take_all(&mut rest)?;
-        rest.is_empty().then_some(Self { head, base, more, changes })
-    }
-
-    /// The pieces of a whole inventory, none larger than a frame.
-    #[must_use]
-    pub fn whole(head: &SignedHead, content: &[HoldingChanges]) -> Vec<Self> {
-        const SPANS_PER_PART: usize = BULK_FRAME_BYTES_MAX / 16;
-        let part = |changes| Self { head: head.wire().clone(), base: None, more: true, changes };
-        let (mut parts, mut current, mut spans) = (Vec::new(), Vec::<HoldingChanges>::new(), 0);
-        for changes in content {
-            for (held, list) in [(true, &changes.held), (false, &changes.erased)] {
-                for piece in list.chunks(SPANS_PER_PART / 2) {
-                    if spans + piece.len() > SPANS_PER_PART || current.len() == VECTOR_AUTHORS_MAX {
-                        parts.push(part(std::mem::take(&mut current)));
-                        spans = 0;
-                    }
-                    spans += piece.len();
-                    if current.last().is_none_or(|last| last.author != changes.author) {
-                        current.push(HoldingChanges::none(changes.author));
-                    }
-                    if let Some(last) = current.last_mut() {
-                        if held { &mut last.held } else { &mut last.erased }.extend_from_slice(piece);
-                    }
-                }
-            }
-        }
-        parts.push(Self { more: false, ..part(current) });
-        parts
     }
 }
 

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::ChunkId;
+use crate::inventory::SignedHead;
 use crate::inventory::Span;
 use crate::inventory::spans::any_spans;
 

@@ -1,16 +1,15 @@
 //! Sealed bodies of envelopes: `format u8 ‖ nonce 24 ‖ ciphertext ‖ tag 16`, bound to the library and to the place
 //! in the log, so that no body can be moved to another envelope. The epoch stands in the envelope's header.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use super::OpenError;
-use crate::id::{AuthorId, LibraryId};
+use super::keys::Keys;
+use crate::id::AuthorId;
 use crate::limits::ENVELOPE_BYTES_MAX;
-use crate::secrets::{EpochId, EpochKey, LibrarySecrets};
+use crate::secrets::{EpochId, LibrarySecrets};
 use crate::xchacha::{self, NONCE_BYTES, TAG_BYTES};
 
 const FORMAT: u8 = 1;
@@ -20,13 +19,6 @@ const OVERHEAD: usize = 1 + NONCE_BYTES + TAG_BYTES;
 #[derive(Clone)]
 pub struct BodySealer(Arc<Keys>);
 
-struct Keys {
-    library: LibraryId,
-    nonce_key: Zeroizing<[u8; 32]>,
-    current: EpochId,
-    epochs: BTreeMap<EpochId, EpochKey>,
-}
-
 impl BodySealer {
     /// Bytes that sealing adds to a body.
     pub const OVERHEAD: usize = OVERHEAD;
@@ -34,13 +26,7 @@ impl BodySealer {
     /// A sealer with all epochs of `secrets`; it seals with the current one.
     #[must_use]
     pub fn new(secrets: &LibrarySecrets) -> Self {
-        let derived = |key: &EpochKey| EpochKey::derived("holdfast 1 envelope body key", key);
-        Self(Arc::new(Keys {
-            library: secrets.library(),
-            nonce_key: secrets.derive("holdfast 1 envelope body nonce"),
-            current: secrets.current_epoch(),
-            epochs: secrets.epoch_keys().iter().map(|(epoch, key)| (*epoch, derived(key))).collect(),
-        }))
+        Self(Arc::new(Keys::derive(secrets, "holdfast 1 envelope body key", "holdfast 1 envelope body nonce")))
     }
 
     /// The epoch that bodies are sealed with: the envelope's `epoch`.

@@ -4,14 +4,13 @@
 //! the library id and the first 13 bytes. The chunk's id is the BLAKE3 hash of all of it, so that anyone can verify
 //! a chunk and only members can read one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use super::OpenError;
-use crate::id::{ChunkId, LibraryId};
+use super::keys::Keys;
+use crate::id::ChunkId;
 use crate::limits::{CHUNK_BYTES_MAX, SEALED_CHUNK_BYTES_MAX};
 use crate::secrets::{EpochId, EpochKey, LibrarySecrets};
 use crate::xchacha::{self, NONCE_BYTES, TAG_BYTES};
@@ -57,24 +56,11 @@ pub struct SealedChunk {
 #[derive(Clone)]
 pub struct ChunkSealer(Arc<Keys>);
 
-struct Keys {
-    library: LibraryId,
-    nonce_key: Zeroizing<[u8; 32]>,
-    current: EpochId,
-    epochs: BTreeMap<EpochId, EpochKey>,
-}
-
 impl ChunkSealer {
     /// A sealer with all epochs of `secrets`; it seals with the current one.
     #[must_use]
     pub fn new(secrets: &LibrarySecrets) -> Self {
-        let derived = |key: &EpochKey| EpochKey::derived("holdfast 1 chunk key", key);
-        Self(Arc::new(Keys {
-            library: secrets.library(),
-            nonce_key: secrets.derive("holdfast 1 chunk nonce"),
-            current: secrets.current_epoch(),
-            epochs: secrets.epoch_keys().iter().map(|(epoch, key)| (*epoch, derived(key))).collect(),
-        }))
+        Self(Arc::new(Keys::derive(secrets, "holdfast 1 chunk key", "holdfast 1 chunk nonce")))
     }
 
     /// The epoch that chunks are sealed with.

@@ -8,6 +8,7 @@
 
 mod body;
 mod chunk;
+mod keys;
 mod photo;
 #[cfg(test)]
 mod tests;
