@@ -1,129 +1,280 @@
-//! Faults: every class plans itself with its own chance, until they stop and everything heals.
+//! Faults. Every class has a stream of chance of its own, and every strike another: leaving out a class or a single
+//! strike leaves all others as they were.
+//!
+//! A new class is a line in the table below, and either an arm in [`World::strike`] (it plans itself) or a call of
+//! [`Faults::strike`] where it has an occasion.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
 use crate::check::Violation;
+use crate::options::Options;
 use crate::world::{Coming, World};
 
-/// A class of faults.
+/// How often a class strikes in a world that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    Crash,
-    Cut,
-    Separate,
-    LoseIndex,
-    /// Right behind an acknowledgement.
-    CrashOf(usize),
+pub enum Rate {
+    /// By itself: so many milliseconds pass before the next strike, longer in worlds of more than a quarter of an hour.
+    Every {
+        /// At least.
+        from_ms: u64,
+        /// Less than.
+        to_ms: u64,
+    },
+    /// Once in so many occasions, on average. What an occasion is, the class says.
+    OneIn(u64),
 }
 
-/// The chance of each class.
+macro_rules! fault_classes {
+    ($($(#[doc = $about:literal])+ $class:ident = $name:literal, in one world of $worlds:literal, $rate:expr;)+) => {
+        /// A class of faults: this table is the one place that says how often each strikes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub enum FaultClass {
+            $($(#[doc = $about])+ $class,)+
+        }
+
+        impl FaultClass {
+            /// All classes, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$class),+];
+
+            /// Its name on the command line and in records; never changes.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$class => $name),+ }
+            }
+
+            /// What it does.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$class => concat!($($about),+)),+ }
+            }
+
+            /// One world in so many has this class.
+            #[must_use]
+            pub const fn one_world_in(self) -> u64 {
+                match self { $(Self::$class => $worlds),+ }
+            }
+
+            /// How often it strikes there.
+            #[must_use]
+            pub const fn rate(self) -> Rate {
+                match self { $(Self::$class => $rate),+ }
+            }
+        }
+    };
+}
+
+const fn every(from_ms: u64, to_ms: u64) -> Rate {
+    Rate::Every { from_ms, to_ms }
+}
+
+const fn one_in(times: u64) -> Rate {
+    Rate::OneIn(times)
+}
+
+fault_classes! {
+    /// A node's machine dies, and starts again within 20 seconds.
+    Crash = "crash", in one world of 2, every(500, 25_000);
+    /// A node's machine dies right behind an acknowledgement.
+    CrashAcknowledged = "crash-acknowledged", in one world of 2, one_in(6);
+    /// A link breaks.
+    Cut = "cut", in one world of 2, every(200, 15_000);
+    /// Two nodes cannot reach each other for up to a minute.
+    Separate = "separate", in one world of 2, every(500, 30_000);
+    /// A message of gossip is lost on its way to one node.
+    GossipLost = "gossip-lost", in one world of 2, one_in(3);
+    /// A message of gossip arrives twice at one node.
+    GossipDoubled = "gossip-doubled", in one world of 2, one_in(3);
+    /// A node starts without its index.
+    IndexLost = "index-lost", in one world of 3, every(5_000, 60_000);
+}
+
+impl fmt::Display for FaultClass {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+/// No class of faults has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no class of faults is called {0:?}; `holdfast-sim faults` lists them")]
+pub struct UnknownFaultClass(String);
+
+impl FromStr for FaultClass {
+    type Err = UnknownFaultClass;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFaultClass> {
+        let found = Self::ALL.iter().find(|class| class.name() == name);
+        found.copied().ok_or_else(|| UnknownFaultClass(name.to_owned()))
+    }
+}
+
+impl From<FaultClass> for String {
+    fn from(class: FaultClass) -> Self {
+        class.name().to_owned()
+    }
+}
+
+impl TryFrom<String> for FaultClass {
+    type Error = UnknownFaultClass;
+
+    fn try_from(name: String) -> Result<Self, UnknownFaultClass> {
+        name.parse()
+    }
+}
+
+/// Whether a class strikes now, and how often each has.
 #[derive(Debug)]
-pub(crate) struct Faults {
-    crash: Chance,
-    behind_acknowledgement: Chance,
-    cut: Chance,
-    separate: Chance,
-    index: Chance,
-    gossip: Chance,
-    has_stopped: bool,
+pub struct Faults {
+    seed: u64,
+    /// Classes that are on, until faults stop.
+    streams: BTreeMap<FaultClass, Chance>,
+    skipped: BTreeSet<(FaultClass, u64)>,
+    drawn: BTreeMap<FaultClass, u64>,
+    struck: BTreeMap<FaultClass, u64>,
+    pace: f64,
 }
 
 impl Faults {
-    pub(crate) fn new(seed: u64) -> Self {
-        let stream = |name: &str| Chance::new(seed, &format!("fault: {name}"));
+    /// The faults of a world, before the first.
+    #[must_use]
+    pub fn new(seed: u64, options: &Options) -> Self {
+        let stream = |class: &FaultClass| (*class, Chance::new(seed, &format!("fault {class}")));
         Self {
-            crash: stream("crash"),
-            behind_acknowledgement: stream("crash behind an acknowledgement"),
-            cut: stream("cut"),
-            separate: stream("separate"),
-            index: stream("index"),
-            gossip: stream("gossip"),
-            has_stopped: false,
+            seed,
+            streams: options.classes.iter().map(stream).collect(),
+            skipped: options.skipped_strikes.clone(),
+            drawn: BTreeMap::new(),
+            struck: BTreeMap::new(),
+            pace: options.pace(),
         }
     }
 
-    /// How often a message arrives.
-    pub(crate) fn copies_of_gossip(&mut self, is_lossy: bool) -> u64 {
-        if is_lossy && !self.has_stopped { self.gossip.below(3) } else { 1 }
+    /// An occasion for `class`: the chance of this strike alone, when it strikes.
+    ///
+    /// A class that plans itself strikes at each call.
+    pub fn strike(&mut self, class: FaultClass) -> Option<Chance> {
+        let stream = self.streams.get_mut(&class)?;
+        if let Rate::OneIn(times) = class.rate()
+            && !stream.one_in(times)
+        {
+            return None;
+        }
+        let drawn = self.drawn.entry(class).or_default();
+        let number = *drawn;
+        *drawn += 1;
+        if self.skipped.contains(&(class, number)) {
+            return None;
+        }
+        *self.struck.entry(class).or_default() += 1;
+        Some(Chance::new(self.seed, &format!("fault {class} {number}")))
     }
 
-    pub(crate) fn gossip_delay(&mut self) -> u64 {
-        self.gossip.below(200)
+    /// Whether `class` can strike at all: it is on, and faults have not stopped.
+    #[must_use]
+    pub fn has(&self, class: FaultClass) -> bool {
+        self.streams.contains_key(&class)
+    }
+
+    /// When a class that plans itself strikes next, in milliseconds from now.
+    fn gap_ms(&mut self, class: FaultClass) -> Option<u64> {
+        let Rate::Every { from_ms, to_ms } = class.rate() else { return None };
+        let gap_ms = self.streams.get_mut(&class)?.between(from_ms, to_ms);
+        Some((gap_ms as f64 * self.pace) as u64)
+    }
+
+    /// How often each class has struck.
+    #[must_use]
+    pub const fn struck(&self) -> &BTreeMap<FaultClass, u64> {
+        &self.struck
+    }
+
+    /// How many strikes of each class were drawn, with those that were left out.
+    #[must_use]
+    pub const fn drawn(&self) -> &BTreeMap<FaultClass, u64> {
+        &self.drawn
+    }
+
+    /// Nothing strikes any more.
+    fn stop(&mut self) {
+        self.streams.clear();
     }
 }
 
 impl World {
     pub(crate) fn plan_faults(&mut self) {
-        let options = self.options;
-        let classes = [
-            (options.crashes, Fault::Crash),
-            (options.cuts, Fault::Cut),
-            (options.separations, Fault::Separate),
-            (options.lost_indexes, Fault::LoseIndex),
-        ];
-        for (_, fault) in classes.into_iter().filter(|(is_on, _)| *is_on) {
-            self.plan_fault(fault);
+        for class in FaultClass::ALL {
+            self.plan_fault(*class);
         }
     }
 
-    fn plan_fault(&mut self, fault: Fault) {
-        let after = match fault {
-            Fault::Crash | Fault::CrashOf(_) => self.faults.crash.between(500, 25_000),
-            Fault::Cut => self.faults.cut.between(200, 15_000),
-            Fault::Separate => self.faults.separate.between(500, 30_000),
-            Fault::LoseIndex => self.faults.index.between(5_000, 60_000),
-        };
-        self.push(after, Coming::Fault(fault));
+    fn plan_fault(&mut self, class: FaultClass) {
+        if let Some(after) = self.faults.gap_ms(class) {
+            self.push(after, Coming::Fault(class));
+        }
     }
 
-    pub(crate) fn fault(&mut self, fault: Fault) {
-        if self.faults.has_stopped {
-            return;
+    /// A class that plans itself strikes, and plans its next strike.
+    pub(crate) fn fault(&mut self, class: FaultClass) {
+        self.plan_fault(class);
+        if let Some(chance) = self.faults.strike(class) {
+            self.strike(class, chance);
         }
+    }
+
+    fn strike(&mut self, class: FaultClass, mut chance: Chance) {
         let nodes = self.nodes.len() as u64;
-        match fault {
-            Fault::Crash => {
-                let node = self.faults.crash.below(nodes) as usize;
-                let down_ms = self.faults.crash.between(10, 20_000);
-                self.crash(node, down_ms);
+        match class {
+            FaultClass::Crash => {
+                let node = chance.below(nodes) as usize;
+                self.crash(node, chance.between(10, 20_000));
             }
-            Fault::CrashOf(node) => {
-                let down_ms = self.faults.behind_acknowledgement.between(10, 2_000);
-                return self.crash(node, down_ms);
-            }
-            Fault::Cut => {
+            FaultClass::Cut => {
                 let standing = self.network.standing(None);
-                if let Some(link) = self.faults.cut.pick(&standing) {
+                if let Some(link) = chance.pick(&standing) {
                     self.cut(*link);
                 }
             }
-            Fault::Separate => {
-                let (a, b) = (self.faults.separate.below(nodes), self.faults.separate.below(nodes));
-                let (a, b) = (a as usize, b as usize);
+            FaultClass::Separate => {
+                let (a, b) = (chance.below(nodes) as usize, chance.below(nodes) as usize);
                 if a != b {
                     for link in self.network.separate(a, b, true) {
                         self.cut(link);
                     }
-                    let after = self.faults.separate.between(1_000, 60_000);
-                    self.push(after, Coming::Reunite { a, b });
+                    self.push(chance.between(1_000, 60_000), Coming::Reunite { a, b });
                 }
             }
-            Fault::LoseIndex => {
-                let node = self.faults.index.below(nodes) as usize;
+            FaultClass::IndexLost => {
+                let node = chance.below(nodes) as usize;
                 self.lose_index(node);
             }
+            // They strike at occasions.
+            FaultClass::CrashAcknowledged | FaultClass::GossipLost | FaultClass::GossipDoubled => {}
         }
-        self.plan_fault(fault);
     }
 
     pub(crate) fn fault_behind_acknowledgement(&mut self, node: usize) {
-        if self.options.crashes_behind_acknowledgements && self.faults.behind_acknowledgement.one_in(6) {
-            self.push(0, Coming::Fault(Fault::CrashOf(node)));
+        if let Some(mut chance) = self.faults.strike(FaultClass::CrashAcknowledged) {
+            self.push(0, Coming::Crash { node, down_ms: chance.between(10, 2_000) });
         }
+    }
+
+    /// How often a message of gossip arrives at one node.
+    pub(crate) fn copies_of_gossip(&mut self) -> u64 {
+        if self.faults.strike(FaultClass::GossipLost).is_some() {
+            return 0;
+        }
+        1 + u64::from(self.faults.strike(FaultClass::GossipDoubled).is_some())
     }
 
     /// Faults stop: every node is up and reaches every other.
     pub(crate) fn heal(&mut self) -> Result<(), Violation> {
-        self.faults.has_stopped = true;
+        self.faults.stop();
         let nodes = self.nodes.len();
         for node in 0..nodes {
             for other in 0..node {
@@ -132,5 +283,44 @@ impl World {
             self.start(node);
         }
         self.run_until(self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_draws(options: &Options, class: FaultClass) -> Vec<Option<u64>> {
+        let mut faults = Faults::new(7, options);
+        (0..40).map(|_| faults.strike(class).map(|mut chance| chance.below(u64::MAX))).collect()
+    }
+
+    #[test]
+    fn names_are_unique_and_are_read_back() {
+        let names: BTreeSet<&str> = FaultClass::ALL.iter().map(|class| class.name()).collect();
+        assert_eq!(names.len(), FaultClass::ALL.len());
+        for class in FaultClass::ALL {
+            assert_eq!(class.name().parse(), Ok(*class));
+            assert!(!class.about().is_empty() && class.one_world_in() > 0);
+        }
+    }
+
+    #[test]
+    fn leaving_out_a_class_or_a_strike_leaves_all_others_as_they_were() {
+        let class = FaultClass::CrashAcknowledged;
+        let all = Options { classes: FaultClass::ALL.iter().copied().collect(), ..Options::calm(2) };
+        let alone = Options { classes: BTreeSet::from([class]), ..Options::calm(2) };
+        let before = first_draws(&all, class);
+        assert_eq!(before, first_draws(&alone, class));
+        let skipping = Options { skipped_strikes: BTreeSet::from([(class, 1)]), ..alone };
+        let struck: Vec<_> = before.into_iter().flatten().collect();
+        let left: Vec<_> = first_draws(&skipping, class).into_iter().flatten().collect();
+        assert!(struck.len() > 3);
+        assert_eq!(left, [&struck[..1], &struck[2..]].concat());
+    }
+
+    #[test]
+    fn a_class_that_is_off_never_strikes() {
+        assert!(first_draws(&Options::calm(2), FaultClass::GossipLost).iter().all(Option::is_none));
     }
 }

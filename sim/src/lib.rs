@@ -5,7 +5,7 @@
 
 pub mod chance;
 pub mod check;
-mod fault;
+pub mod fault;
 pub mod index;
 pub mod metadata;
 pub mod network;

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     for seed in seed..seed.saturating_add(count) {
         let options = Options::of(seed);
         println!("seed {seed}: {options:?}");
-        match run(seed, options, is_verbose) {
+        match run(seed, &options, is_verbose) {
             Ok(line) => println!("seed {seed}: {line}"),
             Err(violation) => {
                 failed += 1;
@@ -49,12 +49,12 @@ fn parse(arguments: &[String]) -> Option<(u64, u64, bool)> {
 }
 
 /// Runs a seed twice: once to see what breaks, once to see that it was the seed alone.
-fn run(seed: u64, options: Options, is_verbose: bool) -> Result<String, Violation> {
-    let mut world = World::new(seed, options)?;
+fn run(seed: u64, options: &Options, is_verbose: bool) -> Result<String, Violation> {
+    let mut world = World::new(seed, options.clone())?;
     world.is_verbose = is_verbose;
     world.run()?;
     let first = world.trace_hash();
-    let mut again = World::new(seed, options)?;
+    let mut again = World::new(seed, options.clone())?;
     again.run()?;
     replayed::check(&first, &again.trace_hash())?;
     let acknowledged: usize = world.nodes.iter().map(|node| node.acknowledged.len()).sum();

@@ -83,6 +83,11 @@ impl Network {
         self.delay_ms + self.chance.below(self.delay_ms + 2)
     }
 
+    /// By how much a message of gossip is later than that.
+    pub fn gossip_delay(&mut self) -> u64 {
+        self.chance.below(200)
+    }
+
     /// When a frame that `node` sends now arrives: never before an earlier one.
     pub fn frame_arrives(&mut self, now: u64, link: u64, node: usize) -> Option<u64> {
         let at = now + self.delay();

@@ -1,9 +1,21 @@
 //! What a run is like: drawn from its seed, so that a batch of seeds is a swarm of different worlds.
+//!
+//! Every number is drawn from a stream of its own name: a new one leaves the others as they were. Everything a run does
+//! is named here and can be left out: classes of faults, single strikes of them, single operations, nodes, time.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
+use crate::fault::FaultClass;
+
+/// Runs up to this long have faults at their full rate; longer ones have them rarer, about as many in all.
+const FULL_PACE_MS: u64 = 1_000_000;
 
 /// See the head of the module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Options {
     /// Devices of the library.
     pub nodes: usize,
@@ -11,7 +23,7 @@ pub struct Options {
     pub faults_ms: u64,
     /// Virtual milliseconds from then until everything has to agree.
     pub converge_ms: u64,
-    /// What happens in each folder, about.
+    /// How often something happens in each folder.
     pub gestures: u64,
     /// The delay of a link at least; at most about twice that.
     pub delay_ms: u64,
@@ -21,40 +33,35 @@ pub struct Options {
     pub flush_ms: u64,
     /// How long an update of the index takes at most.
     pub index_ms: u64,
-    /// Whether nodes crash.
-    pub crashes: bool,
-    /// Whether a crash likes to come right behind an acknowledgement.
-    pub crashes_behind_acknowledgements: bool,
-    /// Whether links break.
-    pub cuts: bool,
-    /// Whether nodes are separated for a while.
-    pub separations: bool,
-    /// Whether gossip is lost and doubled.
-    pub lossy_gossip: bool,
-    /// Whether an index is lost.
-    pub lost_indexes: bool,
+    /// The classes of faults that strike.
+    pub classes: BTreeSet<FaultClass>,
+    /// Strikes that are left out: which class, and which of its strikes, counted from 0.
+    #[serde(default)]
+    pub skipped_strikes: BTreeSet<(FaultClass, u64)>,
+    /// What people do is left out: which node, and which of its gestures, counted from 0.
+    #[serde(default)]
+    pub skipped_gestures: BTreeSet<(usize, u64)>,
 }
 
 impl Options {
     /// The options of a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {
-        let mut chance = Chance::new(seed, "options");
+        let between = |name: &str, start, end| Chance::new(seed, &format!("option {name}")).between(start, end);
+        let is_large = between("large", 0, 12) == 0;
+        let strikes = |class: &FaultClass| Chance::new(seed, &format!("class {class}")).one_in(class.one_world_in());
         Self {
-            nodes: chance.between(2, 5) as usize,
-            faults_ms: chance.between(40_000, 150_000),
+            nodes: if is_large { between("nodes", 6, 11) } else { between("nodes", 2, 6) } as usize,
+            faults_ms: between("faults_ms", 40_000, 150_000),
             converge_ms: 900_000,
-            gestures: chance.between(6, 18),
-            delay_ms: chance.between(1, 120),
-            rate: chance.between(40, 4000),
-            flush_ms: chance.between(2, 800),
-            index_ms: chance.between(2, 4000),
-            crashes: chance.one_in(2),
-            crashes_behind_acknowledgements: chance.one_in(2),
-            cuts: chance.one_in(2),
-            separations: chance.one_in(2),
-            lossy_gossip: chance.one_in(2),
-            lost_indexes: chance.one_in(3),
+            gestures: between("gestures", 6, 18),
+            delay_ms: between("delay_ms", 1, 120),
+            rate: between("rate", 40, 4000),
+            flush_ms: between("flush_ms", 2, 800),
+            index_ms: between("index_ms", 2, 4000),
+            classes: FaultClass::ALL.iter().copied().filter(strikes).collect(),
+            skipped_strikes: BTreeSet::new(),
+            skipped_gestures: BTreeSet::new(),
         }
     }
 
@@ -70,12 +77,45 @@ impl Options {
             rate: 10_000,
             flush_ms: 10,
             index_ms: 10,
-            crashes: false,
-            crashes_behind_acknowledgements: false,
-            cuts: false,
-            separations: false,
-            lossy_gossip: false,
-            lost_indexes: false,
+            classes: BTreeSet::new(),
+            skipped_strikes: BTreeSet::new(),
+            skipped_gestures: BTreeSet::new(),
+        }
+    }
+
+    /// Work and faults for `faults_ms`, with as much to do in each span of time as before.
+    #[must_use]
+    pub fn lasting(self, faults_ms: u64) -> Self {
+        let per_full_pace = self.gestures as f64 / (self.faults_ms.max(1) as f64 / self.pace());
+        let longer = Self { faults_ms, ..self };
+        let gestures = per_full_pace * (faults_ms as f64 / longer.pace());
+        Self { gestures: gestures.ceil() as u64, ..longer }
+    }
+
+    /// By how much the gaps between strikes are longer than their class says.
+    #[must_use]
+    pub fn pace(&self) -> f64 {
+        (self.faults_ms as f64 / FULL_PACE_MS as f64).max(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_week_has_more_to_do_than_a_minute_but_not_ten_thousand_times_more() {
+        let minute = Options { gestures: 10, faults_ms: 60_000, ..Options::calm(3) };
+        let week = minute.clone().lasting(7 * 24 * 3_600_000);
+        assert!((100..1000).contains(&week.gestures), "{}", week.gestures);
+        assert!(week.pace() > 100.0 && minute.pace() == 1.0);
+    }
+
+    #[test]
+    fn every_class_is_part_of_some_worlds_and_not_of_others() {
+        for class in FaultClass::ALL {
+            let with = (0..200).filter(|seed| Options::of(*seed).classes.contains(class)).count();
+            assert!((1..200).contains(&with), "{class}: {with} of 200");
         }
     }
 }

@@ -17,7 +17,7 @@ use holdfast_protocol::time::{Now, Timestamp, WallTime};
 
 use crate::chance::Chance;
 use crate::check::{self, Violation};
-use crate::fault::{Fault, Faults};
+use crate::fault::{FaultClass, Faults};
 use crate::index::VirtualIndex;
 use crate::metadata::FlushPoint;
 use crate::network::Network;
@@ -43,8 +43,9 @@ pub(crate) enum Coming {
     LinkOver { link: u64 },
     Closed { link: u64, to: usize },
     Tick { node: usize, at: u64 },
-    Gesture { node: usize },
-    Fault(Fault),
+    Gesture { node: usize, number: u64 },
+    Fault(FaultClass),
+    Crash { node: usize, down_ms: u64 },
     Restart { node: usize },
     Reunite { a: usize, b: usize },
 }
@@ -65,6 +66,7 @@ pub struct World {
     pub now: u64,
     /// What the world is like.
     pub options: Options,
+    seed: u64,
     pub(crate) network: Network,
     pub(crate) faults: Faults,
     queue: BTreeMap<(u64, u64), Coming>,
@@ -90,9 +92,9 @@ impl World {
         let mut world = Self {
             nodes: Vec::new(),
             now: 1000,
-            options,
+            seed,
             network: Network::new(Chance::new(seed, "network"), options.delay_ms, options.rate),
-            faults: Faults::new(seed),
+            faults: Faults::new(seed, &options),
             queue: BTreeMap::new(),
             sequence: 0,
             disk: Chance::new(seed, "disk"),
@@ -104,16 +106,18 @@ impl World {
             trace: blake3::Hasher::new(),
             violation: None,
             is_verbose: false,
+            options,
         };
+        let nodes = world.options.nodes;
         let founder =
             Node::founder(seed, world.clock()).map_err(|error| Violation::failed(0, LibraryError::from(error)))?;
         world.nodes.push(founder);
         world.start(0);
-        for number in 1..options.nodes {
+        for number in 1..nodes {
             world.join(seed, number)?;
             world.start(number);
         }
-        for node in 1..options.nodes {
+        for node in 1..nodes {
             world.push(10, Coming::Dialled { from: node, to: world.nodes[0].device_id() });
         }
         world.plan();
@@ -175,9 +179,12 @@ impl World {
     /// Puts the workload and the first fault of every class into the queue.
     fn plan(&mut self) {
         for node in 0..self.nodes.len() {
-            for _ in 0..self.options.gestures {
-                let after = self.nodes[node].chance.below(self.options.faults_ms);
-                self.push(after, Coming::Gesture { node });
+            let mut chance = Chance::new(self.seed, &format!("gestures {node}"));
+            for number in 0..self.options.gestures {
+                let after = chance.below(self.options.faults_ms);
+                if !self.options.skipped_gestures.contains(&(node, number)) {
+                    self.push(after, Coming::Gesture { node, number });
+                }
             }
         }
         self.plan_faults();
@@ -249,20 +256,23 @@ impl World {
             Coming::LinkOver { link } => self.cut(link),
             Coming::Closed { link, to } => self.input(to, ReplicaInput::Disconnected { link: LinkId(link) }),
             Coming::Tick { node, at } => self.tick(node, at),
-            Coming::Gesture { node } => self.gesture(node),
-            Coming::Fault(fault) => self.fault(fault),
+            Coming::Gesture { node, number } => self.gesture(node, number),
+            Coming::Fault(class) => self.fault(class),
+            Coming::Crash { node, down_ms } => self.crash(node, down_ms),
             Coming::Restart { node } => self.start(node),
             Coming::Reunite { a, b } => drop(self.network.separate(a, b, false)),
         }
     }
 
-    fn gesture(&mut self, node: usize) {
-        let of = &mut self.nodes[node];
+    fn gesture(&mut self, node: usize, number: u64) {
+        let of = &self.nodes[node];
         // A folder that changes while the node is down is seen when it starts: as if it changed then.
         if of.library.is_none() {
-            return self.push(1000, Coming::Gesture { node });
+            return self.push(1000, Coming::Gesture { node, number });
         }
-        let gesture = next_gesture(&mut of.chance, &of.folder, &mut self.pictures);
+        // A chance of its own: leaving out one gesture leaves the others as they were.
+        let mut chance = Chance::new(self.seed, &format!("gesture {node} {number}"));
+        let gesture = next_gesture(&mut chance, &of.folder, &mut self.pictures);
         self.trace.update(format!("{} {node} {gesture:?}\n", self.now).as_bytes());
         if self.is_verbose {
             eprintln!("{} {node} {gesture:?}", self.now);
@@ -452,8 +462,8 @@ impl World {
         let links = self.network.standing(Some(node));
         let linked: BTreeSet<usize> = links.into_iter().filter_map(|link| self.network.other_end(link, node)).collect();
         for to in linked {
-            for _ in 0..self.faults.copies_of_gossip(self.options.lossy_gossip) {
-                let after = self.network.delay() + self.faults.gossip_delay();
+            for _ in 0..self.copies_of_gossip() {
+                let after = self.network.delay() + self.network.gossip_delay();
                 self.push(after, Coming::Gossip { from, to, message: message.clone() });
             }
         }

@@ -20,15 +20,15 @@ mod tests {
     use crate::options::Options;
     use crate::world::World;
 
-    fn trace(seed: u64, options: Options) -> [u8; 32] {
-        let mut world = World::new(seed, options).unwrap();
+    fn trace(seed: u64, options: &Options) -> [u8; 32] {
+        let mut world = World::new(seed, options.clone()).unwrap();
         world.run_until(20_000).unwrap();
         world.trace_hash()
     }
 
     #[test]
     fn another_seed_is_another_trace_and_the_same_seed_is_not() {
-        let options = Options::calm(3);
+        let options = &Options::calm(3);
         assert_eq!(check(&trace(8, options), &trace(8, options)), Ok(()));
         assert!(check(&trace(8, options), &trace(9, options)).is_err());
     }
