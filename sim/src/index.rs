@@ -32,8 +32,9 @@ impl VirtualIndex {
         for change in changes {
             match change {
                 IndexChange::Photo(facts) => {
-                    let photo = facts.photo;
-                    self.photo(photo).facts = Some(*facts);
+                    let shown = self.photo(facts.photo);
+                    shown.names.clear();
+                    shown.facts = Some(*facts);
                 }
                 IndexChange::State { photo, state } => self.photo(photo).state = state,
                 IndexChange::Successor { photo, successor } => self.photo(photo).successor = successor,

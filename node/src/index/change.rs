@@ -4,10 +4,11 @@ use std::fmt;
 
 use holdfast_protocol::id::{DeviceId, PhotoId};
 
-/// One change of what the index shows. Changes of one photo may come in any order, and again: the last one wins.
+/// One change of what the index shows. Changes may come again: the last one wins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IndexChange {
-    /// A photo is known, with its immutable facts.
+    /// A photo is known, with its immutable facts. Names, captions, tags and albums that it had are forgotten: those that
+    /// it has follow.
     Photo(Box<IndexedPhoto>),
     /// A photo is live, trashed or erased. Unset, it is live.
     State {

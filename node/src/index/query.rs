@@ -389,8 +389,8 @@ mod tests {
     #[test]
     fn words_of_names_captions_tags_and_cameras_find_photos() {
         let mut fixture = Fixture::new(&[
-            IndexChange::Caption { photo: id(1), captions: vec!["Zoë am Strand".into(), "Zoë on the beach".into()] },
             facts(1, None),
+            IndexChange::Caption { photo: id(1), captions: vec!["Zoë am Strand".into(), "Zoë on the beach".into()] },
             name(1, "2021/IMG_0412.HEIC"),
             facts(2, None),
             name(2, "2021/IMG_0413.HEIC"),
@@ -412,6 +412,28 @@ mod tests {
         assert_eq!(
             (fixture.search("family"), fixture.search("relatives"), fixture.search("zoe")),
             (vec![], vec![2], vec![])
+        );
+    }
+
+    #[test]
+    fn what_is_described_again_keeps_nothing_of_before() {
+        let caption = IndexChange::Caption { photo: id(1), captions: vec!["on the beach".into()] };
+        let tag = IndexChange::Tag { photo: id(1), tag: "t1".into(), tagged: true };
+        let tag_name = IndexChange::TagName { tag: "t1".into(), name: Some("family".into()) };
+        let mut fixture = Fixture::new(&[facts(1, None), name(1, "a/IMG_1.jpg"), caption, tag, tag_name]);
+        let read = |fixture: &Fixture| fixture.index.reader().unwrap().photo(&id(1)).unwrap().unwrap();
+        let row = read(&fixture);
+        assert_eq!((row.paths.len(), row.captions.len(), row.tags.len()), (1, 1, 1));
+        // Renamed, and the rest taken back, while this index was not told.
+        let renamed = IndexedName { path: "a/IMG_2.jpg".into(), modified_ns: 5 };
+        let renamed = IndexChange::Name { photo: id(1), key: [2; 16], name: Some(renamed) };
+        fixture.index.apply(&[facts(1, None), renamed], b"2").unwrap();
+        let row = read(&fixture);
+        assert_eq!(row.paths, ["a/IMG_2.jpg"]);
+        assert_eq!((row.captions.len(), row.tags.len()), (0, 0));
+        assert_eq!(
+            (fixture.search("beach"), fixture.search("family"), fixture.search("IMG_2")),
+            (vec![], vec![], vec![1])
         );
     }
 

@@ -213,6 +213,9 @@ fn apply_change(
     match change {
         IndexChange::Photo(photo) => {
             let slot = slot_of(&photo.photo)?;
+            for table in ["name", "caption", "photo_tag", "photo_album"] {
+                run(&format!("DELETE FROM {table} WHERE slot = ?"), &[&slot])?;
+            }
             put_facts(transaction, slot, photo)?;
             reworded.insert(slot);
         }
