@@ -44,8 +44,8 @@ pub struct Applied {
     /// Authors of whom a change was refused just now, and why. Their later changes to this document are ignored from
     /// now on, by every device alike.
     pub refused: Vec<(AuthorId, ChangeRefused)>,
-    /// Authors of whom more changes wait than there is room for. What did not fit was dropped; once fewer wait,
-    /// [`Catalog::forget_waiting`] and feed all of their changes to this document again.
+    /// Authors of whom more changes wait than there is room for. What did not fit was dropped, and is fed again when
+    /// [`Catalog::feed_again`] says so.
     pub overflowed: Vec<AuthorId>,
 }
 
@@ -60,10 +60,11 @@ pub struct Evicted {
 
 /// The open documents of one library, for one author.
 ///
-/// The caller keeps the saved forms and the log. Three rules are its part:
+/// The caller keeps the saved forms and the log. Four rules are its part:
 /// - each author's changes to a document are applied in the order of its log;
 /// - a saved form is made durable together with, or after, the log that it came from, never before;
-/// - own changes that are in the log are all applied before anything is edited.
+/// - own changes that are in the log are all applied before anything is edited;
+/// - after changes were applied, [`Catalog::feed_again`] is asked until it names nobody.
 #[derive(Debug)]
 pub struct Catalog {
     author: AuthorId,
@@ -185,13 +186,10 @@ impl Catalog {
         })
     }
 
-    /// Drops what waits of `author`, so that all its changes to this document can be fed again.
-    ///
-    /// # Errors
-    /// When the document is not open.
-    pub fn forget_waiting(&mut self, document: DocumentId, author: &AuthorId) -> Result<(), NotOpen> {
-        self.replica(document)?.forget_waiting(author);
-        Ok(())
+    /// An author of whom changes to an open document were dropped for want of room, now that there is room. All its
+    /// changes to this document are to be applied again, from the first of its log on.
+    pub fn feed_again(&mut self, document: DocumentId) -> Option<AuthorId> {
+        self.open.get_mut(&document)?.replica.feed_again()
     }
 
     /// Authors whose changes to this document are ignored since one of them was refused.

@@ -119,9 +119,10 @@ impl Replica {
         &self.waiting
     }
 
-    pub(crate) fn forget_waiting(&mut self, author: &AuthorId) {
+    pub(crate) fn feed_again(&mut self) -> Option<AuthorId> {
+        let author = self.waiting.take_drained()?;
         self.unsaved = true;
-        self.waiting.forget(author);
+        Some(author)
     }
 
     /// Authors of whom a change was refused.

@@ -74,7 +74,14 @@ impl Waiting {
         queue.head = None;
     }
 
-    /// Drops everything of `author`, so that its log can be fed again from the start.
+    /// An author of whom changes were dropped and nothing waits any more: from now on its changes are taken again.
+    pub(crate) fn take_drained(&mut self) -> Option<AuthorId> {
+        let drained = self.overflowed.iter().find(|author| !self.queues.contains_key(author)).copied()?;
+        self.overflowed.remove(&drained);
+        Some(drained)
+    }
+
+    /// Drops everything of `author`, whose changes count no more.
     pub(crate) fn forget(&mut self, author: &AuthorId) {
         self.queues.remove(author);
         self.overflowed.remove(author);

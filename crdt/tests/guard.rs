@@ -433,21 +433,29 @@ fn a_change_of_one_document_finds_no_footing_in_another() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_can_be_fed_again() {
-    let mut writer = Device::new(1);
-    for number in 0..=255 {
-        writer.edit(|edit| edit.set_tag(photo(1), TagId::from_bytes([number; 16]), true));
+fn what_waits_is_bounded_and_is_fed_again_when_it_can_be_taken() {
+    let (mut other, mut writer) = (Device::new(3), Device::new(1));
+    other.edit(|edit| edit.set_favourite(photo(1), true));
+    writer.follow(&other);
+    for number in 0..WAITING_CHANGES_MAX + 10 {
+        let mut tag = [0; 16];
+        tag[..8].copy_from_slice(&number.to_le_bytes());
+        writer.edit(|edit| edit.set_tag(photo(1), TagId::from_bytes(tag), true));
     }
     let mut victim = Device::new(2);
-    let orphans: Vec<_> = writer.log[1..].iter().cycle().take(WAITING_CHANGES_MAX + 10).cloned().collect();
-    let applied = victim.apply(writer.author, &orphans);
+    let applied = victim.follow(&writer);
     assert_eq!((applied.applied, applied.waiting), (0, WAITING_CHANGES_MAX));
     assert_eq!(applied.overflowed, vec![writer.author]);
     victim.reopen();
+    assert_eq!(victim.catalog.feed_again(MONTH), None, "what they build on has not come");
     assert_eq!(victim.follow(&writer).overflowed, vec![writer.author], "nothing more is taken until it is fed again");
-    victim.catalog.forget_waiting(MONTH, &writer.author).unwrap();
+
+    let applied = victim.follow(&other);
+    assert_eq!((applied.applied, applied.waiting), (1 + WAITING_CHANGES_MAX, 0));
+    assert_eq!(victim.catalog.feed_again(MONTH), Some(writer.author));
     let applied = victim.follow(&writer);
-    assert_eq!((applied.applied, applied.waiting, applied.overflowed), (256, 0, vec![]));
+    assert_eq!((applied.applied, applied.waiting, applied.overflowed), (10, 0, vec![]));
+    assert_eq!(victim.catalog.feed_again(MONTH), None);
     assert_eq!(victim.heads(), writer.heads());
 }
 

@@ -221,7 +221,7 @@ impl Node {
                 self.chunks.extend(prepared.chunks);
                 let photo = prepared.imported.photo;
                 self.folder.insert(path, (content, photo));
-                let replaces = before.map(|(_, photo)| photo);
+                let replaces = before.map(|(_, photo)| photo).into_iter().collect();
                 let imported = Box::new(ImportedPhoto { replaces, ..prepared.imported });
                 self.hand_over(Outstanding::Import(imported, content))
             }

@@ -115,7 +115,7 @@ pub fn prepare(secrets: &LibrarySecrets, content: Content, name: FileName) -> Pr
         facts: manifest.facts,
         media: MediaType::Jpeg,
         name: FileName { size: file.len() as u64, ..name },
-        replaces: None,
+        replaces: Vec::new(),
     };
     Prepared { imported, chunks }
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::manifest::{Facts, Manifest, Thumbnail};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::sealing::sealed_length;
@@ -22,7 +22,7 @@ use super::flow::{Flow, Pending, lock};
 use super::read::{Found, ReadFile};
 use super::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, Keep, RemovedName, ScanSummary};
 use crate::media::{Examination, ExamineError};
-use crate::store::{ChunkStore, FileRecord, FileStat, Known};
+use crate::store::{ChunkStore, FileRecord, FileStat, Known, REPLACES_MAX};
 
 /// Files that share a sync at most.
 const BATCH_FILES_MAX: usize = 256;
@@ -172,10 +172,7 @@ impl Finisher {
             self.batch_bytes += manifest.content.length;
         }
         let photo = manifest.photo(&keys.secrets);
-        let before = match self.store.look_up(&path, &stat) {
-            Known::No => None,
-            _ => self.store.file(&path)?.map(|record| record.photo),
-        };
+        let replaces = self.replaced(&path, &stat, photo)?;
         let imported = ImportedPhoto {
             import: ImportId(0), // given when it is handed out
             photo,
@@ -184,10 +181,27 @@ impl Finisher {
             facts: manifest.facts,
             media,
             name: self.flow.name(found.folder, &path, &stat),
-            replaces: before.filter(|before| *before != photo),
+            replaces: replaces.clone(),
         };
-        let record = FileRecord { path, stat, photo, content_hash: manifest.content.hash, cuts };
+        let record = FileRecord { path, stat, photo, replaces, content_hash: manifest.content.hash, cuts };
         Ok(Finished { record, folder: found.folder, imported: Box::new(imported) })
+    }
+
+    /// The photos that the file at `path` was before it became `photo`. An import that was not acknowledged may be in the
+    /// catalog or not, so what its file was before it is replaced as well.
+    fn replaced(&mut self, path: &Path, stat: &FileStat, photo: PhotoId) -> Result<Vec<PhotoId>, NotFinished> {
+        if self.batch.iter().any(|finished| finished.record.path == path) {
+            self.flush();
+        }
+        if self.store.look_up(path, stat) == Known::No {
+            return Ok(Vec::new());
+        }
+        let Some(before) = self.store.file(path)? else { return Ok(Vec::new()) };
+        let mut replaces = before.replaces;
+        replaces.push(before.photo);
+        replaces.retain(|before| *before != photo);
+        // Edited over and over while the library has no time: this state of it will not be the last.
+        if replaces.len() > REPLACES_MAX { Err(NotFinished::Changing) } else { Ok(replaces) }
     }
 
     /// Makes the batch durable and hands it out.
@@ -243,8 +257,11 @@ impl Finisher {
         let Some(folder) = self.flow.folder_of(&path) else { return };
         lock(&self.flow.scan).summary.removed += 1;
         let name = self.flow.name(folder, &path, &record.stat);
-        let import = lock(&self.flow.unacknowledged).add(Pending::Removed(path));
-        self.emit(ImportEvent::NameRemoved(Box::new(RemovedName { import, photo: record.photo, name })));
+        // Photos that the file was before may have kept the name, when the import of the last one was cut short.
+        for photo in record.replaces.into_iter().chain([record.photo]) {
+            let import = lock(&self.flow.unacknowledged).add(Pending::Removed(path.clone()));
+            self.emit(ImportEvent::NameRemoved(Box::new(RemovedName { import, photo, name: name.clone() })));
+        }
     }
 
     fn catalogued(&mut self, imports: Vec<ImportId>) {

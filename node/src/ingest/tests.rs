@@ -234,7 +234,7 @@ fn an_edited_file_is_a_new_photo_that_replaces_the_old_one_and_costs_little() {
     fs::write(&path, &edited).unwrap();
     let mut walk = home.walk();
     let after = walk.imported.remove(0);
-    assert_eq!(after.replaces, Some(before.photo));
+    assert_eq!(after.replaces, [before.photo]);
     assert_ne!(after.photo, before.photo);
     assert!(home.gives_back(&after, &edited));
     assert_eq!(after.chunks[2..], before.chunks[2..], "the picture's chunks are the same");
@@ -242,8 +242,31 @@ fn an_edited_file_is_a_new_photo_that_replaces_the_old_one_and_costs_little() {
     assert!(home.store.stats().segment_bytes - stored < 4096);
     fs::write(&path, jpeg("quite another picture", 100_000)).unwrap();
     let walk = home.walk();
-    assert_eq!(walk.imported[0].replaces, Some(after.photo));
+    assert_eq!(walk.imported[0].replaces, [after.photo]);
     assert!(walk.lost.contains(&after.chunks.last().unwrap().0), "the old picture's chunks are gone with its file");
+}
+
+#[test]
+fn what_an_edit_replaces_is_known_until_it_is_acknowledged() {
+    let home = Home::new();
+    home.write("a.jpg", &jpeg("first", 900_000));
+    let first = home.walk().imported[0].photo;
+    // Edited twice, and each time the power is cut before the library has it durably.
+    let mut before = vec![first];
+    for description in ["second", "third"] {
+        home.write("a.jpg", &jpeg(description, 900_000));
+        let edited = home.start(|_| {}).walk();
+        assert_eq!(edited.imported[0].replaces, before);
+        let again = home.start(|_| {}).walk();
+        assert_eq!(again.imported[0].replaces, before, "it is found again with what it replaces");
+        before.push(edited.imported[0].photo);
+    }
+    // Gone before it was acknowledged: no version keeps the name.
+    fs::remove_file(home.folder().join("a.jpg")).unwrap();
+    home.write("b.jpg", &jpeg("other", 900_000));
+    let walk = home.walk();
+    assert_eq!(walk.removed.iter().map(|removed| removed.photo).collect::<Vec<_>>(), before);
+    assert_eq!(home.walk().removed.len(), 0);
 }
 
 #[test]

@@ -144,10 +144,10 @@ impl<M: Metadata> Library<M> {
             // An earlier version is back in its folder.
             of_document.successors.push((photo.photo, None));
         }
-        match photo.replaces {
-            Some(old) if old != photo.photo => self.edit_replaced(old, photo.photo, &file, edits),
-            _ => Ok(()),
+        for old in photo.replaces.iter().filter(|old| **old != photo.photo) {
+            self.edit_replaced(*old, photo.photo, &file, edits)?;
         }
+        Ok(())
     }
 
     /// The photo that an edited file was loses this name, and when it has no other, is listed no more.
@@ -161,8 +161,7 @@ impl<M: Metadata> Library<M> {
         let Some(slot) = self.photos.slot(&old) else { return Ok(()) };
         let document = self.photos.document(slot);
         let name = record::name_id(&self.secrets, &old, file);
-        let catalog = self.documents.opened(document, self.replica.metadata())?;
-        let state = catalog.photo(document, &old);
+        let state = self.opened(document)?.photo(document, &old);
         let of_document = edits.entry(document).or_default();
         of_document.names.push((old, name, None));
         if state.is_some_and(|state| state.names.keys().all(|other| *other == name)) {
@@ -188,14 +187,14 @@ impl<M: Metadata> Library<M> {
         out: &mut Vec<Effect>,
     ) -> Result<(), LibraryError> {
         let author = self.replica.author();
-        let catalog = self.documents.opened(document, self.replica.metadata())?;
-        let change = catalog
+        let change = self
+            .opened(document)?
             .edit(document, |edit| edits.write(edit))
             .map_err(|error| LibraryError::Catalog(error.to_string()))?;
         let Some(change) = change else { return Ok(()) };
         let body = CatalogBody { document, changes: vec![change.change] }.encode();
         self.learn(document, change.patches);
-        let seq = self.next_seq();
+        let seq = self.replica.own_length();
         let body = self.bodies.seal(&author, seq, &body);
         // The envelope comes back as accepted; the catalog knows its change already.
         self.applied.insert(author, seq + 1);

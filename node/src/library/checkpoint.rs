@@ -15,8 +15,8 @@ use holdfast_protocol::metadata::{Batch, Metadata, StorageError, Table};
 use holdfast_protocol::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Library;
 use super::documents::{self, Documents};
+use super::{Event, Library, LibraryError};
 
 const CHECKPOINT_KEY: &[u8] = b"checkpoint";
 const CHECKPOINT_BYTES_MAX: usize = 64 + VECTOR_AUTHORS_MAX * 48;
@@ -66,11 +66,15 @@ impl Checkpoints {
 impl<M: Metadata> Library<M> {
     /// Loads rows, versions and positions of the last checkpoint. `indexed` is what the index durably has: when that is
     /// older than the checkpoint, every photo is described again.
-    pub(super) fn restore(&mut self, indexed: Option<u64>) -> Result<(), StorageError> {
+    pub(super) fn restore(&mut self, indexed: Option<u64>) -> Result<(), LibraryError> {
         let saved = self.replica.metadata().get(Table::Catalog, CHECKPOINT_KEY)?;
+        let was_saved = saved.is_some();
         let saved = saved.and_then(|bytes| codec::decode::<Checkpoint>(&bytes, CHECKPOINT_BYTES_MAX).ok());
         let saved = saved.filter(|checkpoint| checkpoint.format == FORMAT);
         let Some(checkpoint) = saved.filter(|_| self.restore_rows().unwrap_or(false)) else {
+            if was_saved {
+                self.events.push(Event::Rebuilt { document: None });
+            }
             self.photos = super::PhotoTable::default();
             Documents::forget_saved(self.replica.metadata_mut())?;
             self.index_version = indexed.unwrap_or(0);
@@ -91,8 +95,7 @@ impl<M: Metadata> Library<M> {
             }
         }
         if behind {
-            let catalog = self.documents.opened(DocumentId::Library, self.replica.metadata())?;
-            let contents = catalog.contents(DocumentId::Library).collect();
+            let contents = self.opened(DocumentId::Library)?.contents(DocumentId::Library).collect();
             self.learn(DocumentId::Library, contents);
         }
         Ok(())

@@ -7,14 +7,14 @@ use holdfast_crdt::{Lifecycle, PhotoState};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::manifest::{CaptureTime, Facts, Manifest};
 use holdfast_protocol::media_type::MediaType;
-use holdfast_protocol::metadata::{Metadata, StorageError};
+use holdfast_protocol::metadata::Metadata;
 use holdfast_protocol::position::Position;
 use holdfast_protocol::replica::TaskId;
 use holdfast_protocol::sealing::PhotoKey;
 
 use super::import::ImportedPhoto;
 use super::record;
-use super::{Effect, Library, READS_MAX};
+use super::{Effect, Library, LibraryError, READS_MAX};
 use crate::index::{Captured, IndexChange, IndexedName, IndexedPhoto, IndexedState};
 
 /// The caption of a photo, as it is sealed.
@@ -56,7 +56,7 @@ impl<M: Metadata> Library<M> {
     }
 
     /// A manifest was read (`None`: it could not be, and is awaited from a peer).
-    pub(super) fn describe_read(&mut self, task: TaskId, bytes: Option<&[u8]>) -> Result<(), StorageError> {
+    pub(super) fn describe_read(&mut self, task: TaskId, bytes: Option<&[u8]>) -> Result<(), LibraryError> {
         let Some((slot, chunk)) = self.reading.remove(&task) else { return Ok(()) };
         let Some(bytes) = bytes else {
             self.awaiting_manifest.entry(chunk).or_default().insert(slot);
@@ -73,7 +73,7 @@ impl<M: Metadata> Library<M> {
     }
 
     /// Describes a photo whose key and facts are at hand.
-    pub(super) fn describe_imported(&mut self, photo: &ImportedPhoto) -> Result<(), StorageError> {
+    pub(super) fn describe_imported(&mut self, photo: &ImportedPhoto) -> Result<(), LibraryError> {
         let Some(slot) = self.photos.slot(&photo.photo) else { return Ok(()) };
         self.describe(slot, &photo.photo_key, photo.media, &photo.facts, photo.name.size)
     }
@@ -85,12 +85,11 @@ impl<M: Metadata> Library<M> {
         media: MediaType,
         facts: &Facts,
         bytes: u64,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), LibraryError> {
         let row = *self.photos.row(slot);
         let document = self.photos.document(slot);
         let device = self.replica.registry().device_of(&row.run.author);
-        let catalog = self.documents.opened(document, self.replica.metadata())?;
-        let Some(state) = catalog.photo(document, &row.photo) else { return Ok(()) };
+        let Some(state) = self.opened(document)?.photo(document, &row.photo) else { return Ok(()) };
         self.index_changes.push(IndexChange::Photo(Box::new(IndexedPhoto {
             photo: row.photo,
             document: document.to_string(),
@@ -163,9 +162,7 @@ fn sealed_changes(photo: PhotoId, key: &PhotoKey, state: &PhotoState) -> Vec<Ind
     let written = std::iter::once(&state.caption.value).chain(&state.caption.conflicts).flatten();
     let captions: Vec<String> =
         written.filter_map(|sealed| String::from_utf8(key.open(CAPTION_CONTEXT, sealed).ok()?).ok()).collect();
-    if !captions.is_empty() {
-        changes.push(IndexChange::Caption { photo, captions });
-    }
+    changes.push(IndexChange::Caption { photo, captions });
     changes
 }
 

@@ -24,19 +24,13 @@ impl Documents {
         Self { catalog: Catalog::new(author, DOCUMENTS_OPEN) }
     }
 
-    /// The catalog, with `document` open.
-    pub(super) fn opened<M: Metadata>(
-        &mut self,
-        document: DocumentId,
-        metadata: &M,
-    ) -> Result<&mut Catalog, StorageError> {
-        if !self.catalog.is_open(document) {
-            let saved = metadata.get(Table::Catalog, &document_key(document))?;
-            self.catalog
-                .open(document, saved.as_deref())
-                .map_err(|_| StorageError::Damaged { what: format!("the cached catalog of {document}") })?;
+    /// Opens `document` from its cached form; false when that is damaged and it is not open.
+    pub(super) fn open_saved<M: Metadata>(&mut self, document: DocumentId, metadata: &M) -> Result<bool, StorageError> {
+        if self.catalog.is_open(document) {
+            return Ok(true);
         }
-        Ok(&mut self.catalog)
+        let saved = metadata.get(Table::Catalog, &document_key(document))?;
+        Ok(self.catalog.open(document, saved.as_deref()).is_ok())
     }
 
     /// Removes everything that is cached, so that it is made again from the logs.

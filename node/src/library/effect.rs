@@ -81,6 +81,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// What is cached of the catalog was damaged, and was made again from the logs.
+    Rebuilt {
+        /// Which document; `None` when it was the whole catalog.
+        document: Option<DocumentId>,
+    },
     /// A body could not be opened or decoded.
     BodyUnreadable {
         /// Who signed it.

@@ -39,8 +39,9 @@ pub struct ImportedPhoto {
     pub media: MediaType,
     /// Where it lies.
     pub name: FileName,
-    /// The photo that this file held before it was edited.
-    pub replaces: Option<PhotoId>,
+    /// The photos that this file held before it was edited: the last one whose import was acknowledged, and those that
+    /// came after it.
+    pub replaces: Vec<PhotoId>,
 }
 
 impl ImportedPhoto {
@@ -83,11 +84,11 @@ pub(super) enum Pending {
 }
 
 impl Pending {
-    /// The photo that must be in the catalog already for this to be written rightly.
-    fn builds_on(&self) -> Option<PhotoId> {
+    /// The photos that must be in the catalog already for this to be written rightly.
+    fn builds_on(&self) -> &[PhotoId] {
         match self {
-            Self::Photo(photo) => photo.replaces,
-            Self::NameRemoved(removed) => Some(removed.photo),
+            Self::Photo(photo) => &photo.replaces,
+            Self::NameRemoved(removed) => std::slice::from_ref(&removed.photo),
         }
     }
 }
@@ -96,20 +97,20 @@ impl Pending {
 /// that is gone again, an earlier version that came back.
 pub(super) fn parted(batch: Vec<Pending>) -> Vec<Vec<Pending>> {
     let mut parts = vec![Vec::new()];
-    let (mut written, mut changed) = (BTreeSet::new(), BTreeSet::new());
+    let (mut written, mut changed): (BTreeSet<PhotoId>, BTreeSet<PhotoId>) = Default::default();
     for pending in batch {
         let photo = if let Pending::Photo(photo) = &pending { Some(photo.photo) } else { None };
         let earlier = pending.builds_on();
         let is_changed = |photo: &PhotoId| changed.contains(photo);
-        if earlier.is_some_and(|earlier| written.contains(&earlier) || is_changed(&earlier))
+        if earlier.iter().any(|earlier| written.contains(earlier) || is_changed(earlier))
             || photo.as_ref().is_some_and(is_changed)
         {
             parts.push(Vec::new());
             written.clear();
             changed.clear();
         }
-        written.extend(photo);
         changed.extend(earlier);
+        written.extend(photo);
         if let Some(part) = parts.last_mut() {
             part.push(pending);
         }

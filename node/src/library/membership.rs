@@ -22,7 +22,7 @@ impl<M: Metadata> Library<M> {
     /// When the log cannot be written.
     pub fn introduce(&mut self, now: Now, first_body: &[u8]) -> Result<Vec<Effect>, LibraryError> {
         let mut out = Vec::new();
-        if self.next_seq() == 0 {
+        if self.replica.own_length() == 0 {
             self.say_body(now, first_body.to_vec(), &mut out)?;
         }
         Ok(out)

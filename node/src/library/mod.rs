@@ -17,12 +17,15 @@ mod checkpoint;
 mod describe;
 mod documents;
 mod effect;
+mod feeding;
 mod founding;
 mod import;
 mod membership;
 mod photos;
 mod record;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -46,6 +49,7 @@ pub use status::{PhotoCopies, Summary};
 
 use checkpoint::Checkpoints;
 use documents::Documents;
+use feeding::CHANGES_BYTES_MAX;
 use import::{ImportQueue, Pending};
 
 /// Envelopes read at once when logs are taken in again.
@@ -87,6 +91,8 @@ pub struct Library<M: Metadata> {
     unflushed: BTreeMap<TaskId, Vec<ImportId>>,
     index_changes: Vec<IndexChange>,
     index_version: u64,
+    /// News that was not told yet.
+    events: Vec<Event>,
     checkpoints: Checkpoints,
     next_task: u64,
 }
@@ -122,6 +128,7 @@ impl<M: Metadata> Library<M> {
             unflushed: BTreeMap::new(),
             index_changes: Vec::new(),
             index_version: 0,
+            events: Vec::new(),
             checkpoints: Checkpoints::default(),
             next_task: 0,
             replica,
@@ -200,6 +207,7 @@ impl<M: Metadata> Library<M> {
             out.push(Effect::Index { version: self.index_version, changes });
         }
         self.checkpoint_if_due(now)?;
+        out.extend(self.events.drain(..).map(Effect::Event));
         Ok(())
     }
 
@@ -231,6 +239,7 @@ impl<M: Metadata> Library<M> {
     /// Takes accepted envelopes into the catalog, all changes of one document at once.
     fn absorb(&mut self, accepted: Vec<SignedEnvelope>, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
         let mut changes: BTreeMap<DocumentId, Vec<(AuthorId, Vec<u8>)>> = BTreeMap::new();
+        let mut bytes = 0;
         for signed in &accepted {
             let envelope = signed.envelope();
             let applied = self.applied.entry(envelope.author).or_default();
@@ -246,14 +255,13 @@ impl<M: Metadata> Library<M> {
             match envelope.kind {
                 Kind::Catalog => match self.documents.open_body(&self.bodies, envelope) {
                     Ok(body) => {
+                        bytes += body.changes.iter().map(Vec::len).sum::<usize>();
                         let of_document = changes.entry(body.document).or_default();
                         of_document.extend(body.changes.into_iter().map(|change| (envelope.author, change)));
                     }
-                    Err(reason) => out.push(Effect::Event(Event::BodyUnreadable {
-                        author: envelope.author,
-                        seq: envelope.seq,
-                        reason,
-                    })),
+                    Err(reason) => {
+                        self.events.push(Event::BodyUnreadable { author: envelope.author, seq: envelope.seq, reason })
+                    }
                 },
                 Kind::Deposit => {
                     let waiting = std::mem::take(&mut self.awaiting_deposit);
@@ -262,34 +270,25 @@ impl<M: Metadata> Library<M> {
                 Kind::Membership => self.membership_changed(envelope.author, out),
                 Kind::Bundle | Kind::Release | Kind::Other(_) => {}
             }
+            if bytes >= CHANGES_BYTES_MAX {
+                bytes = 0;
+                self.apply_changes(std::mem::take(&mut changes))?;
+            }
         }
-        for (document, changes) in changes {
-            self.apply_changes(document, &changes, out)?;
-        }
-        Ok(())
+        self.apply_changes(changes)
     }
 
-    /// Applies changes of one document and takes in what they say.
-    fn apply_changes(
-        &mut self,
-        document: DocumentId,
-        changes: &[(AuthorId, Vec<u8>)],
-        out: &mut Vec<Effect>,
-    ) -> Result<(), LibraryError> {
-        let catalog = self.documents.opened(document, self.replica.metadata())?;
-        let changes: Vec<_> = changes.iter().map(|(author, change)| (*author, change.as_slice())).collect();
-        let applied = catalog.apply(document, &changes).map_err(|error| LibraryError::Catalog(error.to_string()))?;
-        for (author, reason) in applied.refused {
-            out.push(Effect::Event(Event::ChangeRefused { author, document, reason: reason.to_string() }));
-        }
-        for author in applied.overflowed {
-            tracing::warn!(author = author.short(), %document, "changes wait for others that are not here");
-        }
-        let photos_before = self.photos.len();
-        self.learn(document, applied.patches);
-        let photos = (self.photos.len() - photos_before) as u64;
-        if let Some((author, _)) = changes.first().filter(|_| photos > 0) {
-            out.push(Effect::Event(Event::PhotosReceived { author: *author, photos }));
+    /// Applies changes, document by document, and takes in what they say.
+    fn apply_changes(&mut self, changes: BTreeMap<DocumentId, Vec<(AuthorId, Vec<u8>)>>) -> Result<(), LibraryError> {
+        for (document, changes) in changes {
+            let photos_before = self.photos.len();
+            self.opened(document)?;
+            let patches = self.apply(document, &changes)?;
+            self.learn(document, patches);
+            let photos = (self.photos.len() - photos_before) as u64;
+            if let Some((author, _)) = changes.first().filter(|_| photos > 0) {
+                self.events.push(Event::PhotosReceived { author: *author, photos });
+            }
         }
         Ok(())
     }
@@ -307,7 +306,7 @@ impl<M: Metadata> Library<M> {
             }
         }
         // Photos of the past are no news.
-        out.retain(|effect| !matches!(effect, Effect::Event(Event::PhotosReceived { .. })));
+        self.events.retain(|event| !matches!(event, Event::PhotosReceived { .. }));
         Ok(())
     }
 
@@ -318,12 +317,6 @@ impl<M: Metadata> Library<M> {
         if !imports.is_empty() {
             out.push(Effect::Catalogued(imports));
         }
-    }
-
-    /// The number of the next envelope of this device's log.
-    fn next_seq(&self) -> u64 {
-        let author = self.replica.author();
-        self.replica.vector().into_iter().find(|point| point.author == author).map_or(0, |point| point.length)
     }
 
     fn task(&mut self) -> TaskId {

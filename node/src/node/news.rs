@@ -151,6 +151,10 @@ impl News {
                 format!("a change of {document} by device log {} is malformed: {reason}", author.short()),
                 Some("everything else of the library goes on; update Holdfast on that device".to_owned()),
             ),
+            Event::Rebuilt { document } => {
+                let document = document.map_or_else(|| "all documents".to_owned(), |document| document.to_string());
+                tracing::warn!(document, "the cached catalog was damaged and was made again from the logs");
+            }
             Event::BodyUnreadable { author, seq, reason } => {
                 tracing::warn!(author = author.short(), seq, reason, "a catalog change cannot be read");
             }

@@ -19,6 +19,8 @@ pub struct FileRecord {
     pub stat: FileStat,
     /// The photo it is.
     pub photo: PhotoId,
+    /// The photos that it was before, until its import is finished: at most [`REPLACES_MAX`].
+    pub replaces: Vec<PhotoId>,
     /// The BLAKE3 hash of its content.
     pub content_hash: [u8; 32],
     /// Its chunks that can be sealed again from it; empty when all of them lie in segments.
@@ -45,9 +47,13 @@ pub(super) enum State {
     Finished = 1,
 }
 
-const FORMAT: u8 = 1;
-const HEAD_BYTES: usize = 93;
+/// Edits of a file that its record remembers until the last one is imported.
+pub const REPLACES_MAX: usize = 64;
+
+const FORMAT: u8 = 2;
+const HEAD_BYTES: usize = 94;
 const CUT_BYTES: usize = 45;
+const PHOTO_BYTES: usize = 32;
 
 pub(super) fn set_state(value: &mut [u8], state: State) {
     value[1] = state as u8;
@@ -59,12 +65,13 @@ pub(super) fn encode(record: &FileRecord, state: State) -> Result<Vec<u8>, Stora
     let mut epochs: Vec<EpochId> = record.cuts.iter().map(|cut| cut.epoch).collect();
     epochs.sort_unstable();
     epochs.dedup();
-    let (Ok(path_length), Ok(epoch_count)) = (u16::try_from(path.len()), u8::try_from(epochs.len())) else {
+    let counted = (u16::try_from(path.len()), u8::try_from(epochs.len()), u8::try_from(record.replaces.len()));
+    let (Ok(path_length), Ok(epoch_count), Ok(replace_count)) = counted else {
         let detail = format!("the record of {} is too large to keep", record.path.display());
         return Err(StorageError::Failed { detail });
     };
-    let mut value =
-        Vec::with_capacity(HEAD_BYTES + epochs.len() * EpochId::BYTES + path.len() + record.cuts.len() * CUT_BYTES);
+    let lists = epochs.len() * EpochId::BYTES + record.replaces.len() * PHOTO_BYTES + record.cuts.len() * CUT_BYTES;
+    let mut value = Vec::with_capacity(HEAD_BYTES + path.len() + lists);
     value.extend_from_slice(&[FORMAT, state as u8]);
     value.extend_from_slice(&path_length.to_le_bytes());
     value.extend_from_slice(&record.stat.size.to_le_bytes());
@@ -72,8 +79,9 @@ pub(super) fn encode(record: &FileRecord, state: State) -> Result<Vec<u8>, Stora
     value.extend_from_slice(&record.stat.inode.to_le_bytes());
     value.extend_from_slice(record.photo.as_bytes());
     value.extend_from_slice(&record.content_hash);
-    value.push(epoch_count);
+    value.extend_from_slice(&[epoch_count, replace_count]);
     epochs.iter().for_each(|epoch| value.extend_from_slice(&epoch.to_bytes()));
+    record.replaces.iter().for_each(|photo| value.extend_from_slice(photo.as_bytes()));
     value.extend_from_slice(path);
     for cut in &record.cuts {
         value.extend_from_slice(cut.chunk.as_bytes());
@@ -94,11 +102,13 @@ pub(super) fn decode(value: &[u8]) -> Option<(FileRecord, State)> {
         _ => return None,
     };
     let (epochs, rest) = rest.split_at_checked(usize::from(head[92]) * EpochId::BYTES)?;
+    let (replaces, rest) = rest.split_at_checked(usize::from(head[93]) * PHOTO_BYTES)?;
     let (path, cuts) = rest.split_at_checked(usize::from(u16::from_le_bytes([head[2], head[3]])))?;
     let epochs: Vec<EpochId> = epochs
         .chunks_exact(EpochId::BYTES)
         .filter_map(|bytes| Some(EpochId::from_bytes(bytes.try_into().ok()?)))
         .collect();
+    let photo = |bytes: &[u8]| Some(PhotoId::from_bytes(bytes.try_into().ok()?));
     if cuts.len() % CUT_BYTES != 0 {
         return None;
     }
@@ -114,7 +124,12 @@ pub(super) fn decode(value: &[u8]) -> Option<(FileRecord, State)> {
     let record = FileRecord {
         path: stored_path(path)?,
         stat: FileStat { size: word(4)?, mtime_ns: word(12)?.cast_signed(), inode: word(20)? },
-        photo: PhotoId::from_bytes(head[28..60].try_into().ok()?),
+        photo: photo(&head[28..60])?,
+        // A file whose import is finished replaces nothing any more.
+        replaces: match state {
+            State::Unfinished => replaces.chunks_exact(PHOTO_BYTES).map(photo).collect::<Option<_>>()?,
+            State::Finished => Vec::new(),
+        },
         content_hash: head[60..92].try_into().ok()?,
         cuts: cuts.chunks_exact(CUT_BYTES).map(cut).collect::<Option<_>>()?,
     };
@@ -144,12 +159,14 @@ mod tests {
             path in "[a-zA-Z0-9/ü]{0,80}",
             size: u64,
             mtime_ns: i64,
+            replaces in prop::collection::vec(any::<[u8; 32]>(), 0..=REPLACES_MAX),
             cuts in prop::collection::vec((any::<[u8; 32]>(), any::<u64>(), 0..=CHUNK_BYTES_MAX as u32, any::<[u8; 12]>()), 0..20),
         ) {
             let record = FileRecord {
                 path: path.into(),
                 stat: FileStat { size, mtime_ns, inode: 7 },
                 photo: PhotoId::from_bytes([1; 32]),
+                replaces: replaces.into_iter().map(PhotoId::from_bytes).collect(),
                 content_hash: [2; 32],
                 cuts: cuts
                     .into_iter()
@@ -158,12 +175,14 @@ mod tests {
                     })
                     .collect(),
             };
-            let value = encode(&record, State::Finished).unwrap();
+            let mut value = encode(&record, State::Unfinished).unwrap();
             for end in 0..value.len() {
                 let cut = decode(&value[..end]);
                 prop_assert!(cut.is_none_or(|(cut, _)| cut != record));
             }
-            prop_assert_eq!(decode(&value), Some((record, State::Finished)));
+            prop_assert_eq!(decode(&value), Some((record.clone(), State::Unfinished)));
+            set_state(&mut value, State::Finished);
+            prop_assert_eq!(decode(&value), Some((FileRecord { replaces: Vec::new(), ..record }, State::Finished)));
         }
 
         #[test]

@@ -44,7 +44,7 @@ use segment::HEADER_BYTES;
 use table::{Fingerprint, Row, Table};
 
 pub use disk::FileStat;
-pub use file_record::{FileRecord, InPlaceCut};
+pub use file_record::{FileRecord, InPlaceCut, REPLACES_MAX};
 pub use in_place::{FileNumber, Known};
 #[cfg(feature = "io")]
 pub use lock::{LockError, StoreLock};

@@ -241,6 +241,12 @@ impl<M: Metadata> Replica<M> {
         self.logs.values().map(|log| log.point(log.known())).collect()
     }
 
+    /// How many envelopes this device has written as its author: the number of the next one.
+    #[must_use]
+    pub fn own_length(&self) -> u64 {
+        self.log_extent(&self.author()).length
+    }
+
     /// The author that this device writes as.
     #[must_use]
     pub fn author(&self) -> AuthorId {

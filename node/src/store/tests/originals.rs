@@ -23,6 +23,7 @@ fn file(machine: &Machine, path: &str, content: &[u8]) -> FileRecord {
         path: path.to_owned(),
         stat,
         photo: PhotoId::from_bytes([1; 32]),
+        replaces: Vec::new(),
         content_hash: *blake3::hash(content).as_bytes(),
         cuts: cuts.collect(),
     }

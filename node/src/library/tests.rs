@@ -1,0 +1,309 @@
+//! The library on metadata in memory: what damage, crashes and missing room leave of the catalog.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use holdfast_crdt::{Catalog, CatalogBody, TagId};
+use holdfast_protocol::envelope::{Envelope, NO_ENVELOPE};
+use holdfast_protocol::id::PhotoId;
+use holdfast_protocol::keys::{AuthorKey, DeviceKey};
+use holdfast_protocol::manifest::{CaptureSource, CaptureTime, ContentBuilder, Facts, Manifest};
+use holdfast_protocol::media_type::MediaType;
+use holdfast_protocol::metadata::{Entry, StorageError, Table};
+use holdfast_protocol::time::WallTime;
+
+use super::*;
+
+type Tables = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
+/// Clones share the tables, as the handles of a real store do.
+#[derive(Debug, Default, Clone)]
+struct Memory(Rc<RefCell<Tables>>);
+
+impl Metadata for Memory {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.0.borrow().get(&(table, key.to_vec())).cloned())
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Entry>, StorageError> {
+        let tables = self.0.borrow();
+        let from = (table, prefix.max(from).to_vec());
+        let entries = tables.range(from..).take_while(|((of, key), _)| *of == table && key.starts_with(prefix));
+        Ok(entries.take(limit).map(|((_, key), value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<(), StorageError> {
+        let mut tables = self.0.borrow_mut();
+        for (table, key, value) in batch.changes() {
+            match value {
+                Some(value) => drop(tables.insert((*table, key.clone()), value.clone())),
+                None => drop(tables.remove(&(*table, key.clone()))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A device that founded a library, and what survives its restarts.
+struct Machine {
+    metadata: Memory,
+    device: DeviceKey,
+    secrets: LibrarySecrets,
+    chunks: BTreeMap<ChunkId, Vec<u8>>,
+    elapsed: Duration,
+    next_import: u64,
+}
+
+/// A library that is open, and everything that it said.
+struct Open {
+    library: Library<Memory>,
+    events: Vec<Event>,
+    indexed: Vec<IndexChange>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let founding = Founding::new(&[1; 32], "home", WallTime(0));
+        let mut metadata = Memory::default();
+        let mut batch = Batch::new();
+        founding.membership.save(&mut batch);
+        metadata.commit(batch).unwrap();
+        let Founding { device, secrets, .. } = founding;
+        let chunks = BTreeMap::new();
+        Self { metadata, device, secrets, chunks, elapsed: Duration::ZERO, next_import: 0 }
+    }
+
+    fn now(&self) -> Now {
+        Now { elapsed: Timestamp::default() + self.elapsed, wall: WallTime(0) }
+    }
+
+    fn open(&self, indexed: Option<u64>) -> Open {
+        let membership = Membership::load(&self.metadata).unwrap().unwrap();
+        let config = Config {
+            replica: replica::Config {
+                library: self.secrets.library(),
+                device: self.device.clone(),
+                author: membership.author.clone(),
+                chain: vec![membership.certificate.wire().to_vec()],
+                place: None,
+                seed: [2; 32],
+            },
+            secrets: self.secrets.clone(),
+            indexed,
+        };
+        let holds = |chunk: &ChunkId| self.chunks.contains_key(chunk);
+        let (library, effects) = Library::open(config, self.metadata.clone(), &holds, self.now()).unwrap();
+        let mut open = Open { library, events: Vec::new(), indexed: Vec::new() };
+        open.perform(self, effects);
+        let effects = open.library.introduce(self.now(), &membership.first_body).unwrap();
+        open.perform(self, effects);
+        open
+    }
+
+    /// A photo of July 2021 as ingest hands it over; its chunks are durable.
+    fn photo(&mut self, path: &str, content: &[u8]) -> ImportedPhoto {
+        let sealer = ChunkSealer::new(&self.secrets);
+        let mut sealed = Vec::new();
+        let mut builder = ContentBuilder::new();
+        let piece = builder.push(content, holdfast_protocol::cutting::CutKind::Picture, &sealer, &mut sealed);
+        let captured = CaptureTime {
+            year: 2021,
+            month: 7,
+            day: 4,
+            hour: 12,
+            minute: 0,
+            second: 0,
+            millisecond: 0,
+            offset_minutes: None,
+            source: CaptureSource::Original,
+        };
+        let facts = Facts { captured: Some(captured), ..Facts::default() };
+        let manifest = Manifest { content: builder.finish(), media: MediaType::Jpeg, facts, thumbnails: Vec::new() };
+        let described = manifest.seal(&sealer).unwrap();
+        let mut chunks: Vec<_> = described.into_iter().map(|chunk| (chunk.id, chunk.bytes.to_vec())).collect();
+        chunks.push((piece, sealed));
+        let import = ImportId(self.next_import);
+        self.next_import += 1;
+        let imported = ImportedPhoto {
+            import,
+            photo: manifest.photo(&self.secrets),
+            photo_key: manifest.photo_key(&self.secrets),
+            chunks: chunks.iter().map(|(id, bytes)| (*id, bytes.len() as u32)).collect(),
+            facts: manifest.facts,
+            media: MediaType::Jpeg,
+            name: file(path, content.len() as u64),
+            replaces: Vec::new(),
+        };
+        self.chunks.extend(chunks);
+        imported
+    }
+}
+
+fn file(path: &str, size: u64) -> FileName {
+    FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: 7, size }
+}
+
+impl Open {
+    /// Carries out what the library asks for, at once.
+    fn perform(&mut self, machine: &Machine, effects: Vec<Effect>) {
+        let mut coming = VecDeque::from(effects);
+        while let Some(effect) = coming.pop_front() {
+            let input = match effect {
+                Effect::Flush(task) => Input::Flushed(task),
+                Effect::Replica(replica::Effect::Sync(task)) => Input::Replica(replica::Input::Synced(task)),
+                Effect::Index { version, changes } => {
+                    self.indexed.extend(changes);
+                    Input::Indexed(version)
+                }
+                Effect::ReadChunk { task, chunk } => {
+                    Input::ChunkRead { task, bytes: machine.chunks.get(&chunk).cloned() }
+                }
+                Effect::Event(event) => {
+                    self.events.push(event);
+                    continue;
+                }
+                Effect::Replica(_) | Effect::Catalogued(_) => continue,
+            };
+            coming.extend(self.library.handle(machine.now(), input).unwrap());
+        }
+    }
+
+    fn give(&mut self, machine: &mut Machine, inputs: Vec<Input>) {
+        for input in inputs {
+            let effects = self.library.handle(machine.now(), input).unwrap();
+            self.perform(machine, effects);
+        }
+        machine.elapsed += Duration::from_secs(1);
+        let effects = self.library.handle(machine.now(), Input::Replica(replica::Input::Tick)).unwrap();
+        self.perform(machine, effects);
+    }
+
+    fn import(&mut self, machine: &mut Machine, photo: &ImportedPhoto) {
+        let stored = photo.chunks.iter().map(|(chunk, _)| *chunk).collect();
+        let inputs =
+            vec![Input::Imported(Box::new(photo.clone())), Input::Replica(replica::Input::ChunksStored(stored))];
+        self.give(machine, inputs);
+    }
+
+    /// Writes a checkpoint and ends.
+    fn stop(mut self, machine: &Machine) -> u64 {
+        self.library.checkpoint();
+        let version = self.library.index_version;
+        let effects = self.library.handle(machine.now(), Input::Indexed(version)).unwrap();
+        self.perform(machine, effects);
+        version
+    }
+
+    fn listed(&self) -> BTreeSet<PhotoId> {
+        let photos = &self.library.photos;
+        (0..photos.len() as u32).map(|slot| *photos.row(slot)).filter(|row| row.listed).map(|row| row.photo).collect()
+    }
+
+    fn rebuilt(&self) -> Vec<Option<DocumentId>> {
+        let rebuilt = |event: &Event| if let Event::Rebuilt { document } = event { Some(*document) } else { None };
+        self.events.iter().filter_map(rebuilt).collect()
+    }
+}
+
+const JULY: DocumentId = DocumentId::Month { year: 2021, month: 7 };
+
+#[test]
+fn a_damaged_document_is_made_again_from_the_logs() {
+    let mut machine = Machine::new();
+    let mut open = machine.open(None);
+    let photos: Vec<_> = (0..3).map(|n| machine.photo(&format!("{n}.jpg"), &[n; 1000])).collect();
+    for photo in &photos[..2] {
+        open.import(&mut machine, photo);
+    }
+    let version = open.stop(&machine);
+    // What came after the checkpoint is taken in again at the next start, into a document that cannot be read.
+    let mut open = machine.open(Some(version));
+    assert_eq!(open.rebuilt(), []);
+    open.import(&mut machine, &photos[2]);
+    drop(open);
+    for document in [JULY, DocumentId::Library] {
+        let key = (Table::Catalog, documents::document_key(document));
+        machine.metadata.0.borrow_mut().insert(key, b"damaged".to_vec());
+    }
+    let mut open = machine.open(Some(version));
+    let all: BTreeSet<_> = photos.iter().map(|photo| photo.photo).collect();
+    assert_eq!(open.listed(), all);
+    assert_eq!(open.rebuilt(), [Some(JULY)]);
+    // It can be written again, and the next checkpoint mends what is cached.
+    let again = machine.photo("again.jpg", &[0; 1000]);
+    open.import(&mut machine, &again);
+    open.stop(&machine);
+    // A lost index is fed from the documents.
+    let mut open = machine.open(None);
+    assert_eq!((open.listed(), open.rebuilt()), (all.clone(), vec![Some(DocumentId::Library)]));
+    let edited = machine.photo("1.jpg", &[9; 1000]);
+    open.import(&mut machine, &ImportedPhoto { replaces: vec![photos[1].photo], ..edited.clone() });
+    assert_eq!(open.listed(), [photos[0].photo, photos[2].photo, edited.photo].into());
+    open.stop(&machine);
+
+    // Everything that is cached.
+    let key = (Table::Catalog, b"checkpoint".to_vec());
+    machine.metadata.0.borrow_mut().insert(key, b"damaged".to_vec());
+    let open = machine.open(Some(version));
+    assert_eq!((open.listed().len(), open.rebuilt()), (3, vec![None]));
+}
+
+/// Puts catalog envelopes of `key` into the log of `machine`, as its replica keeps them.
+fn keep_log(machine: &mut Machine, key: &AuthorKey, changes: &[Vec<u8>]) {
+    let bodies = BodySealer::new(&machine.secrets);
+    let author = key.author_id();
+    let mut prev = NO_ENVELOPE;
+    let mut batch = Batch::new();
+    for (seq, changes) in (0..).zip(changes.chunks(1000)) {
+        let body = CatalogBody { document: JULY, changes: changes.to_vec() }.encode();
+        let envelope = Envelope {
+            library: machine.secrets.library(),
+            author,
+            seq,
+            prev,
+            epoch: bodies.epoch(),
+            min_reader: 1,
+            kind: Kind::Catalog,
+            body: bodies.seal(&author, seq, &body),
+        };
+        let signed = SignedEnvelope::sign(envelope, key);
+        prev = signed.hash();
+        let at = [author.as_bytes().as_slice(), &seq.to_be_bytes()].concat();
+        batch.put(Table::Log, at, signed.wire().as_ref());
+    }
+    machine.metadata.commit(batch).unwrap();
+}
+
+#[test]
+fn changes_that_found_no_room_to_wait_are_read_from_the_log_again() {
+    const CHANGES: usize = holdfast_crdt::limits::WAITING_CHANGES_MAX + 10;
+    let mut machine = Machine::new();
+    let mut keys = [AuthorKey::from_seed(&[7; 32]), AuthorKey::from_seed(&[8; 32])];
+    // Logs are read in the order of their authors: what the first says builds on the second.
+    keys.sort_by_key(AuthorKey::author_id);
+    let [writer_key, other_key] = keys;
+    let photo = PhotoId::from_bytes([5; 32]);
+    let mut other = Catalog::new(other_key.author_id(), 1);
+    other.open(JULY, None).unwrap();
+    let footing = other.edit(JULY, |edit| edit.set_favourite(photo, true)).unwrap().unwrap().change;
+    let mut writer = Catalog::new(writer_key.author_id(), 1);
+    writer.open(JULY, None).unwrap();
+    writer.apply(JULY, &[(other_key.author_id(), &footing)]).unwrap();
+    let mut changes = Vec::new();
+    for n in 0..CHANGES as u64 {
+        let tag = TagId::from_bytes([n.to_le_bytes(), [0; 8]].concat().try_into().unwrap());
+        changes.push(writer.edit(JULY, |edit| edit.set_tag(photo, tag, true)).unwrap().unwrap().change);
+    }
+    keep_log(&mut machine, &writer_key, &changes);
+    let open = machine.open(None);
+    assert_ne!(open.library.documents.catalog.heads(JULY), writer.heads(JULY), "what they build on is not here");
+    let version = open.stop(&machine);
+
+    // It comes while the library runs, or in another run: no matter.
+    keep_log(&mut machine, &other_key, &[footing]);
+    let mut open = machine.open(Some(version));
+    assert_eq!(open.library.documents.catalog.heads(JULY), writer.heads(JULY));
+    let tags = open.indexed.drain(..).filter(|change| matches!(change, IndexChange::Tag { .. })).count();
+    assert_eq!(tags, CHANGES);
+}
