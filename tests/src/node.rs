@@ -202,6 +202,19 @@ impl Node {
         }
     }
 
+    /// What happened since the node started, as far as it remembers: the events of one kind.
+    #[must_use]
+    pub fn events(&self, kind: &str) -> Vec<Value> {
+        let answer = self.run(&["events"]);
+        assert_eq!(answer.exit, Some(0), "{}: {answer:?}", self.name);
+        answer.lines.into_iter().filter(|event| event["event"] == kind).collect()
+    }
+
+    /// Waits until all folders were walked through since the start.
+    pub fn wait_until_scanned(&self) {
+        self.wait_for("the folders to be walked through", || self.events("folder-scanned").pop());
+    }
+
     /// Writes all originals into `directory`.
     #[must_use]
     pub fn export(&self, directory: &Path) -> ExportOutcome {

@@ -64,14 +64,14 @@ pub enum Happening {
         /// Its bytes.
         bytes: u64,
     },
-    /// Nothing is left to import.
+    /// Nothing is left to import, and something was.
     ImportFinished {
         /// Photos that were new.
         photos: u64,
         /// Files that could not be read; each was a `Problem`.
         failed: u64,
     },
-    /// Photos became known that another device imported.
+    /// Photos became known that another device imported; at most one of these a second.
     Received {
         /// How many.
         photos: u64,

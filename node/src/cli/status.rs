@@ -39,7 +39,11 @@ fn lines(status: &Status, paint: Paint, verbosity: Verbosity, invite: &str) -> S
         let _ = write!(text, "\nImporting {} ({}).", count(importing.files, "file"), bytes(importing.bytes));
     }
     for folder in status.folders.iter().filter(|folder| !folder.present) {
-        let path = printable(&folder.path.display().to_string());
+        let path = folder.path.display().to_string();
+        if status.problems.iter().any(|problem| problem.what.starts_with(&path)) {
+            continue; // the problem says so
+        }
+        let path = printable(&path);
         let what = format!("{path} is missing; nothing in it counts as deleted");
         let _ = write!(text, "\n{} {what}\n  {} mount or create it", paint.bad("!"), paint.dim("→"));
     }

@@ -104,6 +104,17 @@ pub enum ImportProblem {
     },
 }
 
+impl ImportProblem {
+    /// Whether one file was not imported, rather than that something is wrong with a whole folder or the store.
+    #[must_use]
+    pub const fn is_about_a_file(&self) -> bool {
+        matches!(
+            self,
+            Self::FileUnreadable { .. } | Self::FileChanging { .. } | Self::NotExamined { .. } | Self::TooLarge { .. }
+        )
+    }
+}
+
 /// What one walk through the watched folders found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScanSummary {
@@ -119,6 +130,15 @@ pub struct ScanSummary {
     pub removed: u64,
     /// Files that are neither photos nor videos.
     pub ignored: u64,
+}
+
+/// What is known of one watched folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FolderFiles {
+    /// Photos and videos of it that were taken in, as far as it was walked through since the start.
+    pub files: u64,
+    /// Those that were new or changed when everything was walked through last.
+    pub new: u64,
 }
 
 /// How far ingest is; a snapshot.

@@ -215,8 +215,8 @@ impl Finisher {
             batch.into_iter().map(|finished| (finished.record, (finished.folder, finished.imported))).unzip();
         match self.store.commit().and_then(|()| self.store.adopt_files(&records)) {
             Ok(lost) => {
-                for (record, (_, imported)) in records.into_iter().zip(handed_out) {
-                    self.hand_out(record, imported);
+                for (record, (folder, imported)) in records.into_iter().zip(handed_out) {
+                    self.hand_out(record, folder, imported);
                 }
                 self.lost(lost);
             }
@@ -228,15 +228,15 @@ impl Finisher {
         sizes.into_iter().for_each(|size| self.flow.end(size));
     }
 
-    fn hand_out(&mut self, record: FileRecord, mut imported: Box<ImportedPhoto>) {
+    fn hand_out(&mut self, record: FileRecord, folder: usize, mut imported: Box<ImportedPhoto>) {
         self.flow.files_imported.fetch_add(1, Ordering::Relaxed);
         self.flow.bytes_imported.fetch_add(record.stat.size, Ordering::Relaxed);
         {
             let mut scan = lock(&self.flow.scan);
             scan.summary.imported += 1;
-            if let Known::Unfinished(number) | Known::Unchanged(number) = self.store.look_up(&record.path, &record.stat)
-            {
+            if let Some(number) = self.store.file_number(&record.path) {
                 scan.seen.insert(number.get());
+                lock(&self.flow.folders)[folder].files.insert(number.get());
             }
         }
         imported.import = lock(&self.flow.unacknowledged).add(Pending::Imported(record.path));
@@ -279,6 +279,13 @@ impl Finisher {
                     }
                 }
             }
+        }
+        for path in &forgotten {
+            let number = self.store.file_number(path);
+            let folders = &mut *lock(&self.flow.folders);
+            number
+                .into_iter()
+                .for_each(|number| folders.iter_mut().for_each(|folder| _ = folder.files.remove(number.get())));
         }
         let outcome = self.store.finish_files(&finished).and_then(|()| self.store.forget_files(&forgotten));
         // Only now, so that no walk takes what is being finished for unfinished.

@@ -10,7 +10,7 @@ use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
 use roaring::RoaringBitmap;
 
-use super::{IN_FLIGHT_MAX, ImportId, IngestConfig, IngestProgress};
+use super::{FolderFiles, IN_FLIGHT_MAX, ImportId, IngestConfig, IngestProgress};
 use crate::store::FileStat;
 
 /// Shared by all threads.
@@ -27,6 +27,17 @@ pub(super) struct Flow {
     pub(super) bytes_imported: AtomicU64,
     pub(super) files_imported: AtomicU64,
     pub(super) scan: Mutex<Scan>,
+    /// What is in each watched folder.
+    pub(super) folders: Mutex<Vec<Folder>>,
+}
+
+/// What is in a watched folder.
+#[derive(Clone, Default)]
+pub(super) struct Folder {
+    /// The store's numbers of its files.
+    pub(super) files: RoaringBitmap,
+    /// Files that the latest walk through everything found new or changed.
+    pub(super) new: u64,
 }
 
 /// The secrets in use.
@@ -106,8 +117,10 @@ pub(super) struct Scan {
 impl Flow {
     pub(super) fn new(config: IngestConfig, secrets: LibrarySecrets) -> Self {
         let sealer = ChunkSealer::new(&secrets);
+        let folders = vec![Folder::default(); config.folders.len()];
         Self {
             config,
+            folders: Mutex::new(folders),
             dirty: Dirty::default(),
             keys: Mutex::new(Keys { secrets, sealer }),
             stopping: AtomicBool::new(false),
@@ -210,13 +223,20 @@ impl Flow {
     }
 
     /// Marks a file as neither photo nor video for as long as it stays as it is.
-    pub(super) fn ignore(&self, path: &Path, stat: &FileStat) {
+    pub(super) fn ignore(&self, folder: usize, path: &Path, stat: &FileStat) {
+        let new = &mut lock(&self.folders)[folder].new;
+        *new = new.saturating_sub(1);
         let mut scan = lock(&self.scan);
         scan.summary.ignored += 1;
         scan.newly_ignored += 1;
         if scan.ignored.len() < IGNORED_MAX {
             scan.ignored.insert(ignored_key(path, stat));
         }
+    }
+
+    /// What is known of each watched folder.
+    pub(super) fn folder_files(&self) -> Vec<FolderFiles> {
+        lock(&self.folders).iter().map(|folder| FolderFiles { files: folder.files.len(), new: folder.new }).collect()
     }
 
     /// Looks at a file again after a while, longer each time.

@@ -40,7 +40,8 @@ use holdfast_protocol::secrets::LibrarySecrets;
 use tokio::sync::mpsc;
 
 pub use event::{
-    FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, IngestProgress, RemovedName, ScanSummary,
+    FileName, FolderFiles, ImportEvent, ImportId, ImportProblem, ImportedPhoto, IngestProgress, RemovedName,
+    ScanSummary,
 };
 use finish::{Finisher, Step};
 use flow::Flow;
@@ -191,6 +192,12 @@ impl Ingest {
     /// Seals with these secrets from now on: a new epoch began.
     pub fn renew_secrets(&self, secrets: LibrarySecrets) {
         self.flow.renew(secrets);
+    }
+
+    /// What is known of each watched folder, in their order.
+    #[must_use]
+    pub fn folders(&self) -> Vec<FolderFiles> {
+        self.flow.folder_files()
     }
 
     /// How far it is.

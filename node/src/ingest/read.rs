@@ -127,7 +127,7 @@ impl Reader {
                 Err(NotRead::Changing) => {}
                 Err(NotRead::Gone) => return None,
                 Err(NotRead::NotMedia(stat)) => {
-                    self.flow.ignore(&found.path, &stat);
+                    self.flow.ignore(found.folder, &found.path, &stat);
                     return None;
                 }
                 Err(NotRead::Unreadable(error)) => {

@@ -84,6 +84,7 @@ impl Walker {
     fn walk_everything(&mut self) {
         self.next_walk = Instant::now() + self.flow.config.rescan_interval;
         self.begin();
+        lock(&self.flow.folders).iter_mut().for_each(|folder| folder.new = 0);
         let mut walked = Vec::new();
         let flow = self.flow.clone();
         for (index, folder) in flow.config.folders.iter().enumerate() {
@@ -224,6 +225,11 @@ impl Walker {
                 Ok(_) => {}
                 Err(error) => self.walk_problem(&error),
             }
+        }
+        {
+            let of_folder = &mut lock(&self.flow.folders)[folder];
+            of_folder.files |= &seen;
+            of_folder.new += summary.files - summary.unchanged;
         }
         let mut scan = lock(&self.flow.scan);
         scan.seen |= seen;

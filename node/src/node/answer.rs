@@ -98,9 +98,9 @@ impl Runtime {
     }
 
     fn folders(&self) -> Vec<Folder> {
-        let files = self.news.files();
-        let folder = |path: &std::path::PathBuf| Folder { path: path.clone(), files, present: path.is_dir() };
-        self.settings.folders.iter().map(folder).collect()
+        let known = self.ingest.folders();
+        let folders = self.settings.folders.iter().zip(known);
+        folders.map(|(path, known)| Folder { path: path.clone(), files: known.files, present: path.is_dir() }).collect()
     }
 
     fn list(&self, selection: PhotoSelection, query: &PhotoQuery<'_>) -> Result<Response, Refusal> {
@@ -239,7 +239,7 @@ impl Runtime {
     }
 
     fn name_of(&self, device: &DeviceId) -> String {
-        self.library.replica().registry().name(device).unwrap_or("unnamed").to_owned()
+        self.library.replica().registry().name(device).unwrap_or(super::news::UNNAMED).to_owned()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happens, as people and logs are told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,13 +13,19 @@ use super::Clock;
 use super::runtime::Runtime;
 use crate::api::view::{Moving, Problem};
 use crate::api::{EventLog, Happening};
-use crate::ingest::{ImportProblem, ScanSummary};
+use crate::ingest::{FolderFiles, ImportProblem};
 use crate::library::{self, ImportedPhoto, Library};
 use crate::network::LinkEnd;
 use crate::store::Recovery;
 
 /// Problems that a status shows; older ones are forgotten.
 const PROBLEMS_MAX: usize = 50;
+/// Photos that arrive from a device are told of together, this often.
+const RECEIVED_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a connected device may stay unnamed: its name is in logs that it brings along.
+const NAME_DELAY: Duration = Duration::from_secs(5);
+/// What a device is called whose name is not known.
+pub(super) const UNNAMED: &str = "unnamed";
 /// Over how long the rate of transfers is measured.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
@@ -30,10 +36,13 @@ pub(super) struct News {
     problems: VecDeque<Known>,
     /// Counts the walks through all folders.
     walk: u64,
-    scanned: Option<ScanSummary>,
     imported_photos: u64,
     import_failures: u64,
-    was_importing: bool,
+    /// Photos of other devices that were not told of yet, and when some were last.
+    received: BTreeMap<DeviceId, u64>,
+    received_told: Timestamp,
+    /// Devices whose connection was not told of yet, since when they are connected.
+    unnamed: BTreeMap<DeviceId, Timestamp>,
     last_counts: Option<(u64, u64, u64)>,
     samples: VecDeque<(Timestamp, u64)>,
 }
@@ -52,10 +61,11 @@ impl News {
             clock,
             problems: VecDeque::new(),
             walk: 0,
-            scanned: None,
             imported_photos: 0,
             import_failures: 0,
-            was_importing: false,
+            received: BTreeMap::new(),
+            received_told: Timestamp::default(),
+            unnamed: BTreeMap::new(),
             last_counts: None,
             samples: VecDeque::new(),
         }
@@ -69,10 +79,11 @@ impl News {
         self.known_problem(Problem { what, next }, None);
     }
 
-    fn known_problem(&mut self, problem: Problem, walk: Option<u64>) {
+    /// Whether the problem is new.
+    fn known_problem(&mut self, problem: Problem, walk: Option<u64>) -> bool {
         if let Some(known) = self.problems.iter_mut().find(|known| known.problem == problem) {
             known.walk = walk;
-            return;
+            return false;
         }
         tracing::warn!(problem = problem.what, "something needs a person");
         if self.problems.len() == PROBLEMS_MAX {
@@ -80,15 +91,11 @@ impl News {
         }
         self.problems.push_back(Known { problem: problem.clone(), walk });
         self.publish(Happening::Problem(problem));
+        true
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {
         self.problems.iter().map(|known| known.problem.clone()).collect()
-    }
-
-    /// Files in the watched folders, once they were walked through.
-    pub(super) fn files(&self) -> u64 {
-        self.scanned.map_or(0, |scanned| scanned.files)
     }
 
     /// What opening the store found to repair.
@@ -110,16 +117,18 @@ impl News {
     }
 
     pub(super) fn import_problem(&mut self, problem: &ImportProblem) {
-        self.import_failures += 1;
-        self.known_problem(Problem { what: problem.to_string(), next: None }, Some(self.walk));
+        let text = problem.to_string();
+        let (what, next) = text.split_once("; ").map_or((text.as_str(), None), |(what, next)| (what, Some(next)));
+        let problem_text = Problem { what: what.to_owned(), next: next.map(str::to_owned) };
+        if self.known_problem(problem_text, Some(self.walk)) && problem.is_about_a_file() {
+            self.import_failures += 1;
+        }
     }
 
-    pub(super) fn scanned(&mut self, folders: &[PathBuf], summary: &ScanSummary) {
-        let new = summary.files.saturating_sub(summary.unchanged);
-        for path in folders {
-            self.publish(Happening::FolderScanned { path: path.clone(), files: summary.files, new });
+    pub(super) fn scanned(&mut self, folders: &[PathBuf], known: &[FolderFiles]) {
+        for (path, FolderFiles { files, new }) in folders.iter().zip(known) {
+            self.publish(Happening::FolderScanned { path: path.clone(), files: *files, new: *new });
         }
-        self.scanned = Some(*summary);
         self.problems.retain(|known| known.walk.is_none_or(|walk| walk == self.walk));
         self.walk += 1;
     }
@@ -140,9 +149,9 @@ impl News {
         let registry = library.replica().registry();
         match event {
             Event::PhotosReceived { author, photos } => {
-                let Some(device) = registry.device_of(&author) else { return };
-                let name = registry.name(&device).unwrap_or("unnamed").to_owned();
-                self.publish(Happening::Received { photos, device, name });
+                if let Some(device) = registry.device_of(&author) {
+                    *self.received.entry(device).or_default() += photos;
+                }
             }
             Event::MembershipChanged { device } => {
                 tracing::info!(device = device.short(), "the library's devices changed");
@@ -163,12 +172,16 @@ impl News {
 
     pub(super) fn of_replica<M: Metadata>(&mut self, event: replica::Event, library: &Library<M>) {
         use replica::Event;
-        let name = |device: &DeviceId| library.replica().registry().name(device).unwrap_or("unnamed").to_owned();
+        let name = |device: &DeviceId| library.replica().registry().name(device).unwrap_or(UNNAMED).to_owned();
         match event {
             Event::PeerConnected { peer } => {
-                self.publish(Happening::Connected { device: peer, name: name(&peer) });
+                self.unnamed.insert(peer, self.clock.now().elapsed);
+                self.tell_connected(library);
             }
             Event::PeerDisconnected { peer } => {
+                if self.unnamed.remove(&peer).is_some() {
+                    return;
+                }
                 let reason = "the connection ended".to_owned();
                 self.publish(Happening::Disconnected { device: peer, name: name(&peer), reason });
             }
@@ -198,6 +211,35 @@ impl News {
         }
     }
 
+    /// Tells of connected devices, each as soon as its name is known.
+    fn tell_connected<M: Metadata>(&mut self, library: &Library<M>) {
+        if self.unnamed.is_empty() {
+            return;
+        }
+        let (registry, now) = (library.replica().registry(), self.clock.now().elapsed);
+        for (device, since) in std::mem::take(&mut self.unnamed) {
+            match registry.name(&device).map(str::to_owned) {
+                Some(name) => self.publish(Happening::Connected { device, name }),
+                None if now.since(since) < NAME_DELAY => _ = self.unnamed.insert(device, since),
+                None => self.publish(Happening::Connected { device, name: UNNAMED.to_owned() }),
+            }
+        }
+    }
+
+    /// Tells of photos that became known, those of a device together.
+    fn tell_received<M: Metadata>(&mut self, library: &Library<M>) {
+        let now = self.clock.now().elapsed;
+        if self.received.is_empty() || now.since(self.received_told) < RECEIVED_INTERVAL {
+            return;
+        }
+        self.received_told = now;
+        let registry = library.replica().registry();
+        for (device, photos) in std::mem::take(&mut self.received) {
+            let name = registry.name(&device).unwrap_or(UNNAMED).to_owned();
+            self.publish(Happening::Received { photos, device, name });
+        }
+    }
+
     /// Bytes per second over the last seconds, of a counter that only grows.
     fn rate(&mut self, now: Timestamp, moved: u64) -> u64 {
         self.samples.push_back((now, moved));
@@ -223,12 +265,13 @@ impl Runtime {
                 bytes,
                 bytes_total: bytes + progress.bytes_waiting,
             });
-        } else if self.news.was_importing || self.news.imported_photos > 0 {
+        } else if self.news.imported_photos + self.news.import_failures > 0 {
             let photos = std::mem::take(&mut self.news.imported_photos);
             let failed = std::mem::take(&mut self.news.import_failures);
             self.news.publish(Happening::ImportFinished { photos, failed });
         }
-        self.news.was_importing = is_importing;
+        self.news.tell_connected(&self.library);
+        self.news.tell_received(&self.library);
 
         let target = self.target();
         let counts = self.library.summary().counts;

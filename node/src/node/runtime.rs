@@ -389,8 +389,8 @@ impl Runtime {
                 self.news.import_problem(&problem);
                 Ok(())
             }
-            ImportEvent::ScanFinished(summary) => {
-                self.news.scanned(&self.settings.folders, &summary);
+            ImportEvent::ScanFinished(_) => {
+                self.news.scanned(&self.settings.folders, &self.ingest.folders());
                 Ok(())
             }
         }

@@ -71,6 +71,12 @@ impl ChunkStore {
         }
     }
 
+    /// The number of the file at `path`, in whatever state it was taken in.
+    #[must_use]
+    pub fn file_number(&self, path: &Path) -> Option<FileNumber> {
+        self.file_row(path).map(|row| FileNumber(row.owner & !UNFINISHED))
+    }
+
     /// The record of the file at `path`.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ fn a_folder_changes_under_the_watcher() {
     assert!(found, "the deleted photo is still exported");
 }
 
-fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }

@@ -7,6 +7,8 @@ use holdfast_tests::folder::Contents;
 use holdfast_tests::node::Node;
 use holdfast_tests::photos::{Photo, write_library, write_settled};
 
+use crate::changes::walk;
+
 /// Exports everything that `node` holds and compares it with `pictures`.
 pub(crate) fn assert_exports(node: &Node, pictures: &Path, to: &Path) {
     let outcome = node.export(to);
@@ -50,9 +52,53 @@ fn two_nodes_from_nothing_to_safe() {
     office.up(&[], &[]);
     home.wait_until_safe(40);
     office.wait_until_safe(40);
-    let scans = home.run(&["events"]).lines.into_iter().filter(|event| event["event"] == "folder-scanned");
-    let scans: Vec<_> = scans.collect();
+    let scans = home.events("folder-scanned");
     assert!(scans.iter().all(|scan| scan["files"] == 40 && scan["new"] == 0), "{scans:?}");
+}
+
+/// What each device tells of the way from nothing to safe: names, sums and folders, and nothing that did not happen.
+#[test]
+fn events_and_folders_say_what_happened() {
+    let directory = tempfile::tempdir().unwrap();
+    let (pictures, phone) = (directory.path().join("Pictures"), directory.path().join("Phone"));
+    write_library(&pictures, 30).unwrap();
+    let (mut home, mut office) = (Node::new(directory.path(), "home"), Node::new(directory.path(), "office"));
+    fs::create_dir(&phone).unwrap();
+    for seed in 100..105 {
+        write_settled(&phone.join(format!("{seed}.jpg")), &Photo::new(seed).jpeg(), seed).unwrap();
+    }
+    home.up(&[&pictures, &phone], &[]);
+    home.wait_until_held(35);
+    office.join(&home.invite(), &["--place", "office"]);
+    office.wait_until_safe(35);
+    home.wait_until_safe(35);
+
+    let folders = |node: &Node| node.status().folders.into_iter().map(|folder| folder.files).collect::<Vec<_>>();
+    assert_eq!(folders(&home), [30, 5]);
+    let scanned = home.events("folder-scanned");
+    let scanned: Vec<_> = scanned.iter().map(|scan| (scan["files"].as_u64(), scan["new"].as_u64())).collect();
+    assert_eq!(scanned, [(Some(30), Some(30)), (Some(5), Some(5))]);
+    let finished = home.events("import-finished");
+    assert!(finished.iter().all(|event| event["photos"] != 0), "{finished:?}");
+    assert_eq!(finished.iter().filter_map(|event| event["photos"].as_u64()).sum::<u64>(), 35);
+    let received = office.wait_for("all photos to be told of", || {
+        let received = office.events("received");
+        let photos = received.iter().filter_map(|event| event["photos"].as_u64()).sum::<u64>();
+        (photos == 35).then_some(received)
+    });
+    assert!(received.len() <= 5 && received.iter().all(|event| event["name"] == "home"), "{received:?}");
+    assert_eq!(office.events("import-finished"), [] as [serde_json::Value; 0]);
+    for (node, other) in [(&home, "office"), (&office, "home")] {
+        let connected = node.wait_for("the connection to be told of", || node.events("connected").pop());
+        assert_eq!(connected["name"], other);
+    }
+
+    // Folders follow what happens in them.
+    write_settled(&phone.join("later.jpg"), &Photo::new(200).jpeg(), 200).unwrap();
+    fs::remove_file(pictures.join(walk(&pictures).pop().unwrap())).unwrap();
+    home.wait_for("the folders to be counted", || (folders(&home) == [29, 6]).then_some(()));
+    home.stop();
+    office.stop();
 }
 
 /// Each of two devices that fetch at the same time gets about half from the source and the rest from the other.
