@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
+use holdfast_protocol::id::PhotoId;
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
 use crate::check::Violation;
-use crate::options::Options;
+use crate::node::Acknowledged;
+use crate::options::{Options, Sabotage};
+use crate::workload::Content;
 use crate::world::{Coming, World};
 
 /// How often a class strikes in a world that has it.
@@ -223,6 +226,8 @@ impl World {
     pub(crate) fn fault(&mut self, class: FaultClass) {
         self.plan_fault(class);
         if let Some(chance) = self.faults.strike(class) {
+            let number = self.faults.drawn().get(&class).map_or(0, |drawn| drawn - 1);
+            self.trace.note(self.now, None, format_args!("{class}:{number} strikes"));
             self.strike(class, chance);
         }
     }
@@ -275,6 +280,15 @@ impl World {
     /// Faults stop: every node is up and reaches every other.
     pub(crate) fn heal(&mut self) -> Result<(), Violation> {
         self.faults.stop();
+        match self.options.sabotage {
+            None => {}
+            Some(Sabotage::Panic) => panic!("as the options ask for"),
+            Some(Sabotage::FalseAcknowledgement) => {
+                let photo = PhotoId::from_bytes([0; 32]);
+                let content = Content { picture: u32::MAX, revision: 0 };
+                self.nodes[0].acknowledged.push(Acknowledged { photo, content });
+            }
+        }
         let nodes = self.nodes.len();
         for node in 0..nodes {
             for other in 0..node {

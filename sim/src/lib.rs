@@ -11,5 +11,7 @@ pub mod metadata;
 pub mod network;
 pub mod node;
 pub mod options;
+pub mod outcome;
+pub mod trace;
 pub mod workload;
 pub mod world;

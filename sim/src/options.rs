@@ -19,8 +19,10 @@ const FULL_PACE_MS: u64 = 1_000_000;
 pub struct Options {
     /// Devices of the library.
     pub nodes: usize,
-    /// Virtual milliseconds of work and faults; then everything heals.
+    /// Virtual milliseconds over which work is spread.
     pub faults_ms: u64,
+    /// After so many virtual milliseconds faults and work stop, and everything heals.
+    pub heal_ms: u64,
     /// Virtual milliseconds from then until everything has to agree.
     pub converge_ms: u64,
     /// How often something happens in each folder.
@@ -41,6 +43,19 @@ pub struct Options {
     /// What people do is left out: which node, and which of its gestures, counted from 0.
     #[serde(default)]
     pub skipped_gestures: BTreeSet<(usize, u64)>,
+    /// What the world itself does wrong, to show that it would be found.
+    #[serde(default)]
+    pub sabotage: Option<Sabotage>,
+}
+
+/// Something wrong on purpose, when faults stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sabotage {
+    /// The first node says that it acknowledged a photo that nobody imported.
+    FalseAcknowledgement,
+    /// Code panics.
+    Panic,
 }
 
 impl Options {
@@ -48,11 +63,13 @@ impl Options {
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let between = |name: &str, start, end| Chance::new(seed, &format!("option {name}")).between(start, end);
+        let faults_ms = between("faults_ms", 40_000, 150_000);
         let is_large = between("large", 0, 12) == 0;
         let strikes = |class: &FaultClass| Chance::new(seed, &format!("class {class}")).one_in(class.one_world_in());
         Self {
             nodes: if is_large { between("nodes", 6, 11) } else { between("nodes", 2, 6) } as usize,
-            faults_ms: between("faults_ms", 40_000, 150_000),
+            faults_ms,
+            heal_ms: faults_ms,
             converge_ms: 900_000,
             gestures: between("gestures", 6, 18),
             delay_ms: between("delay_ms", 1, 120),
@@ -62,6 +79,7 @@ impl Options {
             classes: FaultClass::ALL.iter().copied().filter(strikes).collect(),
             skipped_strikes: BTreeSet::new(),
             skipped_gestures: BTreeSet::new(),
+            sabotage: None,
         }
     }
 
@@ -71,6 +89,7 @@ impl Options {
         Self {
             nodes,
             faults_ms: 30_000,
+            heal_ms: 30_000,
             converge_ms: 300_000,
             gestures: 8,
             delay_ms: 5,
@@ -80,6 +99,7 @@ impl Options {
             classes: BTreeSet::new(),
             skipped_strikes: BTreeSet::new(),
             skipped_gestures: BTreeSet::new(),
+            sabotage: None,
         }
     }
 
@@ -87,7 +107,7 @@ impl Options {
     #[must_use]
     pub fn lasting(self, faults_ms: u64) -> Self {
         let per_full_pace = self.gestures as f64 / (self.faults_ms.max(1) as f64 / self.pace());
-        let longer = Self { faults_ms, ..self };
+        let longer = Self { faults_ms, heal_ms: faults_ms, ..self };
         let gestures = per_full_pace * (faults_ms as f64 / longer.pace());
         Self { gestures: gestures.ceil() as u64, ..longer }
     }

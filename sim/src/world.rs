@@ -23,6 +23,8 @@ use crate::metadata::FlushPoint;
 use crate::network::Network;
 use crate::node::Node;
 use crate::options::Options;
+use crate::outcome::Traffic;
+use crate::trace::Trace;
 use crate::workload::next_gesture;
 
 /// How long the store takes for a chunk.
@@ -77,10 +79,10 @@ pub struct World {
     index_until: Vec<u64>,
     ticks: (u64, usize, u32),
     pictures: u32,
-    trace: blake3::Hasher,
+    pub(crate) trace: Trace,
     violation: Option<Violation>,
-    /// Prints every effect.
-    pub is_verbose: bool,
+    /// What was sent.
+    pub traffic: Traffic,
 }
 
 impl World {
@@ -89,6 +91,14 @@ impl World {
     /// # Errors
     /// When a node cannot start.
     pub fn new(seed: u64, options: Options) -> Result<Self, Violation> {
+        Self::traced(seed, options, Trace::silent())
+    }
+
+    /// The same, with a trace of the caller's.
+    ///
+    /// # Errors
+    /// When a node cannot start.
+    pub fn traced(seed: u64, options: Options, trace: Trace) -> Result<Self, Violation> {
         let mut world = Self {
             nodes: Vec::new(),
             now: 1000,
@@ -103,14 +113,15 @@ impl World {
             index_until: vec![0; options.nodes],
             ticks: (0, 0, 0),
             pictures: 0,
-            trace: blake3::Hasher::new(),
+            trace,
             violation: None,
-            is_verbose: false,
+            traffic: Traffic::default(),
             options,
         };
         let nodes = world.options.nodes;
         let founder =
             Node::founder(seed, world.clock()).map_err(|error| Violation::failed(0, LibraryError::from(error)))?;
+        world.trace.name(&founder.device_id(), 0);
         world.nodes.push(founder);
         world.start(0);
         for number in 1..nodes {
@@ -150,6 +161,7 @@ impl World {
         let joined = ticket.accept(&key, &request, &admission).map_err(|error| refused(error.to_string()))?;
         let node = Node::admitted(number, (key, chance), &ticket, joined)
             .map_err(|error| Violation::failed(number, error.into()))?;
+        self.trace.name(&node.device_id(), number);
         self.nodes.push(node);
         Ok(())
     }
@@ -163,7 +175,7 @@ impl World {
     /// A hash over every effect so far, in order.
     #[must_use]
     pub fn trace_hash(&self) -> [u8; 32] {
-        *self.trace.finalize().as_bytes()
+        self.trace.hash()
     }
 
     pub(crate) fn push(&mut self, after: u64, coming: Coming) {
@@ -182,7 +194,7 @@ impl World {
             let mut chance = Chance::new(self.seed, &format!("gestures {node}"));
             for number in 0..self.options.gestures {
                 let after = chance.below(self.options.faults_ms);
-                if !self.options.skipped_gestures.contains(&(node, number)) {
+                if after < self.options.heal_ms && !self.options.skipped_gestures.contains(&(node, number)) {
                     self.push(after, Coming::Gesture { node, number });
                 }
             }
@@ -214,12 +226,26 @@ impl World {
     /// # Errors
     /// The first violation.
     pub fn run(&mut self) -> Result<(), Violation> {
-        self.run_until(1000 + self.options.faults_ms)?;
+        self.run_watched(u64::MAX, &mut |_| ())
+    }
+
+    /// The same, while `watch` looks at the world after every `step_ms`: nothing comes from looking.
+    ///
+    /// # Errors
+    /// The first violation.
+    pub fn run_watched(&mut self, step_ms: u64, watch: &mut dyn FnMut(&Self)) -> Result<(), Violation> {
+        let heal_at = self.now + self.options.heal_ms;
+        while self.now < heal_at {
+            self.run_until(self.now.saturating_add(step_ms).min(heal_at))?;
+            watch(self);
+        }
+        self.trace.note(self.now, None, format_args!("faults stop"));
         self.heal()?;
         let end = self.now + self.options.converge_ms;
         let mut still_apart = check::converged::check(self);
         while still_apart.is_err() && self.now < end {
             self.run_until(self.now + 500)?;
+            watch(self);
             still_apart = check::converged::check(self);
         }
         still_apart?;
@@ -273,10 +299,7 @@ impl World {
         // A chance of its own: leaving out one gesture leaves the others as they were.
         let mut chance = Chance::new(self.seed, &format!("gesture {node} {number}"));
         let gesture = next_gesture(&mut chance, &of.folder, &mut self.pictures);
-        self.trace.update(format!("{} {node} {gesture:?}\n", self.now).as_bytes());
-        if self.is_verbose {
-            eprintln!("{} {node} {gesture:?}", self.now);
-        }
+        self.trace.note(self.now, Some(node), format_args!("gesture {node}:{number}: {gesture:?}"));
         let now = self.clock();
         for input in self.nodes[node].take_gesture(gesture, now) {
             self.handle(node, input);
@@ -293,6 +316,7 @@ impl World {
             Ok(effects) => self.perform(node, effects),
             Err(error) => return self.fail(Violation::failed(node, error)),
         }
+        self.trace.note(now.elapsed.as_millis(), Some(node), format_args!("is up"));
         if let Err(violation) = check::acknowledged::check(&self.nodes[node]) {
             return self.fail(violation);
         }
@@ -306,10 +330,7 @@ impl World {
         if self.nodes[node].library.is_none() {
             return;
         }
-        self.trace.update(format!("{} {node} crashes\n", self.now).as_bytes());
-        if self.is_verbose {
-            eprintln!("{} {node} crashes", self.now);
-        }
+        self.trace.note(self.now, Some(node), format_args!("crashes, is down for {down_ms} ms"));
         self.nodes[node].crash();
         self.index_until[node] = 0;
         self.lengths.retain(|(of, ..), _| *of != node);
@@ -351,11 +372,8 @@ impl World {
     /// Does what the real driver does.
     fn perform(&mut self, node: usize, effects: Vec<Effect>) {
         for effect in effects {
-            let line = format!("{} {node} {effect:?}", self.now);
-            self.trace.update(line.as_bytes());
-            if self.is_verbose {
-                eprintln!("{}", line.chars().take(400).collect::<String>());
-            }
+            let to = if self.trace.is_read() { self.addressee(node, &effect) } else { None };
+            self.trace.effect(self.now, node, to, &effect);
             match effect {
                 Effect::Replica(effect) => self.perform_replica(node, effect),
                 Effect::ReadChunk { task, chunk } => {
@@ -378,6 +396,21 @@ impl World {
             }
         }
         self.schedule_tick(node);
+    }
+
+    /// The node that an effect is about, for the trace.
+    fn addressee(&mut self, node: usize, effect: &Effect) -> Option<usize> {
+        use replica::Effect as Do;
+        let Effect::Replica(effect) = effect else { return None };
+        let (Do::Send { link, .. }
+        | Do::Fetch { link, .. }
+        | Do::Serve { link, .. }
+        | Do::Disconnect { link, .. }
+        | Do::Admitted { link, .. }) = effect
+        else {
+            return None;
+        };
+        self.network.other_end(link.0, node)
     }
 
     fn acknowledged(&mut self, node: usize) {
@@ -419,6 +452,7 @@ impl World {
         match effect {
             Do::Send { link, frame } => {
                 let Some(to) = self.network.other_end(link.0, node) else { return };
+                self.traffic.control_bytes += frame.len() as u64;
                 let at = self.network.frame_arrives(self.now, link.0, node).unwrap_or(self.now);
                 self.push(at - self.now, Coming::Frame { link: link.0, to, frame });
             }
@@ -462,6 +496,7 @@ impl World {
         let links = self.network.standing(Some(node));
         let linked: BTreeSet<usize> = links.into_iter().filter_map(|link| self.network.other_end(link, node)).collect();
         for to in linked {
+            self.traffic.gossip_bytes += message.len() as u64;
             for _ in 0..self.copies_of_gossip() {
                 let after = self.network.delay() + self.network.gossip_delay();
                 self.push(after, Coming::Gossip { from, to, message: message.clone() });
@@ -482,6 +517,7 @@ impl World {
             };
             let bytes = answer.as_ref().map_or(0, Bytes::len) as u32;
             let Some(at) = self.network.chunk_arrives(self.now, link.0, node, u64::from(bytes)) else { return };
+            self.traffic.chunk_bytes += u64::from(bytes);
             last = at;
             if answer.is_ok() {
                 let served = Input::Replica(ReplicaInput::Served { link, request, chunk, bytes });

@@ -1,21 +1,41 @@
-//! A fixed batch of seeds, and those that once found something.
+//! A fixed batch of seeds, those that once found something, and fresh ones.
+//!
+//! `HOLDFAST_SIM_FRESH=N` adds N seeds that nobody has run yet, counted from `HOLDFAST_SIM_FRESH_FROM` or from the
+//! current time; which they are is printed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use holdfast_sim::options::Options;
-use holdfast_sim::world::World;
+use holdfast_sim::outcome;
 
-fn run(seed: u64) -> Option<String> {
-    let outcome = World::new(seed, Options::of(seed)).and_then(|mut world| world.run());
-    outcome.err().map(|violation| format!("seed {seed}: {violation}"))
-}
-
-fn run_all(seeds: impl Iterator<Item = u64>) {
-    let broken: Vec<String> = seeds.filter_map(run).collect();
-    assert!(broken.is_empty(), "replay with `cargo run -p holdfast-sim -- run --seed N`\n{}", broken.join("\n"));
+/// Runs each seed twice, on all cores: clean both times, with the same trace.
+fn run_all(seeds: &[u64]) {
+    let (next, broken) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, Into::into) {
+            scope.spawn(|| {
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let options = Options::of(seed);
+                    let first = outcome::run_unwatched(seed, &options);
+                    let is_same = first == outcome::run_unwatched(seed, &options);
+                    if !first.verdict.is_clean() || !is_same {
+                        let what = if is_same { first.verdict.what() } else { "another trace the second time" };
+                        let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+                        broken.push(format!("seed {seed}: {what}"));
+                    }
+                }
+            });
+        }
+    });
+    let broken = broken.into_inner().unwrap();
+    let hint = "replay with `cargo run -p holdfast-sim -- replay --seed N`, `shrink --seed N` makes it small";
+    assert!(broken.is_empty(), "{hint}\n{}", broken.join("\n"));
 }
 
 #[test]
 fn a_fixed_batch_of_seeds_breaks_nothing() {
-    run_all(100..120);
+    run_all(&(100..140).collect::<Vec<_>>());
 }
 
 #[test]
@@ -23,5 +43,18 @@ fn seeds_that_found_something_find_it_no_more() {
     // 1, 5: a file gone before its import was catalogued stayed in lists. 2, 6: places of devices whose inventory was
     // still on its way were each counted as one more. 9, 23: two imports of one photo counted by what was learned first.
     // 42: a photo whose last known file was edited stayed hidden although another device had imported it.
-    run_all([1, 2, 5, 6, 9, 23, 25, 42].into_iter());
+    run_all(&[1, 2, 5, 6, 9, 23, 25, 42]);
+}
+
+#[test]
+fn fresh_seeds_break_nothing() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let Some(count) = number("HOLDFAST_SIM_FRESH") else { return };
+    #[expect(clippy::disallowed_methods, reason = "fresh seeds come from the time, and are printed")]
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let from = number("HOLDFAST_SIM_FRESH_FROM").unwrap_or_else(now);
+    // Not through the harness, which keeps to itself what a passing test prints.
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "fresh seeds {from} to {}", from + count.saturating_sub(1));
+    run_all(&(from..from + count).collect::<Vec<_>>());
 }
