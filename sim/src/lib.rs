@@ -12,6 +12,7 @@ pub mod network;
 pub mod node;
 pub mod options;
 pub mod outcome;
+pub mod plot;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -1,5 +1,7 @@
 //! The command: what it finds is in its exit code, and what it prints replays what it found.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::process::{Command, Output};
 
 fn sim(line: &str) -> Output {

@@ -3,6 +3,8 @@
 //! `HOLDFAST_SIM_FRESH=N` adds N seeds that nobody has run yet, counted from `HOLDFAST_SIM_FRESH_FROM` or from the
 //! current time; which they are is printed.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 

@@ -5,11 +5,16 @@ use std::path::{Path, PathBuf};
 use holdfast_sim::check::Violation;
 use holdfast_sim::options::Options;
 use holdfast_sim::outcome::{self, Outcome, Verdict};
+use holdfast_sim::plot::Plot;
 use holdfast_sim::trace::{Trace, clock};
+use holdfast_sim::world::World;
 use serde::{Deserialize, Serialize};
 
 use super::setting::{Shape, Skips, command_line};
 use super::{Bytes, Failure, Found, panics};
+
+/// Samples of a plot before faults stop.
+const SAMPLES: u64 = 300;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
@@ -29,6 +34,9 @@ pub(crate) struct Run {
     /// Write the run and what came of it to a file that `replay` reads.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Draw copies of each photo, bytes sent and agreement over virtual time, as SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Print the record as JSON instead of lines.
     #[arg(long)]
     json: bool,
@@ -50,7 +58,18 @@ impl Run {
             say!("{}", in_words(&options));
         }
         let trace = if self.trace { printed() } else { Trace::silent() };
-        let mut outcome = caught(|| outcome::run(self.seed, &options, trace, u64::MAX, &mut |_| ()));
+        let mut plot = Plot::new();
+        let step_ms = if self.plot.is_some() { (options.heal_ms / SAMPLES).max(50) } else { u64::MAX };
+        let mut watch = |world: &World| {
+            if step_ms < u64::MAX {
+                plot.look(world)
+            }
+        };
+        let mut outcome = caught(|| outcome::run(self.seed, &options, trace, step_ms, &mut watch));
+        if let Some(path) = &self.plot {
+            let title = command_line("run", self.seed, &options);
+            std::fs::write(path, plot.to_svg(&title, options.heal_ms)).map_err(Failure::file(path))?;
+        }
         if !self.once {
             outcome = compared(outcome, &caught(|| outcome::run_unwatched(self.seed, &options)));
         }
