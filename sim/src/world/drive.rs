@@ -1,0 +1,180 @@
+//! What a node asks for is done, as the real driver does it.
+
+use holdfast::library::{Effect, Input};
+use holdfast_protocol::message::FetchRequest;
+use holdfast_protocol::replica::{self, Input as ReplicaInput};
+
+use super::{Coming, Completion, STORE_MS, World};
+use crate::check::{self, Violation};
+
+/// Ticks of one node at one moment: more is a circle.
+const TICKS_AT_ONCE_MAX: u32 = 50;
+
+impl World {
+    pub(crate) fn input(&mut self, node: usize, input: ReplicaInput) {
+        self.handle(node, Input::Replica(input));
+    }
+
+    pub(crate) fn handle(&mut self, node: usize, input: Input) {
+        let now = self.clock();
+        match self.nodes[node].handle(now, input) {
+            Ok(effects) => self.perform(node, effects),
+            Err(error) => self.fail(Violation::failed(node, error)),
+        }
+    }
+
+    /// Does what the real driver does.
+    pub(crate) fn perform(&mut self, node: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            let to = if self.trace.is_read() { self.addressee(node, &effect) } else { None };
+            self.trace.effect(self.now, node, to, &effect);
+            match effect {
+                Effect::Replica(effect) => self.perform_replica(node, effect),
+                Effect::ReadChunk { task, chunk } => {
+                    let read = self.nodes[node].read_chunk(task, &chunk);
+                    self.complete(node, STORE_MS, Completion::Done(Box::new(read)));
+                }
+                Effect::Index { version, changes } => {
+                    let at = self.now + 1 + self.disk.below(self.options.index_ms);
+                    self.index_until[node] = self.index_until[node].max(at);
+                    let after = self.index_until[node] - self.now;
+                    self.nodes[node].index_asked = version;
+                    self.complete(node, after, Completion::Indexed { version, changes });
+                }
+                Effect::Flush(task) => self.flush(node, Input::Flushed(task)),
+                Effect::Catalogued(imports) => {
+                    self.nodes[node].take_acknowledgement(&imports);
+                    self.acknowledged(node);
+                }
+                Effect::Event(_) => {}
+            }
+        }
+        self.schedule_tick(node);
+    }
+
+    /// The node that an effect is about, for the trace.
+    pub(crate) fn addressee(&mut self, node: usize, effect: &Effect) -> Option<usize> {
+        use replica::Effect as Do;
+        let Effect::Replica(effect) = effect else { return None };
+        let (Do::Send { link, .. }
+        | Do::Fetch { link, .. }
+        | Do::Serve { link, .. }
+        | Do::Disconnect { link, .. }
+        | Do::Admitted { link, .. }) = effect
+        else {
+            return None;
+        };
+        self.network.other_end(link.0, node)
+    }
+
+    pub(crate) fn acknowledged(&mut self, node: usize) {
+        if self.probe.one_in(4) {
+            let now = self.clock();
+            if let Err(violation) = check::acknowledged::check_after_crash(&self.nodes[node], now) {
+                self.fail(violation);
+            }
+        }
+        self.fault_behind_acknowledgement(node);
+    }
+
+    pub(crate) fn flush(&mut self, node: usize, input: Input) {
+        let point = self.nodes[node].metadata.begin_flush();
+        let after = 1 + self.disk.below(self.options.flush_ms);
+        self.complete(node, after, Completion::Flushed { point, input: Box::new(input) });
+    }
+
+    pub(crate) fn complete(&mut self, node: usize, after: u64, completion: Completion) {
+        let run = self.nodes[node].run;
+        self.push(after, Coming::Completed { node, run, completion });
+    }
+
+    pub(crate) fn completed(&mut self, node: usize, completion: Completion) {
+        match completion {
+            Completion::Done(input) => self.handle(node, *input),
+            Completion::Flushed { point, input } => {
+                self.nodes[node].metadata.complete_flush(point);
+                self.handle(node, *input);
+            }
+            Completion::Stored { chunk, bytes, input } => {
+                self.nodes[node].chunks.insert(chunk, bytes);
+                self.handle(node, *input);
+            }
+            Completion::Indexed { version, changes } => {
+                self.nodes[node].index.apply(version, changes);
+                self.handle(node, Input::Indexed(version));
+            }
+        }
+    }
+
+    pub(crate) fn perform_replica(&mut self, node: usize, effect: replica::Effect) {
+        use replica::Effect as Do;
+        match effect {
+            Do::Send { link, frame } => {
+                let Some(to) = self.network.other_end(link.0, node) else { return };
+                self.traffic.control_bytes += frame.len() as u64;
+                let at = self.network.frame_arrives(self.now, link.0, node).unwrap_or(self.now);
+                self.push(at - self.now, Coming::Frame { link: link.0, to, frame });
+            }
+            Do::Disconnect { link, .. } => {
+                let at = self.network.frames_end(link.0, node).unwrap_or(self.now).max(self.now);
+                self.push(at - self.now, Coming::LinkOver { link: link.0 });
+            }
+            Do::Dial { peer } => {
+                let after = self.network.delay();
+                self.push(after, Coming::Dialled { from: node, to: peer });
+            }
+            Do::Gossip(message) => self.gossip(node, &message),
+            Do::Fetch { link, request, urgent, chunks } => {
+                let Some(to) = self.network.other_end(link.0, node) else { return };
+                for wanted in &chunks {
+                    self.lengths.insert((node, link.0, request, wanted.chunk), wanted.length);
+                }
+                let chunks = chunks.iter().map(|wanted| wanted.chunk).collect();
+                let request = FetchRequest { request: request.0, urgent, chunks };
+                let after = self.network.delay();
+                self.push(after, Coming::Asked { link: link.0, to, request });
+            }
+            Do::CancelFetch { link, request } => {
+                self.lengths.retain(|(of, on, id, _), _| (*of, *on, *id) != (node, link.0, request));
+                let ended = Input::Replica(ReplicaInput::FetchEnded { link, request });
+                self.complete(node, STORE_MS + 1, Completion::Done(Box::new(ended)));
+            }
+            Do::Serve { link, request, answers } => self.serve(node, link, request, answers),
+            Do::Sync(task) => self.flush(node, Input::Replica(ReplicaInput::Synced(task))),
+            // Every node is found by its name alone.
+            Do::AddressesLearned { .. }
+            | Do::Admitted { .. }
+            | Do::Event(_)
+            | Do::Accepted(_)
+            | Do::HoldingsChanged { .. } => {}
+        }
+    }
+
+    pub(crate) fn schedule_tick(&mut self, node: usize) {
+        let of = &mut self.nodes[node];
+        let Some(deadline) = of.library.as_ref().and_then(|library| library.next_deadline()) else { return };
+        let at = deadline.as_millis().max(self.now);
+        if of.tick_at.is_none_or(|scheduled| at < scheduled) {
+            of.tick_at = Some(at);
+            self.push(at - self.now, Coming::Tick { node, at });
+        }
+    }
+
+    pub(crate) fn tick(&mut self, node: usize, at: u64) {
+        if self.nodes[node].tick_at != Some(at) {
+            return;
+        }
+        self.nodes[node].tick_at = None;
+        let count = if (self.ticks.0, self.ticks.1) == (at, node) { self.ticks.2 + 1 } else { 0 };
+        self.ticks = (at, node, count);
+        if count > TICKS_AT_ONCE_MAX {
+            return self.fail(Violation::Circle { node, at });
+        }
+        let due = self.nodes[node].library.as_ref().and_then(|library| library.next_deadline());
+        if due.is_some_and(|due| due.as_millis() <= self.now) {
+            self.input(node, ReplicaInput::Tick);
+        } else {
+            self.schedule_tick(node);
+        }
+    }
+}

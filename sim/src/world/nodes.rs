@@ -1,0 +1,96 @@
+//! The life of a node: it joins, starts, changes its folder and crashes.
+
+use std::time::Duration;
+
+use holdfast_protocol::pairing::JoinRequest;
+
+use super::{Coming, World};
+use crate::chance::Chance;
+use crate::check::{self, Violation};
+use crate::index::VirtualIndex;
+use crate::node::Node;
+use crate::workload::next_gesture;
+
+impl World {
+    /// The pairing of two devices, with the code that does it.
+    pub(crate) fn join(&mut self, seed: u64, number: usize) -> Result<(), Violation> {
+        let now = self.clock();
+        let (key, mut chance) = Node::stranger(seed, number);
+        let inviter = &mut self.nodes[0];
+        let inviter_key = inviter.device().clone();
+        let Some(library) = &mut inviter.library else { return Ok(()) };
+        let failed = |error| Violation::failed(0, error);
+        let hour = Duration::from_secs(3600);
+        let ticket = library.invite(now, &inviter_key, &[], &chance.seed(), hour).map_err(failed)?;
+        let request = JoinRequest::new(&ticket, &key, &format!("node {number}"));
+        let admitted = library.admit(now, &inviter_key, &[], &request, &chance.seed()).map_err(failed)?;
+        let (answer, effects) = admitted;
+        // The driver flushes before it answers.
+        inviter.metadata.complete_flush(inviter.metadata.begin_flush());
+        self.perform(0, effects);
+        let refused = |what: String| Violation::Joining { node: number, what };
+        let admission = answer.map_err(|error| refused(error.to_string()))?;
+        let joined = ticket.accept(&key, &request, &admission).map_err(|error| refused(error.to_string()))?;
+        let node = Node::admitted(number, (key, chance), &ticket, joined)
+            .map_err(|error| Violation::failed(number, error.into()))?;
+        self.trace.name(&node.device_id(), number);
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// Starts a node that is down.
+    pub(crate) fn start(&mut self, node: usize) {
+        if self.nodes[node].library.is_some() {
+            return;
+        }
+        let now = self.clock();
+        match self.nodes[node].start(now) {
+            Ok(effects) => self.perform(node, effects),
+            Err(error) => return self.fail(Violation::failed(node, error)),
+        }
+        self.trace.note(now.elapsed.as_millis(), Some(node), format_args!("is up"));
+        if let Err(violation) = check::acknowledged::check(&self.nodes[node]) {
+            return self.fail(violation);
+        }
+        for input in self.nodes[node].hand_over_again() {
+            self.handle(node, input);
+        }
+    }
+
+    /// A node's machine dies, and starts again later.
+    pub(crate) fn crash(&mut self, node: usize, down_ms: u64) {
+        if self.nodes[node].library.is_none() {
+            return;
+        }
+        self.trace.note(self.now, Some(node), format_args!("crashes, is down for {down_ms} ms"));
+        self.nodes[node].crash();
+        self.index_until[node] = 0;
+        self.lengths.retain(|(of, ..), _| *of != node);
+        for link in self.network.standing(Some(node)) {
+            self.cut(link);
+        }
+        self.push(down_ms, Coming::Restart { node });
+    }
+
+    pub(crate) fn lose_index(&mut self, node: usize) {
+        // Only a stopped node starts without its index.
+        self.crash(node, 500);
+        self.nodes[node].index = VirtualIndex::default();
+    }
+
+    pub(crate) fn gesture(&mut self, node: usize, number: u64) {
+        let of = &self.nodes[node];
+        // A folder that changes while the node is down is seen when it starts: as if it changed then.
+        if of.library.is_none() {
+            return self.push(1000, Coming::Gesture { node, number });
+        }
+        // A chance of its own: leaving out one gesture leaves the others as they were.
+        let mut chance = Chance::new(self.seed, &format!("gesture {node} {number}"));
+        let gesture = next_gesture(&mut chance, &of.folder, &mut self.pictures);
+        self.trace.note(self.now, Some(node), format_args!("gesture {node}:{number}: {gesture:?}"));
+        let now = self.clock();
+        for input in self.nodes[node].take_gesture(gesture, now) {
+            self.handle(node, input);
+        }
+    }
+}
