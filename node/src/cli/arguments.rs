@@ -129,6 +129,9 @@ pub(super) struct NodeArguments {
     /// Dial this multiaddress at the start
     #[arg(long = "peer", value_name = "ADDR", env = "HOLDFAST_PEER", value_delimiter = ',')]
     pub(super) peers: Vec<String>,
+    /// Reach other devices through this relay, a multiaddress that ends in `/p2p/` and its id
+    #[arg(long = "relay", value_name = "ADDR", env = "HOLDFAST_RELAY", value_delimiter = ',')]
+    pub(super) relays: Vec<String>,
 }
 
 #[cfg(test)]
@@ -147,7 +150,7 @@ mod tests {
         for line in [
             "holdfast up Pictures",
             "holdfast up",
-            "holdfast up a b --place home --name laptop --copy --listen /ip4/127.0.0.1/tcp/0 --no-mdns --peer /ip4/127.0.0.1/tcp/4001",
+            "holdfast up a b --place home --name laptop --copy --listen /ip4/127.0.0.1/tcp/0 --no-mdns --peer /ip4/127.0.0.1/tcp/4001 --relay /ip4/127.0.0.1/tcp/4001/p2p/12D3KooWH5MaK7WrLhQr2wsg9eVzje9qkTxxVeaFUd7Qx6ZHg3Ud",
             "holdfast invite",
             "holdfast invite --minutes 5",
             "holdfast join holdfast1abc --place office",

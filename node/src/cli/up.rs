@@ -101,7 +101,11 @@ fn merge(mut settings: Settings, arguments: NodeArguments) -> Result<Settings, F
             *setting = Some(label(what, &value)?);
         }
     }
-    for (given, setting) in [(arguments.listen, &mut settings.listen), (arguments.peers, &mut settings.peers)] {
+    for (given, setting) in [
+        (arguments.listen, &mut settings.listen),
+        (arguments.peers, &mut settings.peers),
+        (arguments.relays, &mut settings.relays),
+    ] {
         if !given.is_empty() {
             *setting = given.into_iter().map(multiaddress).collect::<Result<_, _>>()?;
         }

@@ -25,6 +25,8 @@ pub struct Settings {
     pub discovery: Discovery,
     /// Multiaddresses that are dialled at the start.
     pub peers: Vec<String>,
+    /// Multiaddresses of relays, for a device that cannot be dialled.
+    pub relays: Vec<String>,
 }
 
 /// Where the bytes of imported originals are kept.

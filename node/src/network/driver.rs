@@ -35,6 +35,7 @@ use super::{
     control,
     links::{COMMANDS_MAX, Link, Rank, Shared},
     pairing::{self, Pairings},
+    relays::Relays,
     streams::{self, Inbound, OpenRefused},
     transport::{self, Relaying},
 };
@@ -58,6 +59,7 @@ pub(super) enum Command {
     Open { peer: PeerId, connection: ConnectionId, protocol: StreamProtocol, reply: OpenReply },
     End { link: LinkId },
     Ended { link: LinkId },
+    AskRelay { relay: PeerId },
     Shutdown,
 }
 
@@ -81,9 +83,9 @@ pub(super) fn start(
     for address in &config.listen {
         listen(&mut swarm, address, addresses::parse(address))?;
     }
-    for address in &config.relays {
-        let circuit = addresses::parse(address).map(|relay| relay.with(Protocol::P2pCircuit));
-        listen(&mut swarm, address, circuit)?;
+    let mut relays = Relays::parse(&config.relays)?;
+    for relay in relays.peers() {
+        relays.ask(&mut swarm, &relay);
     }
     let (events, happening) = mpsc::channel(EVENTS_MAX);
     let (commands, asked) = mpsc::channel(COMMANDS_MAX);
@@ -95,6 +97,7 @@ pub(super) fn start(
         local: config.device.device_id(),
         admission_deadline: config.admission_deadline,
         book: AddressBook::default(),
+        relays,
         connections: BTreeMap::new(),
         standing: BTreeMap::new(),
         ending: BTreeMap::new(),
@@ -127,6 +130,7 @@ struct Driver {
     local: DeviceId,
     admission_deadline: Duration,
     book: AddressBook,
+    relays: Relays,
     connections: BTreeMap<ConnectionId, LinkId>,
     standing: BTreeMap<PeerId, Arc<Link>>,
     /// Links that are out of the shared table and not yet told to have ended.
@@ -213,6 +217,7 @@ impl Driver {
             }
             Command::End { link } => self.end_link(link).await,
             Command::Ended { link } => self.ended(link).await,
+            Command::AskRelay { relay } => self.relays.ask(&mut self.swarm, &relay),
             Command::Shutdown => {}
         }
     }
@@ -292,6 +297,7 @@ impl Driver {
 
     async fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
+            SwarmEvent::ConnectionEstablished { peer_id, .. } if self.relays.contains(&peer_id) => {}
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.unknown_dials.remove(&connection_id);
                 self.connected(peer_id, connection_id, endpoint).await;
@@ -310,23 +316,34 @@ impl Driver {
                     self.dial_next(peer, reason).await;
                 }
             }
-            SwarmEvent::NewListenAddr { .. }
-            | SwarmEvent::ExpiredListenAddr { .. }
-            | SwarmEvent::ListenerClosed { .. }
-            | SwarmEvent::ExternalAddrConfirmed { .. }
-            | SwarmEvent::ExternalAddrExpired { .. } => {
-                let peer = *self.swarm.local_peer_id();
-                let addresses: Vec<String> = self
-                    .swarm
-                    .listeners()
-                    .chain(self.swarm.external_addresses())
-                    .map(|address| addresses::without_peer(address.clone()).with(Protocol::P2p(peer)).to_string())
-                    .collect();
-                self.shared.tell(NetworkEvent::Listening { addresses }).await;
+            SwarmEvent::ListenerClosed { listener_id, .. } => {
+                if let Some((relay, wait)) = self.relays.closed(listener_id) {
+                    let commands = self.shared.commands.clone();
+                    tokio::spawn(async move {
+                        sleep(wait).await;
+                        let _ = commands.send(Command::AskRelay { relay }).await;
+                    });
+                }
+                self.tell_addresses().await;
             }
+            SwarmEvent::NewListenAddr { listener_id, .. } => {
+                self.relays.listening(listener_id);
+                self.tell_addresses().await;
+            }
+            SwarmEvent::ExpiredListenAddr { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. } => self.tell_addresses().await,
             SwarmEvent::Behaviour(event) => self.behaviour_event(event).await,
             _ => {}
         }
+    }
+
+    async fn tell_addresses(&mut self) {
+        let peer = *self.swarm.local_peer_id();
+        let addresses = self.swarm.listeners().chain(self.swarm.external_addresses());
+        let named = addresses.map(|address| addresses::without_peer(address.clone()).with(Protocol::P2p(peer)));
+        let addresses = named.map(|address| address.to_string()).collect();
+        self.shared.tell(NetworkEvent::Listening { addresses }).await;
     }
 
     async fn behaviour_event(&mut self, event: BehaviourEvent) {

@@ -40,6 +40,7 @@ mod gossip;
 mod handle;
 mod links;
 mod pairing;
+mod relays;
 mod streams;
 mod transport;
 

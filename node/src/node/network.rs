@@ -85,7 +85,7 @@ impl Runtime {
         use NetworkEvent as Event;
         let input = match event {
             Event::Listening { addresses } => {
-                for address in &addresses {
+                for address in addresses.iter().filter(|address| !self.listening.contains(address)) {
                     self.news.publish(Happening::Listening { address: address.clone() });
                 }
                 self.listening = addresses;

@@ -136,6 +136,7 @@ pub(super) fn open(
             Discovery::Off => network::Discovery::Off,
         },
         topic: Some(blake3::derive_key("holdfast 1 gossip topic", secrets.library().as_bytes())),
+        relays: settings.relays.clone(),
         ..NetworkConfig::new(device.clone(), listen_addresses(&settings))
     };
     let (network, network_events) =

@@ -22,6 +22,7 @@ mod control;
 mod gossip;
 mod links;
 mod pairing;
+mod relays;
 mod throughput;
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
