@@ -48,7 +48,7 @@ impl Losses {
     /// Reports a chunk, if the error means that it is lost here. Never blocks: what finds no room is found again by the
     /// next read.
     pub(super) fn report(&self, chunk: &ChunkId, error: &ReadError) {
-        if matches!(error, ReadError::Damaged { .. } | ReadError::Changed { .. } | ReadError::NotHeld { .. }) {
+        if error.is_loss() {
             tracing::warn!(chunk = chunk.short(), %error, "a chunk cannot be read");
             let _ = self.0.try_send(Completion::Lost(*chunk));
         }

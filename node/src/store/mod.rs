@@ -150,6 +150,15 @@ pub enum ReadError {
     Storage(#[from] StorageError),
 }
 
+impl ReadError {
+    /// Whether the chunk is not held here, or no more: the replica is told, and fetches it back if it is wanted. What
+    /// may come back by itself (a disk that is not connected, a file that cannot be opened now) is no loss.
+    #[must_use]
+    pub const fn is_loss(&self) -> bool {
+        matches!(self, Self::NotHeld { .. } | Self::Damaged { .. } | Self::Changed { .. })
+    }
+}
+
 impl ChunkStore {
     /// Opens the store in `config.directory`, making it when missing, and says what it found there.
     ///
@@ -166,6 +175,20 @@ impl ChunkStore {
         sealer: Option<ChunkSealer>,
     ) -> Result<(Self, Recovery), StorageError> {
         recovery::open(config, segment::SEGMENT_BYTES, disk, metadata, sealer)
+    }
+
+    /// As [`ChunkStore::open`], with segments that are full at `segment_bytes`: where few chunks should fill several.
+    ///
+    /// # Errors
+    /// As [`ChunkStore::open`].
+    pub fn open_in_segments_of(
+        segment_bytes: u64,
+        config: StoreConfig,
+        disk: Arc<dyn Disk>,
+        metadata: Box<dyn Metadata + Send>,
+        sealer: Option<ChunkSealer>,
+    ) -> Result<(Self, Recovery), StorageError> {
+        recovery::open(config, segment_bytes, disk, metadata, sealer)
     }
 
     /// Seals chunks of originals with `sealer` from now on: after pairing, and after every new epoch.

@@ -2,6 +2,9 @@
 //!
 //! What survives [`SimulatedDisk::power_loss`]: everything synced, and of what was not, any of its sectors and any of
 //! the names made, as a seed decides. What survives [`SimulatedDisk::restart`]: everything, as when a process dies.
+//! Reads, writes and syncs fail by chances of their own, so that leaving one kind out leaves the others as they were.
+
+mod content;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,13 +15,24 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use super::disk::{Access, Disk, DiskFile, FileStat};
-
-const SECTOR_BYTES: usize = 512;
+use content::{Content, SECTOR_BYTES};
 
 /// The disk. Clones are the same disk.
 #[derive(Clone)]
 pub struct SimulatedDisk(Arc<Mutex<State>>);
 
+/// How often operations fail with an input/output error: one in so many; 0 for never.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Failing {
+    /// Reads.
+    pub reads: u64,
+    /// Writes, and other changes of files.
+    pub writes: u64,
+    /// Syncs of files and directories.
+    pub syncs: u64,
+}
+
+#[derive(Clone)]
 struct State {
     names: BTreeMap<PathBuf, u64>,
     durable_names: BTreeMap<PathBuf, u64>,
@@ -26,38 +40,71 @@ struct State {
     next_file: u64,
     /// Handles of earlier boots are dead.
     boot: u64,
+    used: u64,
     capacity: u64,
     read_only: bool,
-    fail_syncs: bool,
+    failing: Failing,
+    failures: u64,
     operations: u64,
     crash_at: Option<u64>,
     random: ChaCha20Rng,
-}
-
-#[derive(Clone, Default)]
-struct Content {
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-    changes: u64,
+    failing_reads: ChaCha20Rng,
+    failing_writes: ChaCha20Rng,
+    failing_syncs: ChaCha20Rng,
 }
 
 impl SimulatedDisk {
     /// An empty disk of a tebibyte.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        let stream = |number| {
+            let mut random = ChaCha20Rng::seed_from_u64(seed);
+            random.set_stream(number);
+            random
+        };
         Self(Arc::new(Mutex::new(State {
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             files: BTreeMap::new(),
             next_file: 1,
             boot: 0,
+            used: 0,
             capacity: 1 << 40,
             read_only: false,
-            fail_syncs: false,
+            failing: Failing::default(),
+            failures: 0,
             operations: 0,
             crash_at: None,
-            random: ChaCha20Rng::seed_from_u64(seed),
+            random: stream(0),
+            failing_reads: stream(1),
+            failing_writes: stream(2),
+            failing_syncs: stream(3),
         })))
+    }
+
+    /// The disk as it is now, on a disk of its own: a backup, or a look at what a crash would leave.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
+    }
+
+    /// Puts everything below `directory` back as it is in `backup`, durably.
+    pub fn restore(&self, backup: &Self, directory: &Path) {
+        let backup = backup.state().clone();
+        let mut state = self.state();
+        let State { names, durable_names, files, next_file, .. } = &mut *state;
+        names.retain(|path, _| !path.starts_with(directory));
+        for (path, file) in backup.names.iter().filter(|(path, _)| path.starts_with(directory)) {
+            let Some(content) = backup.files.get(file) else { continue };
+            *next_file += 1;
+            names.insert(path.clone(), *next_file);
+            let mut content = content.clone();
+            content.sync();
+            files.insert(*next_file, content);
+        }
+        *durable_names = names.clone();
+        state.boot += 1;
+        state.tidy();
     }
 
     /// Changing operations so far: writes, syncs, creations, renames, removals.
@@ -85,6 +132,12 @@ impl SimulatedDisk {
         state.crash_at = None;
     }
 
+    /// Counts restarts and power failures: what was opened before belongs to the dead.
+    #[must_use]
+    pub fn boot(&self) -> u64 {
+        self.state().boot
+    }
+
     /// The power failed and came back: unsynced sectors and names survive by chance.
     pub fn power_loss(&self) {
         let mut state = self.state();
@@ -92,7 +145,7 @@ impl SimulatedDisk {
         state.crash_at = None;
         let State { names, durable_names, files, random, .. } = &mut *state;
         for path in names.keys().chain(durable_names.keys()).cloned().collect::<Vec<_>>() {
-            if coin(random) {
+            if names.get(&path) != durable_names.get(&path) && coin(random) {
                 match durable_names.get(&path) {
                     Some(file) => names.insert(path, *file),
                     None => names.remove(&path),
@@ -101,11 +154,18 @@ impl SimulatedDisk {
         }
         *durable_names = names.clone();
         files.values_mut().for_each(|file| file.lose_power(random));
+        state.tidy();
     }
 
     /// From now on the disk holds at most `bytes`.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used
     }
 
     /// From now on nothing can be changed, or it can again.
@@ -115,7 +175,40 @@ impl SimulatedDisk {
 
     /// From now on syncs fail and what they should have kept stays in doubt, or they work again.
     pub fn set_failing_syncs(&self, fail: bool) {
-        self.state().fail_syncs = fail;
+        self.state().failing.syncs = u64::from(fail);
+    }
+
+    /// From now on operations fail so often.
+    pub fn set_failing(&self, failing: Failing) {
+        self.state().failing = failing;
+    }
+
+    /// Operations that failed so far, by chance or for want of space.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
+    /// What a database on this disk meets when it appends something.
+    ///
+    /// # Errors
+    /// As [`DiskFile::write_at`].
+    pub fn append_elsewhere(&self) -> io::Result<()> {
+        match self.state().change()? {
+            Progress::Whole => Ok(()),
+            Progress::Torn => Err(crashed()),
+        }
+    }
+
+    /// What a database on this disk meets when it syncs.
+    ///
+    /// # Errors
+    /// As [`DiskFile::sync`].
+    pub fn sync_elsewhere(&self) -> io::Result<()> {
+        self.state().begin_sync().and_then(|progress| match progress {
+            Progress::Whole => Ok(()),
+            Progress::Torn => Err(crashed()),
+        })
     }
 
     /// Files by name.
@@ -127,16 +220,23 @@ impl SimulatedDisk {
     /// Changes the bytes of a file as a person or a failing disk would: behind the store's back, durably.
     pub fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
-        let State { names, durable_names, files, next_file, .. } = &mut *state;
+        let State { names, durable_names, files, next_file, used, .. } = &mut *state;
         let file = *names.entry(path.to_owned()).or_insert_with(|| {
             *next_file += 1;
             *next_file
         });
         durable_names.insert(path.to_owned(), file);
         let content = files.entry(file).or_default();
-        change(&mut content.bytes);
-        content.durable = content.bytes.clone();
-        content.changes += 1;
+        let before = content.len() as u64;
+        content.tamper(change);
+        *used = used.saturating_sub(before) + content.len() as u64;
+    }
+
+    /// Flips a bit of a file: its size and dates stay. Whether there is such a byte.
+    pub fn rot(&self, path: &Path, at: u64, bit: u32) -> bool {
+        let mut state = self.state();
+        let Some(file) = state.names.get(path).copied() else { return false };
+        state.files.get_mut(&file).is_some_and(|content| content.rot(at as usize, bit))
     }
 
     /// Removes a file behind the store's back, durably.
@@ -144,27 +244,11 @@ impl SimulatedDisk {
         let mut state = self.state();
         state.names.remove(path);
         state.durable_names.remove(path);
+        state.tidy();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Content {
-    fn lose_power(&mut self, random: &mut ChaCha20Rng) {
-        let length = if coin(random) { self.bytes.len() } else { self.durable.len() };
-        let mut survived = self.durable.clone();
-        survived.resize(length, 0);
-        for (at, sector) in self.bytes.chunks(SECTOR_BYTES).enumerate() {
-            let start = at * SECTOR_BYTES;
-            if start < length && coin(random) {
-                let end = (start + sector.len()).min(length);
-                survived[start..end].copy_from_slice(&sector[..end - start]);
-            }
-        }
-        self.bytes.clone_from(&survived);
-        self.durable = survived;
     }
 }
 
@@ -176,6 +260,31 @@ enum Progress {
 
 impl State {
     fn change(&mut self) -> io::Result<Progress> {
+        let progress = self.operate()?;
+        let is_failing = one_in(self.failing.writes, &mut self.failing_writes);
+        self.unless(is_failing).map(|()| progress)
+    }
+
+    fn begin_sync(&mut self) -> io::Result<Progress> {
+        let progress = self.operate()?;
+        let is_failing = one_in(self.failing.syncs, &mut self.failing_syncs);
+        self.unless(is_failing).map(|()| progress)
+    }
+
+    fn begin_read(&mut self) -> io::Result<()> {
+        let is_failing = one_in(self.failing.reads, &mut self.failing_reads);
+        self.unless(is_failing)
+    }
+
+    fn unless(&mut self, is_failing: bool) -> io::Result<()> {
+        if is_failing {
+            self.failures += 1;
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        Ok(())
+    }
+
+    fn operate(&mut self) -> io::Result<Progress> {
         if self.read_only {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
@@ -187,13 +296,25 @@ impl State {
         Ok(if self.crash_at == Some(operation) { Progress::Torn } else { Progress::Whole })
     }
 
-    fn used(&self) -> u64 {
-        self.names.values().filter_map(|file| self.files.get(file)).map(|file| file.bytes.len() as u64).sum()
+    /// Forgets files without a name and counts the bytes of the others.
+    fn tidy(&mut self) {
+        let Self { names, durable_names, files, .. } = self;
+        let named: std::collections::BTreeSet<u64> = names.values().chain(durable_names.values()).copied().collect();
+        files.retain(|file, _| named.contains(file));
+        self.used = names.values().filter_map(|file| files.get(file)).map(|file| file.len() as u64).sum();
+    }
+
+    fn bytes_of(&self, file: u64) -> u64 {
+        self.files.get(&file).map_or(0, |content| content.len() as u64)
     }
 }
 
 fn coin(random: &mut ChaCha20Rng) -> bool {
     random.next_u32() & 1 == 0
+}
+
+fn one_in(times: u64, random: &mut ChaCha20Rng) -> bool {
+    times > 0 && random.next_u64() % times == 0
 }
 
 fn crashed() -> io::Error {
@@ -237,7 +358,9 @@ impl Disk for SimulatedDisk {
             return Err(crashed());
         }
         let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_owned(), file);
+        if let Some(replaced) = state.names.insert(to.to_owned(), file) {
+            state.used = state.used.saturating_sub(state.bytes_of(replaced));
+        }
         Ok(())
     }
 
@@ -246,16 +369,15 @@ impl Disk for SimulatedDisk {
         if let Progress::Torn = state.change()? {
             return Err(crashed());
         }
-        state.names.remove(path).map(drop).ok_or(io::ErrorKind::NotFound.into())
+        let file = state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        state.used = state.used.saturating_sub(state.bytes_of(file));
+        Ok(())
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.state();
-        if let Progress::Torn = state.change()? {
+        if let Progress::Torn = state.begin_sync()? {
             return Err(crashed());
-        }
-        if state.fail_syncs {
-            return Err(io::Error::from_raw_os_error(5));
         }
         let State { names, durable_names, .. } = &mut *state;
         durable_names.retain(|path, _| path.parent() != Some(directory));
@@ -266,7 +388,7 @@ impl Disk for SimulatedDisk {
 
     fn free_bytes(&self, _directory: &Path) -> io::Result<u64> {
         let state = self.state();
-        Ok(state.capacity.saturating_sub(state.used()))
+        Ok(state.capacity.saturating_sub(state.used))
     }
 }
 
@@ -289,7 +411,8 @@ impl SimulatedFile {
 impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|state, file| {
-            let bytes = &state.files.get(&file).ok_or(io::ErrorKind::NotFound)?.bytes;
+            state.begin_read()?;
+            let bytes = state.files.get(&file).ok_or(io::ErrorKind::NotFound)?.bytes();
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
             let count = buffer.len().min(bytes.len() - start);
             buffer[..count].copy_from_slice(&bytes[start..start + count]);
@@ -302,21 +425,21 @@ impl DiskFile for SimulatedFile {
             let progress = state.change()?;
             let mut all = parts.concat();
             let start = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-            let free = state.capacity.saturating_sub(state.used());
-            let content = state.files.get_mut(&file).ok_or(io::ErrorKind::NotFound)?;
-            let growth = (start + all.len()).saturating_sub(content.bytes.len()) as u64;
-            let full = growth > free;
+            let free = state.capacity.saturating_sub(state.used);
+            let before = state.bytes_of(file);
+            let full = ((start + all.len()) as u64).saturating_sub(before) > free;
             if full || matches!(progress, Progress::Torn) {
                 all.truncate(all.len() / 2 / SECTOR_BYTES * SECTOR_BYTES);
             }
-            if content.bytes.len() < start + all.len() {
-                content.bytes.resize(start + all.len(), 0);
-            }
-            content.bytes[start..start + all.len()].copy_from_slice(&all);
-            content.changes += 1;
+            let content = state.files.get_mut(&file).ok_or(io::ErrorKind::NotFound)?;
+            content.write(&all, start);
+            state.used += state.bytes_of(file) - before;
             match progress {
                 Progress::Torn => Err(crashed()),
-                Progress::Whole if full => Err(io::ErrorKind::StorageFull.into()),
+                Progress::Whole if full => {
+                    state.failures += 1;
+                    Err(io::ErrorKind::StorageFull.into())
+                }
                 Progress::Whole => Ok(()),
             }
         })
@@ -325,23 +448,17 @@ impl DiskFile for SimulatedFile {
     fn sync(&self) -> io::Result<()> {
         self.with(|state, file| {
             // Nothing to write is nothing to fail at: a read-only disk can be synced.
-            let content = state.files.get(&file).ok_or(io::ErrorKind::NotFound)?;
-            if content.bytes == content.durable {
+            if state.files.get(&file).ok_or(io::ErrorKind::NotFound)?.is_durable() {
                 return Ok(());
             }
-            let progress = state.change()?;
-            if state.fail_syncs {
-                return Err(io::Error::from_raw_os_error(5));
-            }
+            let progress = state.begin_sync()?;
             let State { files, random, .. } = state;
             let content = files.get_mut(&file).ok_or(io::ErrorKind::NotFound)?;
             if matches!(progress, Progress::Torn) {
-                let written = content.bytes.clone();
-                content.lose_power(random);
-                content.durable = std::mem::replace(&mut content.bytes, written);
+                content.sync_in_part(random);
                 return Err(crashed());
             }
-            content.durable.clone_from(&content.bytes);
+            content.sync();
             Ok(())
         })
     }
@@ -350,11 +467,10 @@ impl DiskFile for SimulatedFile {
         self.with(|state, file| {
             let progress = state.change()?;
             let content = state.files.get_mut(&file).ok_or(io::ErrorKind::NotFound)?;
-            let end = usize::try_from(offset + length).unwrap_or(usize::MAX).min(content.bytes.len());
+            let end = usize::try_from(offset + length).unwrap_or(usize::MAX).min(content.len());
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(end);
             let end = if matches!(progress, Progress::Torn) { start + (end - start) / 2 } else { end };
-            content.bytes[start..end].fill(0);
-            content.changes += 1;
+            content.clear(start..end);
             if matches!(progress, Progress::Torn) { Err(crashed()) } else { Ok(()) }
         })
     }
@@ -364,9 +480,10 @@ impl DiskFile for SimulatedFile {
             if let Progress::Torn = state.change()? {
                 return Err(crashed());
             }
+            let before = state.bytes_of(file);
             let content = state.files.get_mut(&file).ok_or(io::ErrorKind::NotFound)?;
-            content.bytes.resize(usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?, 0);
-            content.changes += 1;
+            content.set_length(usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?);
+            state.used = (state.used + state.bytes_of(file)).saturating_sub(before);
             Ok(())
         })
     }
@@ -375,7 +492,7 @@ impl DiskFile for SimulatedFile {
         self.with(|state, file| {
             let content = state.files.get(&file).ok_or(io::ErrorKind::NotFound)?;
             let mtime_ns = i64::try_from(content.changes).unwrap_or(i64::MAX);
-            Ok(FileStat { size: content.bytes.len() as u64, mtime_ns, inode: file })
+            Ok(FileStat { size: content.len() as u64, mtime_ns, inode: file })
         })
     }
 }
