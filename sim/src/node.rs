@@ -1,17 +1,17 @@
-//! One device: the real library on virtual metadata, with a virtual chunk store, index and folder.
+//! One device: the library and the store that ship, on a virtual disk, with a virtual index and a person's folder.
 //!
-//! Invariants: what a crash leaves is the flushed part of the metadata, chunks that were reported as durable, the index,
-//! and the folder with what ingest has not seen acknowledged; an import is handed over only when its chunks are durable.
+//! Invariants: what a crash leaves is what the disk and the metadata kept, the index, and the folder; what was not finished
+//! by then is found again by walking through the folder, as the real node does.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use holdfast::library::{
-    Config, Effect, FileName, Founding, ImportId, ImportedPhoto, Input, Library, LibraryError, Membership, RemovedName,
-};
+use holdfast::library::{Config, Effect, Founding, ImportId, Input, Library, LibraryError, Membership};
+use holdfast::store::ReadError;
 use holdfast_protocol::id::{ChunkId, DeviceId, PhotoId};
 use holdfast_protocol::keys::{AuthorKey, DeviceKey};
 use holdfast_protocol::manifest::Manifest;
+use holdfast_protocol::message::Declined;
 use holdfast_protocol::metadata::{Batch, Metadata, StorageError};
 use holdfast_protocol::pairing::{Joined, Ticket};
 use holdfast_protocol::position::Position;
@@ -21,16 +21,10 @@ use holdfast_protocol::secrets::LibrarySecrets;
 use holdfast_protocol::time::Now;
 
 use crate::chance::Chance;
+use crate::disk::{Death, Ingested, Machine};
 use crate::index::VirtualIndex;
 use crate::metadata::VirtualMetadata;
-use crate::workload::{Content, Folder, Gesture, prepare};
-
-/// Something that ingest has handed over and not seen acknowledged.
-#[derive(Debug, Clone)]
-enum Outstanding {
-    Import(Box<ImportedPhoto>, Content),
-    Removal(PhotoId, FileName),
-}
+use crate::workload::{Content, Folder, Gesture};
 
 /// An import that was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +41,8 @@ pub struct Node {
     pub number: usize,
     device: DeviceKey,
     secrets: LibrarySecrets,
-    /// What survives a crash only where it was flushed.
-    pub metadata: VirtualMetadata,
-    /// The durable chunks.
-    pub chunks: BTreeMap<ChunkId, Bytes>,
+    /// Its disk and what lies on it.
+    pub machine: Machine,
     /// The index.
     pub index: VirtualIndex,
     /// The library, while the node is up.
@@ -67,8 +59,7 @@ pub struct Node {
     pub index_asked: u64,
     /// Everything that was acknowledged to ingest, ever.
     pub acknowledged: Vec<Acknowledged>,
-    outstanding: BTreeMap<ImportId, Outstanding>,
-    next_import: u64,
+    imports: BTreeMap<ImportId, Acknowledged>,
 }
 
 impl Node {
@@ -106,22 +97,21 @@ impl Node {
 
     fn with(
         number: usize,
-        chance: Chance,
+        mut chance: Chance,
         device: DeviceKey,
         secrets: LibrarySecrets,
         membership: &Membership,
     ) -> Result<Self, StorageError> {
-        let mut metadata = VirtualMetadata::default();
+        let mut machine = Machine::new(&mut chance);
         let mut batch = Batch::new();
         membership.save(&mut batch);
-        metadata.commit(batch)?;
-        metadata.complete_flush(metadata.begin_flush());
+        machine.metadata.commit(batch)?;
+        machine.metadata.complete_flush(machine.metadata.begin_flush())?;
         Ok(Self {
             number,
             device,
             secrets,
-            metadata,
-            chunks: BTreeMap::new(),
+            machine,
             index: VirtualIndex::default(),
             library: None,
             run: 0,
@@ -130,8 +120,7 @@ impl Node {
             tick_at: None,
             index_asked: 0,
             acknowledged: Vec::new(),
-            outstanding: BTreeMap::new(),
-            next_import: 0,
+            imports: BTreeMap::new(),
         })
     }
 
@@ -147,19 +136,20 @@ impl Node {
         &self.device
     }
 
-    /// Opens the library from `metadata`, as the node does at its start, without touching this node.
+    /// Opens store and library on `machine`, as the node does at its start, without touching this node.
     ///
     /// # Errors
-    /// When the library cannot be opened.
-    pub fn open_from(
+    /// When either cannot be opened.
+    pub fn open_on(
         &self,
-        metadata: VirtualMetadata,
+        machine: &mut Machine,
         indexed: Option<u64>,
         seed: [u8; 32],
         now: Now,
     ) -> Result<(Library<VirtualMetadata>, Membership, Vec<Effect>), LibraryError> {
         let missing = || StorageError::Damaged { what: "this device's membership".to_owned() };
-        let membership = Membership::load(&metadata)?.ok_or_else(missing)?;
+        let membership = Membership::load(&machine.metadata)?.ok_or_else(missing)?;
+        machine.open(ChunkSealer::new(&self.secrets), blake3::derive_key("holdfast simulator fingerprints", &seed))?;
         let config = Config {
             replica: replica::Config {
                 library: self.secrets.library(),
@@ -172,33 +162,35 @@ impl Node {
             secrets: self.secrets.clone(),
             indexed,
         };
-        let holds = |chunk: &ChunkId| self.chunks.contains_key(chunk);
-        let (library, effects) = Library::open(config, metadata, &holds, now)?;
+        let holds = |chunk: &ChunkId| machine.holds(chunk);
+        let (library, effects) = Library::open(config, machine.metadata.clone(), &holds, now)?;
         Ok((library, membership, effects))
     }
 
-    /// Starts the node: opens its library, introduces it, says where it stands.
+    /// Starts the node: opens its store and library, introduces it, says where it stands.
     ///
     /// # Errors
-    /// When the library cannot be opened or written.
+    /// When the store or the library cannot be opened or written; the node is down then.
     pub fn start(&mut self, now: Now) -> Result<Vec<Effect>, LibraryError> {
         self.run += 1;
         self.tick_at = None;
         self.index_asked = 0;
         let seed = self.chance.seed();
-        let (mut library, membership, mut effects) =
-            self.open_from(self.metadata.clone(), self.index.version(), seed, now)?;
+        let mut machine = std::mem::replace(&mut self.machine, Machine::new(&mut Chance::new(0, "nothing")));
+        let opened = self.open_on(&mut machine, self.index.version(), seed, now);
+        self.machine = machine;
+        let (mut library, membership, mut effects) = opened?;
         effects.extend(library.introduce(now, &membership.first_body)?);
         effects.extend(library.set_place(now, &format!("place {}", self.number % 2))?);
         self.library = Some(library);
         Ok(effects)
     }
 
-    /// The machine dies.
-    pub fn crash(&mut self) {
+    /// The node ends without having been told to.
+    pub fn die(&mut self, death: Death) {
         self.library = None;
-        let surviving = self.chance.below(self.metadata.unflushed() + 1);
-        self.metadata.crash(surviving);
+        self.machine.die(death, &mut self.chance);
+        self.imports.clear();
     }
 
     /// Hands an input to the library.
@@ -209,76 +201,112 @@ impl Node {
         self.library.as_mut().map_or(Ok(Vec::new()), |library| library.handle(now, input))
     }
 
-    /// Changes the folder and hands the change over, its chunks durable; the inputs for the library.
-    pub fn take_gesture(&mut self, gesture: Gesture, now: Now) -> Vec<Input> {
+    /// A person changes the folder, and ingest sees it; the inputs for the library. What was read is handed over by a
+    /// later [`Node::adopt`].
+    ///
+    /// # Errors
+    /// When the store fails; a later [`Node::walk`] tries again.
+    pub fn take_gesture(&mut self, gesture: Gesture) -> Result<Ingested, StorageError> {
         match gesture {
             Gesture::Write { path, content } => {
                 let before = self.folder.get(&path).copied();
                 if before.is_some_and(|(before, _)| before == content) {
-                    return Vec::new();
+                    return Ok(Ingested::default());
                 }
-                let prepared = prepare(&self.secrets, content, self.name(&path, now));
-                self.chunks.extend(prepared.chunks);
-                let photo = prepared.imported.photo;
-                self.folder.insert(path, (content, photo));
-                let replaces = before.map(|(_, photo)| photo).into_iter().collect();
-                let imported = Box::new(ImportedPhoto { replaces, ..prepared.imported });
-                self.hand_over(Outstanding::Import(imported, content))
+                self.machine.write_original(&path, content.bytes());
+                let photo = before.map_or(PhotoId::from_bytes([0; 32]), |(_, photo)| photo);
+                self.folder.insert(path.clone(), (content, photo));
+                self.look_at(&path)
             }
             Gesture::Remove { path } => {
-                let Some((_, photo)) = self.folder.remove(&path) else { return Vec::new() };
-                let name = self.name(&path, now);
-                self.hand_over(Outstanding::Removal(photo, name))
+                if self.folder.remove(&path).is_none() {
+                    return Ok(Ingested::default());
+                }
+                self.machine.remove_original(&path);
+                let mut out = self.adopt()?;
+                out.append(self.machine.gone(&self.folder_name(), &Machine::original(&path))?);
+                Ok(out)
             }
         }
     }
 
-    /// Everything that was not acknowledged before a crash, in its order, for the library again.
-    pub fn hand_over_again(&mut self) -> Vec<Input> {
-        let outstanding = std::mem::take(&mut self.outstanding);
-        outstanding.into_values().flat_map(|again| self.hand_over(again)).collect()
+    fn look_at(&mut self, path: &str) -> Result<Ingested, StorageError> {
+        let Some(&(content, _)) = self.folder.get(path) else { return Ok(Ingested::default()) };
+        let out = if self.machine.is_reading(path) { self.adopt()? } else { Ingested::default() };
+        if let Some(photo) = self.machine.look_at(&self.secrets, &self.folder_name(), path, content)? {
+            self.folder.insert(path.to_owned(), (content, photo));
+        }
+        Ok(out)
     }
 
-    fn hand_over(&mut self, outstanding: Outstanding) -> Vec<Input> {
-        let import = ImportId(self.next_import);
-        self.next_import += 1;
-        self.outstanding.insert(import, outstanding.clone());
-        match outstanding {
-            Outstanding::Import(imported, _) => {
-                let stored = imported.chunks.iter().map(|(chunk, _)| *chunk).collect();
-                let imported = Input::Imported(Box::new(ImportedPhoto { import, ..*imported }));
-                vec![imported, Input::Replica(replica::Input::ChunksStored(stored))]
-            }
-            Outstanding::Removal(photo, name) => {
-                vec![Input::NameRemoved(Box::new(RemovedName { import, photo, name }))]
-            }
+    /// Ingest compares the folder with what it knows.
+    ///
+    /// # Errors
+    /// When the store fails; a later walk tries again.
+    pub fn walk(&mut self) -> Result<Ingested, StorageError> {
+        let mut out = self.adopt()?;
+        let (to_read, gone) = self.machine.walk(&self.folder)?;
+        for path in to_read {
+            out.append(self.look_at(&path)?);
         }
+        // Names go only after everything new is in: a moved file is never without one.
+        out.append(self.adopt()?);
+        for path in gone {
+            out.append(self.machine.gone(&self.folder_name(), &path)?);
+        }
+        Ok(out)
     }
 
-    /// The library has acknowledged `imports`.
-    pub fn take_acknowledgement(&mut self, imports: &[ImportId]) {
-        for import in imports {
-            if let Some(Outstanding::Import(imported, content)) = self.outstanding.remove(import) {
-                self.acknowledged.push(Acknowledged { photo: imported.photo, content });
-            }
-        }
+    /// What was read becomes durable and is handed to the library.
+    ///
+    /// # Errors
+    /// When the store fails; a later walk tries again.
+    pub fn adopt(&mut self) -> Result<Ingested, StorageError> {
+        let ingested = self.machine.adopt()?;
+        let imports = ingested.imports.iter();
+        self.imports.extend(
+            imports.map(|(import, photo, content)| (*import, Acknowledged { photo: *photo, content: *content })),
+        );
+        Ok(ingested)
+    }
+
+    /// The library has acknowledged `imports`; what is to be said of chunks.
+    ///
+    /// # Errors
+    /// When the store fails; a later walk tries again.
+    pub fn take_acknowledgement(&mut self, imports: &[ImportId]) -> Result<Option<Input>, StorageError> {
+        self.acknowledged.extend(imports.iter().filter_map(|import| self.imports.remove(import)));
+        self.machine.catalogued(imports)
     }
 
     /// Whether ingest waits for nothing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.outstanding.is_empty()
+        self.machine.is_idle()
     }
 
-    /// Answers [`Effect::ReadChunk`].
+    /// Answers [`Effect::ReadChunk`]; and what else is to be said because of it.
     #[must_use]
-    pub fn read_chunk(&self, task: TaskId, chunk: &ChunkId) -> Input {
-        Input::ChunkRead { task, bytes: self.chunks.get(chunk).map(|bytes| bytes.to_vec()) }
+    pub fn read_chunk(&self, task: TaskId, chunk: &ChunkId) -> Vec<Input> {
+        let read = self.machine.read(chunk);
+        let lost = read.as_ref().err().filter(|error| error.is_loss());
+        let lost = lost.map(|_| Input::Replica(replica::Input::ChunksLost(vec![*chunk])));
+        lost.into_iter().chain([Input::ChunkRead { task, bytes: read.ok() }]).collect()
     }
 
-    fn name(&self, path: &str, now: Now) -> FileName {
-        let mtime_ns = i64::try_from(now.elapsed.as_millis()).unwrap_or(i64::MAX);
-        FileName { folder: self.folder_name(), path: path.to_owned(), mtime_ns, size: 0 }
+    /// A chunk for a peer that asked for it; and what else is to be said because of it.
+    ///
+    /// # Errors
+    /// Why it is not given.
+    pub fn serve_chunk(&self, chunk: &ChunkId) -> (Result<Bytes, Declined>, Option<Input>) {
+        match self.machine.read(chunk) {
+            Ok(sealed) => (Ok(sealed.into()), None),
+            Err(ReadError::Storage(_)) => (Err(Declined::Busy), None),
+            Err(error) => {
+                let lost = || Input::Replica(replica::Input::ChunksLost(vec![*chunk]));
+                (Err(Declined::NotHeld), error.is_loss().then(lost))
+            }
+        }
     }
 
     /// The name of its watched folder.
@@ -290,13 +318,24 @@ impl Node {
     /// A photo's file, put together from this node's own chunks; `None` when that cannot be done.
     #[must_use]
     pub fn read_photo(&self, library: &Library<VirtualMetadata>, photo: &PhotoId) -> Option<Vec<u8>> {
+        self.read_photo_on(&self.machine, library, photo)
+    }
+
+    /// The same from the chunks of another machine.
+    #[must_use]
+    pub fn read_photo_on(
+        &self,
+        machine: &Machine,
+        library: &Library<VirtualMetadata>,
+        photo: &PhotoId,
+    ) -> Option<Vec<u8>> {
         let sealer = ChunkSealer::new(&self.secrets);
         let run = library.photo_copies(photo)?.run;
         let first = library.replica().chunk_at(&Position { author: run.author, index: run.start })?;
-        let manifest = Manifest::open(&sealer, &first.chunk, self.chunks.get(&first.chunk)?, |_| None).ok()?;
+        let manifest = Manifest::open(&sealer, &first.chunk, &machine.read(&first.chunk).ok()?, |_| None).ok()?;
         let mut file = Vec::new();
         for piece in &manifest.content.chunks {
-            file.extend(sealer.open(&piece.chunk, self.chunks.get(&piece.chunk)?).ok()?);
+            file.extend(sealer.open(&piece.chunk, &machine.read(&piece.chunk).ok()?).ok()?);
         }
         (manifest.photo(&self.secrets) == *photo).then_some(file)
     }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use holdfast::library::{FileName, ImportId, ImportedPhoto};
-use holdfast_protocol::cutting::cuts;
+use holdfast::store::InPlaceCut;
+use holdfast_protocol::cutting::{CutKind, cuts};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::manifest::{CaptureSource, CaptureTime, ContentBuilder, Dimensions, Facts, Manifest, Thumbnail};
 use holdfast_protocol::media_type::MediaType;
@@ -76,21 +77,26 @@ pub struct Prepared {
     pub imported: ImportedPhoto,
     /// The chunks.
     pub chunks: Vec<(ChunkId, Bytes)>,
+    /// Those that can be sealed again from the file.
+    pub cuts: Vec<InPlaceCut>,
+    /// The hash of the file.
+    pub content_hash: [u8; 32],
 }
 
-/// Reads, cuts, seals and describes a file, as ingest does.
-///
-/// # Panics
-/// Never: no made-up photo has too many chunks for a manifest.
+/// Cuts, seals and describes a file that should hold `content`, as ingest does; `file` is what it does hold.
 #[must_use]
-pub fn prepare(secrets: &LibrarySecrets, content: Content, name: FileName) -> Prepared {
+pub fn prepare_file(secrets: &LibrarySecrets, content: Content, file: &[u8], name: FileName) -> Prepared {
     let sealer = ChunkSealer::new(secrets);
-    let (file, mut at) = (content.bytes(), 0);
+    let mut at = 0;
     let mut builder = ContentBuilder::new();
-    let mut pieces = Vec::new();
-    for cut in cuts(&file) {
+    let (mut pieces, mut in_place) = (Vec::new(), Vec::new());
+    for cut in cuts(file) {
         let mut sealed = Vec::new();
         let id = builder.push(&file[at..at + cut.length], cut.kind, &sealer, &mut sealed);
+        if cut.kind != CutKind::Metadata {
+            let (offset, length) = (at as u64, cut.length as u32);
+            in_place.push(InPlaceCut { chunk: id, offset, length, epoch: sealer.epoch() });
+        }
         at += cut.length;
         pieces.push((id, Bytes::from(sealed)));
     }
@@ -102,7 +108,9 @@ pub fn prepare(secrets: &LibrarySecrets, content: Content, name: FileName) -> Pr
         dimensions: Dimensions { width: 64, height: 48 },
         media: MediaType::Jpeg,
     }];
-    let manifest = Manifest { content: builder.finish(), media: MediaType::Jpeg, facts: content.facts(), thumbnails };
+    let content_of_file = builder.finish();
+    let content_hash = content_of_file.hash;
+    let manifest = Manifest { content: content_of_file, media: MediaType::Jpeg, facts: content.facts(), thumbnails };
     let sealed = manifest.seal(&sealer).unwrap_or_default();
     let mut chunks: Vec<_> = sealed.into_iter().map(|chunk| (chunk.id, Bytes::from(chunk.bytes))).collect();
     chunks.push((thumbnail.id, thumbnail.bytes.into()));
@@ -117,7 +125,7 @@ pub fn prepare(secrets: &LibrarySecrets, content: Content, name: FileName) -> Pr
         name: FileName { size: file.len() as u64, ..name },
         replaces: Vec::new(),
     };
-    Prepared { imported, chunks }
+    Prepared { imported, chunks, cuts: in_place, content_hash }
 }
 
 /// Something that happened in a folder.
@@ -166,8 +174,6 @@ pub fn next_gesture(chance: &mut Chance, folder: &Folder, pictures: &mut u32) ->
 
 #[cfg(test)]
 mod tests {
-    use holdfast_protocol::cutting::CutKind;
-
     use super::*;
 
     #[test]
@@ -177,8 +183,8 @@ mod tests {
         assert!(kinds(content).contains(&CutKind::Metadata) && kinds(content).contains(&CutKind::Picture));
         let secrets = LibrarySecrets::generate(holdfast_protocol::id::LibraryId::from_bytes([1; 32]), &[2; 32]);
         let name = FileName { folder: "a".into(), path: "b".into(), mtime_ns: 0, size: 0 };
-        let before = prepare(&secrets, content, name.clone());
-        let after = prepare(&secrets, Content { revision: 1, ..content }, name);
+        let prepared = |content: Content| prepare_file(&secrets, content, &content.bytes(), name.clone());
+        let (before, after) = (prepared(content), prepared(Content { revision: 1, ..content }));
         assert_ne!(before.imported.photo, after.imported.photo);
         assert_eq!(before.chunks.last(), after.chunks.last(), "the picture's chunks are shared");
     }

@@ -18,11 +18,12 @@ use holdfast_protocol::sealing::sealed_length;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::flow::{Flow, Pending, lock};
+use super::flow::{Flow, lock};
 use super::read::{Found, ReadFile};
 use super::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, Keep, RemovedName, ScanSummary};
+use crate::library::{FileChange, Settled};
 use crate::media::{Examination, ExamineError};
-use crate::store::{ChunkStore, FileRecord, FileStat, Known, REPLACES_MAX};
+use crate::store::{ChunkStore, FileRecord, FileStat, Known};
 
 /// Files that share a sync at most.
 const BATCH_FILES_MAX: usize = 256;
@@ -187,8 +188,7 @@ impl Finisher {
         Ok(Finished { record, folder: found.folder, imported: Box::new(imported) })
     }
 
-    /// The photos that the file at `path` was before it became `photo`. An import that was not acknowledged may be in the
-    /// catalog or not, so what its file was before it is replaced as well.
+    /// The photos that the file at `path` was before it became `photo`.
     fn replaced(&mut self, path: &Path, stat: &FileStat, photo: PhotoId) -> Result<Vec<PhotoId>, NotFinished> {
         if self.batch.iter().any(|finished| finished.record.path == path) {
             self.flush();
@@ -197,11 +197,8 @@ impl Finisher {
             return Ok(Vec::new());
         }
         let Some(before) = self.store.file(path)? else { return Ok(Vec::new()) };
-        let mut replaces = before.replaces;
-        replaces.push(before.photo);
-        replaces.retain(|before| *before != photo);
         // Edited over and over while the library has no time: this state of it will not be the last.
-        if replaces.len() > REPLACES_MAX { Err(NotFinished::Changing) } else { Ok(replaces) }
+        before.replaced_by(photo).ok_or(NotFinished::Changing)
     }
 
     /// Makes the batch durable and hands it out.
@@ -239,14 +236,14 @@ impl Finisher {
                 lock(&self.flow.folders)[folder].files.insert(number.get());
             }
         }
-        imported.import = lock(&self.flow.unacknowledged).add(Pending::Imported(record.path));
+        imported.import = lock(&self.flow.unacknowledged).add(FileChange::Imported(record.path));
         self.emit(ImportEvent::Imported(imported));
     }
 
     /// A name goes from the catalog first and from the store when that is done.
     fn gone(&mut self, path: PathBuf) {
         self.flush();
-        if lock(&self.flow.unacknowledged).latest.contains_key(&path) {
+        if lock(&self.flow.unacknowledged).latest(&path).is_some() {
             return; // under way already, or just imported: the next walk looks again
         }
         let record = match self.store.file(&path) {
@@ -259,27 +256,13 @@ impl Finisher {
         let name = self.flow.name(folder, &path, &record.stat);
         // Photos that the file was before may have kept the name, when the import of the last one was cut short.
         for photo in record.replaces.into_iter().chain([record.photo]) {
-            let import = lock(&self.flow.unacknowledged).add(Pending::Removed(path.clone()));
+            let import = lock(&self.flow.unacknowledged).add(FileChange::Removed(path.clone()));
             self.emit(ImportEvent::NameRemoved(Box::new(RemovedName { import, photo, name: name.clone() })));
         }
     }
 
     fn catalogued(&mut self, imports: Vec<ImportId>) {
-        let (mut finished, mut forgotten, mut landed) = (Vec::new(), Vec::new(), 0);
-        {
-            let unacknowledged = lock(&self.flow.unacknowledged);
-            for import in &imports {
-                let Some(pending) = unacknowledged.imports.get(import) else { continue };
-                landed += usize::from(matches!(pending, Pending::Imported(_)));
-                // Otherwise the file changed again, and a later import speaks for it.
-                if unacknowledged.latest.get(pending.path()) == Some(import) {
-                    match pending {
-                        Pending::Imported(path) => finished.push(path.clone()),
-                        Pending::Removed(path) => forgotten.push(path.clone()),
-                    }
-                }
-            }
-        }
+        let Settled { finished, forgotten, imports: landed } = lock(&self.flow.unacknowledged).settled(&imports);
         for path in &forgotten {
             let number = self.store.file_number(path);
             let folders = &mut *lock(&self.flow.folders);

@@ -1,6 +1,6 @@
 //! What the threads of ingest share: keys, bounds, progress, and when to stop.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,8 @@ use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
 use roaring::RoaringBitmap;
 
-use super::{FolderFiles, IN_FLIGHT_MAX, ImportId, IngestConfig, IngestProgress};
+use super::{FolderFiles, IN_FLIGHT_MAX, IngestConfig, IngestProgress};
+use crate::library::Outstanding;
 use crate::store::FileStat;
 
 /// Shared by all threads.
@@ -23,7 +24,7 @@ pub(super) struct Flow {
     halted: AtomicBool,
     counters: Mutex<Counters>,
     changed: Condvar,
-    pub(super) unacknowledged: Mutex<Unacknowledged>,
+    pub(super) unacknowledged: Mutex<Outstanding>,
     pub(super) bytes_imported: AtomicU64,
     pub(super) files_imported: AtomicU64,
     pub(super) scan: Mutex<Scan>,
@@ -55,49 +56,6 @@ struct Counters {
     /// Read and not yet acknowledged.
     in_flight: usize,
     walking: bool,
-}
-
-/// What was handed out and not yet acknowledged as catalogued.
-#[derive(Default)]
-pub(super) struct Unacknowledged {
-    pub(super) imports: HashMap<ImportId, Pending>,
-    /// The latest import of each path: an older one's acknowledgement says nothing about the file as it is now.
-    pub(super) latest: HashMap<PathBuf, ImportId>,
-    next: u64,
-}
-
-/// What becomes final with an acknowledgement.
-#[derive(Debug, Clone)]
-pub(super) enum Pending {
-    Imported(PathBuf),
-    Removed(PathBuf),
-}
-
-impl Pending {
-    pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::Imported(path) | Self::Removed(path) => path,
-        }
-    }
-}
-
-impl Unacknowledged {
-    pub(super) fn add(&mut self, pending: Pending) -> ImportId {
-        let import = ImportId(self.next);
-        self.next += 1;
-        self.latest.insert(pending.path().to_owned(), import);
-        self.imports.insert(import, pending);
-        import
-    }
-
-    pub(super) fn remove(&mut self, imports: &[ImportId]) {
-        for import in imports {
-            let Some(pending) = self.imports.remove(import) else { continue };
-            if self.latest.get(pending.path()) == Some(import) {
-                self.latest.remove(pending.path());
-            }
-        }
-    }
 }
 
 /// What one walk has found so far.

@@ -13,10 +13,11 @@ use roaring::RoaringBitmap;
 use walkdir::{DirEntry, WalkDir};
 
 use super::finish::Step;
-use super::flow::{Flow, Pending, Scan, Target, ignored_key, lock};
+use super::flow::{Flow, Scan, Target, ignored_key, lock};
 use super::read::Found;
 use super::watch::Watch;
 use super::{ImportProblem, ScanSummary, Watching};
+use crate::library::FileChange;
 use crate::store::{ChunkStore, FileStat, Known};
 
 /// How often a missing folder is looked for.
@@ -248,10 +249,9 @@ impl Walker {
     /// Whether the file has to be read.
     fn changed(&self, path: &Path, stat: &FileStat, seen: &mut RoaringBitmap, summary: &mut ScanSummary) -> bool {
         let known = self.store.look_up(path, stat);
-        let pending = |wanted: fn(&Pending) -> bool| {
+        let pending = |wanted: fn(&FileChange) -> bool| {
             let unacknowledged = lock(&self.flow.unacknowledged);
-            !unacknowledged.latest.is_empty()
-                && unacknowledged.latest.get(path).is_some_and(|id| unacknowledged.imports.get(id).is_some_and(wanted))
+            !unacknowledged.is_empty() && unacknowledged.latest(path).is_some_and(wanted)
         };
         match known {
             Known::No => {
@@ -271,14 +271,14 @@ impl Walker {
             Known::Unfinished(number) => {
                 seen.insert(number.get());
                 summary.files += 1;
-                !pending(|pending| matches!(pending, Pending::Imported(_)))
+                !pending(|change| matches!(change, FileChange::Imported(_)))
             }
             Known::Unchanged(number) => {
                 seen.insert(number.get());
                 summary.files += 1;
                 summary.unchanged += 1;
                 // Its name is just being removed, and now it is back.
-                pending(|pending| matches!(pending, Pending::Removed(_)))
+                pending(|change| matches!(change, FileChange::Removed(_)))
             }
         }
     }

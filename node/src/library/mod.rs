@@ -21,6 +21,7 @@ mod feeding;
 mod founding;
 mod import;
 mod membership;
+mod outstanding;
 mod photos;
 mod record;
 mod status;
@@ -44,6 +45,7 @@ use crate::index::IndexChange;
 pub use effect::{Effect, Event, Input, LibraryError};
 pub use founding::{Founding, Membership};
 pub use import::{FileName, ImportId, ImportedPhoto, RemovedName};
+pub use outstanding::{FileChange, Outstanding, Settled};
 pub use photos::{PhotoRow, PhotoTable};
 pub use status::{PhotoCopies, Summary};
 

@@ -27,6 +27,18 @@ pub struct FileRecord {
     pub cuts: Vec<InPlaceCut>,
 }
 
+impl FileRecord {
+    /// The photos that a file with this record was before it became `photo`; `None` when there are too many to remember.
+    /// An import that was not acknowledged may be in the catalog or not, so what its file was before is replaced as well.
+    #[must_use]
+    pub fn replaced_by(self, photo: PhotoId) -> Option<Vec<PhotoId>> {
+        let mut replaces = self.replaces;
+        replaces.push(self.photo);
+        replaces.retain(|before| *before != photo);
+        (replaces.len() <= REPLACES_MAX).then_some(replaces)
+    }
+}
+
 /// A chunk that lies in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InPlaceCut {

@@ -1,42 +1,75 @@
 //! 5: an acknowledgement survives an immediate crash.
 
 use holdfast::library::Library;
+use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::position::Position;
 use holdfast_protocol::time::Now;
 
 use super::Violation;
+use crate::disk::{Excused, Machine};
 use crate::metadata::VirtualMetadata;
-use crate::node::Node;
+use crate::node::{Acknowledged, Node};
 
-/// A running node knows every photo that it ever acknowledged, and holds all its chunks.
+/// Photos whose bytes are read from what a crash would leave: the last that were acknowledged.
+const READ_LAST: usize = 6;
+
+/// A running node knows every photo that it ever acknowledged, and holds all its chunks but those that were destroyed
+/// behind its back.
 ///
 /// # Errors
 /// The first photo for which that is not so.
-pub fn check(node: &Node) -> Result<(), Violation> {
-    node.library.as_ref().map_or(Ok(()), |library| check_library(node, library))
+pub fn check(node: &Node, excused: &Excused) -> Result<(), Violation> {
+    node.library.as_ref().map_or(Ok(()), |library| check_on(node, excused, &node.machine, library))
 }
 
-/// The same for what a crash of this moment would leave.
+/// The same for what a power failure of this moment would leave; the last photos are read.
 ///
 /// # Errors
 /// The first photo for which that is not so, or why the library cannot be opened.
-pub fn check_after_crash(node: &Node, now: Now) -> Result<(), Violation> {
-    let opened = node.open_from(node.metadata.after_crash(), None, [0; 32], now);
+pub fn check_after_crash(node: &Node, excused: &Excused, now: Now) -> Result<(), Violation> {
+    let mut machine = node.machine.after_crash();
+    let opened = node.open_on(&mut machine, None, [0; 32], now);
     let (library, _, _) = opened.map_err(|error| Violation::failed(node.number, error))?;
-    check_library(node, &library)
-}
-
-fn check_library(node: &Node, library: &Library<VirtualMetadata>) -> Result<(), Violation> {
-    for acknowledged in &node.acknowledged {
-        let lost = |what| Violation::AcknowledgementLost { node: node.number, photo: acknowledged.photo.short(), what };
-        let Some(copies) = library.photo_copies(&acknowledged.photo) else {
-            return Err(lost("it is not in the catalog"));
+    check_on(node, excused, &machine, &library)?;
+    for acknowledged in node.acknowledged.iter().rev().take(READ_LAST) {
+        let is_spared = || {
+            let chunks = chunks_of(&library, acknowledged).unwrap_or_default();
+            chunks.iter().any(|chunk| machine.destroyed.contains(chunk) || excused.chunks.contains(chunk))
         };
-        let held = copies.holders.iter().find(|(device, _)| *device == node.device_id());
-        if held.is_none_or(|(_, chunks)| *chunks != copies.run.count) {
-            return Err(lost("not all its chunks are held"));
+        let read = node.read_photo_on(&machine, &library, &acknowledged.photo);
+        if read.is_none_or(|read| read != acknowledged.content.bytes()) && !is_spared() {
+            return Err(lost(node, acknowledged, "its bytes are not there"));
         }
     }
     Ok(())
+}
+
+fn check_on(
+    node: &Node,
+    excused: &Excused,
+    machine: &Machine,
+    library: &Library<VirtualMetadata>,
+) -> Result<(), Violation> {
+    for acknowledged in node.acknowledged.iter().filter(|of| !excused.photos.contains(&of.photo)) {
+        let chunks = chunks_of(library, acknowledged);
+        let chunks = chunks.ok_or_else(|| lost(node, acknowledged, "it is not in the catalog"))?;
+        let is_spared = |chunk: &ChunkId| machine.destroyed.contains(chunk) || excused.chunks.contains(chunk);
+        if chunks.iter().any(|chunk| !machine.holds(chunk) && !is_spared(chunk)) {
+            return Err(lost(node, acknowledged, "not all its chunks are held"));
+        }
+    }
+    Ok(())
+}
+
+fn chunks_of(library: &Library<VirtualMetadata>, acknowledged: &Acknowledged) -> Option<Vec<ChunkId>> {
+    let slot = library.photos().slot(&acknowledged.photo)?;
+    let run = library.photos().row(slot).run;
+    let at = |index| library.replica().chunk_at(&Position { author: run.author, index });
+    (run.start..run.start + run.count).map(|index| Some(at(index)?.chunk)).collect()
+}
+
+fn lost(node: &Node, acknowledged: &Acknowledged, what: &'static str) -> Violation {
+    Violation::AcknowledgementLost { node: node.number, photo: acknowledged.photo.short(), what }
 }
 
 #[cfg(test)]
@@ -45,27 +78,47 @@ mod tests {
     use crate::options::Options;
     use crate::world::World;
 
-    #[test]
-    fn a_flush_that_lies_is_found_at_the_next_crash() {
-        let mut world = World::new(1, Options::calm(2)).unwrap();
+    /// A world in which the nodes have acknowledged something.
+    fn world(seed: u64) -> World {
+        let mut world = World::new(seed, Options::calm(2)).unwrap();
         world.run_until(25_000).unwrap();
-        let now = world.clock();
-        let node = &mut world.nodes[0];
-        assert!(!node.acknowledged.is_empty());
-        assert_eq!(check_after_crash(node, now), Ok(()));
-        // What the flush was asked for never reached the disk.
-        node.metadata = Node::founder(1, now).unwrap().metadata;
-        assert!(matches!(check_after_crash(node, now), Err(Violation::AcknowledgementLost { .. })));
+        for node in &world.nodes {
+            assert!(!node.acknowledged.is_empty());
+            assert_eq!(check_after_crash(node, &world.excused, world.clock()), Ok(()));
+        }
+        world
     }
 
     #[test]
-    fn a_chunk_that_is_gone_is_found() {
-        let mut world = World::new(2, Options::calm(2)).unwrap();
-        world.run_until(25_000).unwrap();
+    fn a_flush_that_lies_is_found_at_the_next_crash() {
+        let mut world = world(1);
         let now = world.clock();
-        let node = &mut world.nodes[1];
-        assert_eq!(check_after_crash(node, now), Ok(()));
-        node.chunks.clear();
-        assert!(matches!(check_after_crash(node, now), Err(Violation::AcknowledgementLost { .. })));
+        // What the flush was asked for never reached the disk.
+        world.nodes[0].machine.metadata = Node::founder(1, now).unwrap().machine.metadata;
+        let found = check_after_crash(&world.nodes[0], &world.excused, now);
+        assert!(matches!(found, Err(Violation::AcknowledgementLost { .. })));
+    }
+
+    #[test]
+    fn a_segment_that_is_gone_is_found() {
+        let world = world(2);
+        let node = &world.nodes[1];
+        for path in node.machine.disk.paths().into_iter().filter(|path| path.starts_with("/home")) {
+            node.machine.disk.destroy(&path);
+        }
+        let found = check_after_crash(node, &world.excused, world.clock());
+        assert!(matches!(found, Err(Violation::AcknowledgementLost { .. })));
+    }
+
+    #[test]
+    fn an_original_with_other_bytes_is_found() {
+        let world = world(3);
+        for node in &world.nodes {
+            for path in node.machine.disk.paths() {
+                assert!(node.machine.disk.rot(&path, 3000, 1) || !path.starts_with("/pictures"));
+            }
+        }
+        let broken = |node: &Node| check_after_crash(node, &world.excused, world.clock()).is_err();
+        assert!(world.nodes.iter().any(broken));
     }
 }

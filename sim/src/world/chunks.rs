@@ -14,12 +14,17 @@ impl World {
         let Some(to) = self.network.other_end(link.0, node) else { return };
         let mut last = self.now;
         for (chunk, answer) in answers {
-            let stored = self.nodes[node].chunks.get(&chunk).cloned();
-            let answer = match (answer, stored) {
-                (Answer::Send, Some(bytes)) => Ok(bytes),
-                (Answer::Send | Answer::NotHeld, _) => Err(Declined::NotHeld),
-                (Answer::Elsewhere(peer), _) => Err(Declined::Elsewhere(peer)),
-                (Answer::Busy, _) => Err(Declined::Busy),
+            let answer = match answer {
+                Answer::Send => {
+                    let (served, lost) = self.nodes[node].serve_chunk(&chunk);
+                    if let Some(lost) = lost {
+                        self.complete(node, 1, Completion::Done(Box::new(lost)));
+                    }
+                    served
+                }
+                Answer::NotHeld => Err(Declined::NotHeld),
+                Answer::Elsewhere(peer) => Err(Declined::Elsewhere(peer)),
+                Answer::Busy => Err(Declined::Busy),
             };
             let bytes = answer.as_ref().map_or(0, Bytes::len) as u32;
             let Some(at) = self.network.chunk_arrives(self.now, link.0, node, u64::from(bytes)) else { return };
@@ -55,7 +60,7 @@ impl World {
             Ok(bytes) if bytes.len() as u32 != length || chunk_id(&bytes) != chunk => {
                 Completion::Done(fetched(FetchOutcome::Corrupt))
             }
-            Ok(bytes) => Completion::Stored { chunk, bytes, input: fetched(FetchOutcome::Stored) },
+            Ok(bytes) => return self.chunk_arrived(to, link, request, chunk, &bytes),
         };
         self.complete(to, STORE_MS, completion);
     }

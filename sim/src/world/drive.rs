@@ -19,7 +19,7 @@ impl World {
         let now = self.clock();
         match self.nodes[node].handle(now, input) {
             Ok(effects) => self.perform(node, effects),
-            Err(error) => self.fail(Violation::failed(node, error)),
+            Err(error) => self.library_failed(node, error),
         }
     }
 
@@ -31,8 +31,9 @@ impl World {
             match effect {
                 Effect::Replica(effect) => self.perform_replica(node, effect),
                 Effect::ReadChunk { task, chunk } => {
-                    let read = self.nodes[node].read_chunk(task, &chunk);
-                    self.complete(node, STORE_MS, Completion::Done(Box::new(read)));
+                    for input in self.nodes[node].read_chunk(task, &chunk) {
+                        self.complete(node, STORE_MS, Completion::Done(Box::new(input)));
+                    }
                 }
                 Effect::Index { version, changes } => {
                     let at = self.now + 1 + self.disk.below(self.options.index_ms);
@@ -43,7 +44,7 @@ impl World {
                 }
                 Effect::Flush(task) => self.flush(node, Input::Flushed(task)),
                 Effect::Catalogued(imports) => {
-                    self.nodes[node].take_acknowledgement(&imports);
+                    self.catalogued(node, &imports);
                     self.acknowledged(node);
                 }
                 Effect::Event(_) => {}
@@ -70,7 +71,7 @@ impl World {
     pub(crate) fn acknowledged(&mut self, node: usize) {
         if self.probe.one_in(4) {
             let now = self.clock();
-            if let Err(violation) = check::acknowledged::check_after_crash(&self.nodes[node], now) {
+            if let Err(violation) = check::acknowledged::check_after_crash(&self.nodes[node], &self.excused, now) {
                 self.fail(violation);
             }
         }
@@ -78,7 +79,7 @@ impl World {
     }
 
     pub(crate) fn flush(&mut self, node: usize, input: Input) {
-        let point = self.nodes[node].metadata.begin_flush();
+        let point = self.nodes[node].machine.metadata.begin_flush();
         let after = 1 + self.disk.below(self.options.flush_ms);
         self.complete(node, after, Completion::Flushed { point, input: Box::new(input) });
     }
@@ -91,14 +92,10 @@ impl World {
     pub(crate) fn completed(&mut self, node: usize, completion: Completion) {
         match completion {
             Completion::Done(input) => self.handle(node, *input),
-            Completion::Flushed { point, input } => {
-                self.nodes[node].metadata.complete_flush(point);
-                self.handle(node, *input);
-            }
-            Completion::Stored { chunk, bytes, input } => {
-                self.nodes[node].chunks.insert(chunk, bytes);
-                self.handle(node, *input);
-            }
+            Completion::Flushed { point, input } => self.flushed(node, point, *input),
+            Completion::Stored { link, request, chunk } => self.chunk_stored(node, link, request, chunk),
+            Completion::Adopt => self.adopt(node),
+            Completion::Walk => self.walk(node),
             Completion::Indexed { version, changes } => {
                 self.nodes[node].index.apply(version, changes);
                 self.handle(node, Input::Indexed(version));

@@ -19,6 +19,7 @@ use holdfast_protocol::time::{Now, Timestamp, WallTime};
 
 use crate::chance::Chance;
 use crate::check::{self, Violation};
+use crate::disk::Excused;
 use crate::fault::{FaultClass, Faults};
 use crate::metadata::FlushPoint;
 use crate::network::Network;
@@ -28,7 +29,7 @@ use crate::outcome::Traffic;
 use crate::trace::Trace;
 
 /// How long the store takes for a chunk.
-const STORE_MS: u64 = 4;
+pub(crate) const STORE_MS: u64 = 4;
 
 /// What will happen.
 pub(crate) enum Coming {
@@ -53,7 +54,9 @@ pub(crate) enum Coming {
 pub(crate) enum Completion {
     Done(Box<Input>),
     Flushed { point: FlushPoint, input: Box<Input> },
-    Stored { chunk: ChunkId, bytes: Bytes, input: Box<Input> },
+    Stored { link: u64, request: RequestId, chunk: ChunkId },
+    Adopt,
+    Walk,
     Indexed { version: u64, changes: Vec<holdfast::index::IndexChange> },
 }
 
@@ -80,6 +83,8 @@ pub struct World {
     violation: Option<Violation>,
     /// What was sent.
     pub traffic: Traffic,
+    /// What nobody can be asked for any more.
+    pub excused: Excused,
 }
 
 impl World {
@@ -113,6 +118,7 @@ impl World {
             trace,
             violation: None,
             traffic: Traffic::default(),
+            excused: Excused::default(),
             options,
         };
         let nodes = world.options.nodes;

@@ -7,6 +7,7 @@ use holdfast_protocol::pairing::JoinRequest;
 use super::{Coming, World};
 use crate::chance::Chance;
 use crate::check::{self, Violation};
+use crate::disk::Death;
 use crate::index::VirtualIndex;
 use crate::node::Node;
 use crate::workload::next_gesture;
@@ -26,7 +27,8 @@ impl World {
         let admitted = library.admit(now, &inviter_key, &[], &request, &chance.seed()).map_err(failed)?;
         let (answer, effects) = admitted;
         // The driver flushes before it answers.
-        inviter.metadata.complete_flush(inviter.metadata.begin_flush());
+        let metadata = &inviter.machine.metadata;
+        metadata.complete_flush(metadata.begin_flush()).map_err(|error| failed(error.into()))?;
         self.perform(0, effects);
         let refused = |what: String| Violation::Joining { node: number, what };
         let admission = answer.map_err(|error| refused(error.to_string()))?;
@@ -46,24 +48,27 @@ impl World {
         let now = self.clock();
         match self.nodes[node].start(now) {
             Ok(effects) => self.perform(node, effects),
-            Err(error) => return self.fail(Violation::failed(node, error)),
+            Err(error) => return self.library_failed(node, error),
         }
         self.trace.note(now.elapsed.as_millis(), Some(node), format_args!("is up"));
-        if let Err(violation) = check::acknowledged::check(&self.nodes[node]) {
+        if let Err(violation) = check::acknowledged::check(&self.nodes[node], &self.excused) {
             return self.fail(violation);
         }
-        for input in self.nodes[node].hand_over_again() {
-            self.handle(node, input);
-        }
+        self.walk(node);
     }
 
     /// A node's machine dies, and starts again later.
     pub(crate) fn crash(&mut self, node: usize, down_ms: u64) {
-        if self.nodes[node].library.is_none() {
-            return;
+        if self.nodes[node].library.is_some() {
+            let death = if self.nodes[node].chance.one_in(3) { Death::Killed } else { Death::PowerLoss };
+            self.end(node, death, down_ms);
         }
-        self.trace.note(self.now, Some(node), format_args!("crashes, is down for {down_ms} ms"));
-        self.nodes[node].crash();
+    }
+
+    /// A node ends, and starts again later.
+    pub(crate) fn end(&mut self, node: usize, death: Death, down_ms: u64) {
+        self.trace.note(self.now, Some(node), format_args!("crashes ({death:?}), is down for {down_ms} ms"));
+        self.nodes[node].die(death);
         self.index_until[node] = 0;
         self.lengths.retain(|(of, ..), _| *of != node);
         for link in self.network.standing(Some(node)) {
@@ -88,9 +93,6 @@ impl World {
         let mut chance = Chance::new(self.seed, &format!("gesture {node} {number}"));
         let gesture = next_gesture(&mut chance, &of.folder, &mut self.pictures);
         self.trace.note(self.now, Some(node), format_args!("gesture {node}:{number}: {gesture:?}"));
-        let now = self.clock();
-        for input in self.nodes[node].take_gesture(gesture, now) {
-            self.handle(node, input);
-        }
+        self.folder_changes(node, gesture);
     }
 }

@@ -1,0 +1,170 @@
+//! What a node's driver does with its disk: ingest, fetched chunks, flushes, and what follows when one of them fails.
+//!
+//! A disk that fails or is full is no violation; a node that stops although its disk never failed is one.
+
+use bytes::Bytes;
+use holdfast::library::{ImportId, Input, LibraryError};
+use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::metadata::StorageError;
+use holdfast_protocol::replica::{FetchOutcome, Input as ReplicaInput, LinkId, RequestId};
+
+use super::{Death, Ingested};
+use crate::check::Violation;
+use crate::metadata::FlushPoint;
+use crate::workload::Gesture;
+use crate::world::{Coming, Completion, STORE_MS, World};
+
+/// How long a file that was read waits for others to share its sync.
+const ADOPT_MS: u64 = 100;
+/// When ingest tries again after the store failed.
+const WALK_AGAIN_MS: u64 = 30_000;
+/// When a node that stopped is started again, at the latest.
+const STARTED_AGAIN_MS: u64 = 20_000;
+
+impl World {
+    /// A person changes a node's folder.
+    pub(crate) fn folder_changes(&mut self, node: usize, gesture: Gesture) {
+        let path = match &gesture {
+            Gesture::Write { path, .. } | Gesture::Remove { path } => path.clone(),
+        };
+        let at_risk = self.nodes[node].machine.only_in(&path);
+        let outcome = self.nodes[node].take_gesture(gesture);
+        // What a person overwrites or deletes before anyone else has it is gone.
+        self.destroyed(node, at_risk);
+        self.ingested(node, outcome);
+    }
+
+    /// Ingest has something for the library, or could not do its work.
+    pub(crate) fn ingested(&mut self, node: usize, outcome: Result<Ingested, StorageError>) {
+        match outcome {
+            Ok(ingested) => {
+                for chunk in &ingested.chunks {
+                    self.excused.chunks.remove(chunk);
+                    self.nodes[node].machine.destroyed.remove(chunk);
+                }
+                self.destroyed(node, ingested.stale);
+                for input in ingested.inputs {
+                    self.handle(node, input);
+                }
+                if ingested.is_to_walk_again {
+                    self.walk_later(node);
+                }
+                if self.nodes[node].machine.has_read() {
+                    self.complete(node, ADOPT_MS, Completion::Adopt);
+                }
+            }
+            Err(error) => {
+                self.walk_later(node);
+                self.store_failed(node, error);
+            }
+        }
+    }
+
+    pub(crate) fn adopt(&mut self, node: usize) {
+        if self.nodes[node].machine.has_read() {
+            let outcome = self.nodes[node].adopt();
+            self.ingested(node, outcome);
+        }
+    }
+
+    fn walk_later(&mut self, node: usize) {
+        self.nodes[node].machine.is_walk_due = true;
+        self.complete(node, WALK_AGAIN_MS, Completion::Walk);
+    }
+
+    pub(crate) fn walk(&mut self, node: usize) {
+        self.nodes[node].machine.is_walk_due = false;
+        let outcome = self.nodes[node].walk();
+        self.ingested(node, outcome);
+    }
+
+    pub(crate) fn catalogued(&mut self, node: usize, imports: &[ImportId]) {
+        match self.nodes[node].take_acknowledgement(imports) {
+            Ok(lost) => lost.into_iter().for_each(|input| self.handle(node, input)),
+            Err(error) => {
+                self.walk_later(node);
+                self.store_failed(node, error);
+            }
+        }
+    }
+
+    /// The bytes of a chunk have arrived and are what was asked for: they are appended now and committed a little later.
+    pub(crate) fn chunk_arrived(&mut self, node: usize, link: u64, request: RequestId, chunk: ChunkId, sealed: &Bytes) {
+        let completion = match self.nodes[node].machine.append(chunk, sealed) {
+            Ok(()) => Completion::Stored { link, request, chunk },
+            Err(error) => {
+                self.store_failed(node, error.clone());
+                let outcome = FetchOutcome::StorageFailed(error);
+                let fetched = ReplicaInput::Fetched { link: LinkId(link), request, chunk, outcome };
+                Completion::Done(Box::new(Input::Replica(fetched)))
+            }
+        };
+        self.complete(node, STORE_MS, completion);
+    }
+
+    pub(crate) fn chunk_stored(&mut self, node: usize, link: u64, request: RequestId, chunk: ChunkId) {
+        let outcome = match self.nodes[node].machine.commit() {
+            Ok(()) => {
+                self.nodes[node].machine.destroyed.remove(&chunk);
+                FetchOutcome::Stored
+            }
+            Err(error) => {
+                self.store_failed(node, error.clone());
+                FetchOutcome::StorageFailed(error)
+            }
+        };
+        let fetched = ReplicaInput::Fetched { link: LinkId(link), request, chunk, outcome };
+        self.handle(node, Input::Replica(fetched));
+    }
+
+    pub(crate) fn flushed(&mut self, node: usize, point: FlushPoint, input: Input) {
+        match self.nodes[node].machine.metadata.complete_flush(point) {
+            Ok(()) => self.handle(node, input),
+            Err(error) => self.library_failed(node, error.into()),
+        }
+    }
+
+    /// The library stopped: so does the node, and someone starts it again.
+    pub(crate) fn library_failed(&mut self, node: usize, error: LibraryError) {
+        let machine = &self.nodes[node].machine;
+        let is_storage =
+            matches!(&error, LibraryError::Storage(error) if !matches!(error, StorageError::Damaged { .. }));
+        let is_storage =
+            is_storage || matches!(&error, LibraryError::Append(holdfast_protocol::replica::AppendError::Storage(_)));
+        if !is_storage || !machine.has_failed() {
+            return self.fail(Violation::failed(node, error));
+        }
+        let death = if machine.disk.has_crashed() { Death::PowerLoss } else { Death::Killed };
+        let down_ms = self.nodes[node].chance.between(1_000, STARTED_AGAIN_MS);
+        self.end(node, death, down_ms);
+    }
+
+    /// The store did not take something. When only space is missing it goes on by itself; otherwise it takes nothing more
+    /// until the node was started again, which someone does.
+    pub(crate) fn store_failed(&mut self, node: usize, error: StorageError) {
+        let machine = &self.nodes[node].machine;
+        let is_patient = matches!(error, StorageError::Full | StorageError::ReadOnly { .. });
+        if !machine.has_failed() || matches!(error, StorageError::Damaged { .. }) {
+            return self.fail(Violation::failed(node, error.into()));
+        }
+        if machine.disk.has_crashed() {
+            self.push(0, Coming::Crash { node, down_ms: 1_000 });
+        } else if !is_patient {
+            let of = &mut self.nodes[node];
+            if !std::mem::replace(&mut of.machine.is_doomed, true) {
+                let after = of.chance.between(0, STARTED_AGAIN_MS);
+                self.push(after, Coming::Crash { node, down_ms: 500 });
+            }
+        }
+    }
+
+    /// Copies of chunks were destroyed on a node. What nobody has now cannot be asked of anyone.
+    pub(crate) fn destroyed(&mut self, node: usize, chunks: Vec<ChunkId>) {
+        for chunk in chunks {
+            self.nodes[node].machine.destroyed.insert(chunk);
+            if !self.nodes.iter().any(|node| node.machine.read(&chunk).is_ok()) {
+                self.excused.chunks.insert(chunk);
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Which chunk lies where on a disk, so that whoever destroys it knows what was destroyed.
+
+use std::path::{Path, PathBuf};
+
+use holdfast::store::disk::{Access, Disk as _};
+use holdfast_protocol::id::ChunkId;
+
+use super::{FOLDER, Machine, SEGMENTS};
+use crate::chance::Chance;
+
+const HEADER_BYTES: u64 = 64;
+
+impl Machine {
+    /// A bit of a segment or of an original flips. Returns the chunk that it belonged to, if it was any chunk's.
+    pub fn rot(&self, chance: &mut Chance, of_originals: bool) -> Option<ChunkId> {
+        let root = Path::new(if of_originals { FOLDER } else { SEGMENTS });
+        let paths: Vec<PathBuf> = self.disk.paths().into_iter().filter(|path| path.starts_with(root)).collect();
+        let path = chance.pick(&paths)?;
+        let length = self.disk.open(path, Access::Read).ok()?.stat().ok()?.size;
+        let at = chance.below(length);
+        let hit = if of_originals { self.chunk_of_original(path, at) } else { self.chunk_in_segment(path, at) };
+        self.disk.rot(path, at, chance.below(8) as u32);
+        hit
+    }
+
+    fn chunk_of_original(&self, path: &Path, at: u64) -> Option<ChunkId> {
+        let record = self.store.as_ref()?.file(path).ok()??;
+        let cut = record.cuts.iter().find(|cut| (cut.offset..cut.offset + u64::from(cut.length)).contains(&at))?;
+        Some(cut.chunk)
+    }
+
+    /// The record whose header is the last before `at` and reaches beyond it.
+    fn chunk_in_segment(&self, path: &Path, at: u64) -> Option<ChunkId> {
+        let file = self.disk.open(path, Access::Read).ok()?;
+        let mut offset = at / HEADER_BYTES * HEADER_BYTES;
+        let mut header = [0; HEADER_BYTES as usize];
+        while offset >= HEADER_BYTES {
+            if file.read_exact_at(&mut header, offset).is_ok() && header[..8] == *b"HFCHUNK1" {
+                let length = u32::from_le_bytes(header[8..12].try_into().ok()?);
+                let payload = offset + HEADER_BYTES;
+                let is_hit = (payload..payload + u64::from(length)).contains(&at);
+                return is_hit.then(|| header[16..48].try_into().map(ChunkId::from_bytes).ok())?;
+            }
+            offset -= HEADER_BYTES;
+        }
+        None
+    }
+}
