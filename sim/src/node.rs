@@ -59,7 +59,7 @@ pub struct Node {
     pub index_asked: u64,
     /// Everything that was acknowledged to ingest, ever.
     pub acknowledged: Vec<Acknowledged>,
-    imports: BTreeMap<ImportId, Acknowledged>,
+    imports: BTreeMap<ImportId, (Acknowledged, Vec<ChunkId>)>,
 }
 
 impl Node {
@@ -263,10 +263,10 @@ impl Node {
     /// When the store fails; a later walk tries again.
     pub fn adopt(&mut self) -> Result<Ingested, StorageError> {
         let ingested = self.machine.adopt()?;
-        let imports = ingested.imports.iter();
-        self.imports.extend(
-            imports.map(|(import, photo, content)| (*import, Acknowledged { photo: *photo, content: *content })),
-        );
+        for (import, photo, content, chunks) in &ingested.imports {
+            let acknowledged = Acknowledged { photo: *photo, content: *content };
+            self.imports.insert(*import, (acknowledged, chunks.clone()));
+        }
         Ok(ingested)
     }
 
@@ -275,7 +275,16 @@ impl Node {
     /// # Errors
     /// When the store fails; a later walk tries again.
     pub fn take_acknowledgement(&mut self, imports: &[ImportId]) -> Result<Option<Input>, StorageError> {
-        self.acknowledged.extend(imports.iter().filter_map(|import| self.imports.remove(import)));
+        for import in imports {
+            let Some((acknowledged, chunks)) = self.imports.remove(import) else { continue };
+            self.acknowledged.push(acknowledged);
+            // The file's record is as durable as the acknowledgement: what was destroyed before may be there again.
+            for chunk in chunks {
+                if self.machine.destroyed.contains(&chunk) && self.machine.read(&chunk).is_ok() {
+                    self.machine.destroyed.remove(&chunk);
+                }
+            }
+        }
         self.machine.catalogued(imports)
     }
 

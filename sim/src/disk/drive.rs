@@ -40,7 +40,6 @@ impl World {
             Ok(ingested) => {
                 for chunk in &ingested.chunks {
                     self.excused.chunks.remove(chunk);
-                    self.nodes[node].machine.destroyed.remove(chunk);
                 }
                 self.destroyed(node, ingested.stale);
                 for input in ingested.inputs {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use holdfast::library::{FileChange, FileName, ImportedPhoto, Input, RemovedName, Settled};
+use holdfast::library::{FileChange, FileName, ImportId, ImportedPhoto, Input, RemovedName, Settled};
 use holdfast::store::{FileRecord, FileStat, Known};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::metadata::StorageError;
@@ -27,7 +27,7 @@ pub struct Ingested {
     /// In order.
     pub inputs: Vec<Input>,
     /// What was handed out as an import, by the number that the acknowledgement will name.
-    pub imports: Vec<(holdfast::library::ImportId, PhotoId, Content)>,
+    pub imports: Vec<(ImportId, PhotoId, Content, Vec<ChunkId>)>,
     /// Chunks that are held now because of it.
     pub chunks: Vec<ChunkId>,
     /// Chunks of files that changed again before they were taken in.
@@ -118,7 +118,7 @@ impl Machine {
             let is_as_read = store_stat(self, &record.path) == Some(record.stat);
             let import = self.outstanding.add(FileChange::Imported(record.path.clone()));
             let chunks: Vec<ChunkId> = imported.chunks.iter().map(|(chunk, _)| *chunk).collect();
-            out.imports.push((import, imported.photo, content));
+            out.imports.push((import, imported.photo, content, chunks.clone()));
             out.inputs.push(Input::Imported(Box::new(ImportedPhoto { import, ..*imported })));
             if is_as_read {
                 out.chunks.extend(&chunks);
@@ -181,7 +181,7 @@ impl Machine {
     ///
     /// # Errors
     /// When the store fails; a later walk does it again.
-    pub fn catalogued(&mut self, imports: &[holdfast::library::ImportId]) -> Result<Option<Input>, StorageError> {
+    pub fn catalogued(&mut self, imports: &[ImportId]) -> Result<Option<Input>, StorageError> {
         let Settled { finished, forgotten, .. } = self.outstanding.settled(imports);
         let outcome = self.store.as_ref().map_or(Ok(Vec::new()), |store| {
             store.finish_files(&finished).and_then(|()| store.forget_files(&forgotten))
