@@ -59,7 +59,7 @@ pub struct Node {
     pub index_asked: u64,
     /// Everything that was acknowledged to ingest, ever.
     pub acknowledged: Vec<Acknowledged>,
-    imports: BTreeMap<ImportId, (Acknowledged, Vec<ChunkId>)>,
+    imports: BTreeMap<ImportId, (Acknowledged, Vec<ChunkId>, u64)>,
 }
 
 impl Node {
@@ -265,7 +265,7 @@ impl Node {
         let ingested = self.machine.adopt()?;
         for (import, photo, content, chunks) in &ingested.imports {
             let acknowledged = Acknowledged { photo: *photo, content: *content };
-            self.imports.insert(*import, (acknowledged, chunks.clone()));
+            self.imports.insert(*import, (acknowledged, chunks.clone(), self.machine.batches));
         }
         Ok(ingested)
     }
@@ -276,11 +276,11 @@ impl Node {
     /// When the store fails; a later walk tries again.
     pub fn take_acknowledgement(&mut self, imports: &[ImportId]) -> Result<Option<Input>, StorageError> {
         for import in imports {
-            let Some((acknowledged, chunks)) = self.imports.remove(import) else { continue };
+            let Some((acknowledged, chunks, batch)) = self.imports.remove(import) else { continue };
             self.acknowledged.push(acknowledged);
             // The file's record is as durable as the acknowledgement: what was destroyed before may be there again.
             for chunk in chunks {
-                if self.machine.destroyed.contains(&chunk) && self.machine.read(&chunk).is_ok() {
+                if self.machine.destroyed.get(&chunk).is_some_and(|batches| *batches < batch) {
                     self.machine.destroyed.remove(&chunk);
                 }
             }

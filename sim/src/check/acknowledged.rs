@@ -34,7 +34,7 @@ pub fn check_after_crash(node: &Node, excused: &Excused, now: Now) -> Result<(),
     for acknowledged in node.acknowledged.iter().rev().take(READ_LAST) {
         let is_spared = || {
             let chunks = chunks_of(&library, acknowledged).unwrap_or_default();
-            chunks.iter().any(|chunk| machine.destroyed.contains(chunk) || excused.chunks.contains(chunk))
+            chunks.iter().any(|chunk| machine.destroyed.contains_key(chunk) || excused.chunks.contains(chunk))
         };
         let read = node.read_photo_on(&machine, &library, &acknowledged.photo);
         if read.is_none_or(|read| read != acknowledged.content.bytes()) && !is_spared() {
@@ -53,7 +53,7 @@ fn check_on(
     for acknowledged in node.acknowledged.iter().filter(|of| !excused.photos.contains(&of.photo)) {
         let chunks = chunks_of(library, acknowledged);
         let chunks = chunks.ok_or_else(|| lost(node, acknowledged, "it is not in the catalog"))?;
-        let is_spared = |chunk: &ChunkId| machine.destroyed.contains(chunk) || excused.chunks.contains(chunk);
+        let is_spared = |chunk: &ChunkId| machine.destroyed.contains_key(chunk) || excused.chunks.contains(chunk);
         if chunks.iter().any(|chunk| !machine.holds(chunk) && !is_spared(chunk)) {
             return Err(lost(node, acknowledged, "not all its chunks are held"));
         }

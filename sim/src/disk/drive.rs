@@ -160,7 +160,8 @@ impl World {
     /// Copies of chunks were destroyed on a node. What nobody has now cannot be asked of anyone.
     pub(crate) fn destroyed(&mut self, node: usize, chunks: Vec<ChunkId>) {
         for chunk in chunks {
-            self.nodes[node].machine.destroyed.insert(chunk);
+            let machine = &mut self.nodes[node].machine;
+            machine.destroyed.insert(chunk, machine.batches);
             if !self.nodes.iter().any(|node| node.machine.read(&chunk).is_ok()) {
                 self.excused.chunks.insert(chunk);
             }

@@ -114,6 +114,7 @@ impl Machine {
         store.commit()?;
         let records: Vec<FileRecord> = batch.iter().map(|read| read.record.clone()).collect();
         let lost = store.adopt_files(&records)?;
+        self.batches += 1;
         for ReadFile { record, imported, content } in batch {
             let is_as_read = store_stat(self, &record.path) == Some(record.stat);
             let import = self.outstanding.add(FileChange::Imported(record.path.clone()));

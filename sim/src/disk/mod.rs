@@ -8,7 +8,7 @@ mod ingest;
 mod rot;
 mod strike;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,8 +72,11 @@ pub struct Machine {
     /// Whether ingest is to walk through the folder once more.
     pub(crate) is_walk_due: bool,
     failing: Failing,
-    /// Chunks of which this machine's own copy was destroyed behind its back, until it has another.
-    pub destroyed: BTreeSet<ChunkId>,
+    /// Chunks of which this machine's own copy was destroyed behind its back, until it durably has another; with the number
+    /// of batches that ingest had handed out by then.
+    pub destroyed: BTreeMap<ChunkId, u64>,
+    /// Batches that ingest has handed out.
+    pub(crate) batches: u64,
 }
 
 /// What the faults of a run have destroyed: nobody can be asked for it.
@@ -102,7 +105,8 @@ impl Machine {
             is_doomed: false,
             is_walk_due: false,
             failing: Failing::default(),
-            destroyed: BTreeSet::new(),
+            destroyed: BTreeMap::new(),
+            batches: 0,
         }
     }
 
@@ -188,6 +192,7 @@ impl Machine {
             is_walk_due: false,
             failing: Failing::default(),
             destroyed: self.destroyed.clone(),
+            batches: self.batches,
             keep: self.keep,
             segment_bytes: self.segment_bytes,
         }
@@ -209,6 +214,7 @@ impl Machine {
             is_walk_due: false,
             failing: Failing::default(),
             destroyed: self.destroyed.clone(),
+            batches: self.batches,
             keep: self.keep,
             segment_bytes: self.segment_bytes,
         }
