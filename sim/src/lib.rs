@@ -14,6 +14,7 @@ pub mod node;
 pub mod options;
 pub mod outcome;
 pub mod plot;
+pub mod scale;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -9,6 +9,7 @@ mod faults;
 mod panics;
 mod replay;
 mod run;
+mod scale;
 mod setting;
 mod shrink;
 mod summary;
@@ -43,6 +44,8 @@ enum Command {
     Swarm(swarm::Swarm),
     /// Make a run that finds something as small as it gets while it still finds the same.
     Shrink(shrink::Shrink),
+    /// Model pools of thousands of peers: gossip, time to learn a holding, memory.
+    Scale(scale::Scale),
     /// List the classes of faults, and how often each strikes.
     Faults,
 }
@@ -72,6 +75,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Replay(replay) => replay.perform(),
         Command::Swarm(swarm) => swarm.perform(),
         Command::Shrink(shrink) => shrink.perform(),
+        Command::Scale(scale) => scale.perform(),
         Command::Faults => {
             faults::list();
             Ok(Found::Nothing)
