@@ -10,6 +10,7 @@ const RIGHT: f64 = 150.0;
 const PANEL: f64 = 170.0;
 const GAP: f64 = 46.0;
 const TOP: f64 = 62.0;
+const TITLE_CHARS_MAX: usize = 92;
 /// Few copies are red, many are green.
 const FEWEST: (f64, f64, f64) = (196.0, 58.0, 49.0);
 const MIDDLE: (f64, f64, f64) = (240.0, 200.0, 96.0);
@@ -74,6 +75,10 @@ pub(super) fn draw(samples: &[Sample], title: &str, heal_ms: u64) -> String {
     let size = format!(r#"viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}""#);
     element(&mut out, format_args!(r##"<svg xmlns="http://www.w3.org/2000/svg" {size} {font} color="#22262c">"##));
     element(&mut out, format_args!(r##"<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>"##));
+    let mut title: String = title.into();
+    if title.chars().count() > TITLE_CHARS_MAX {
+        title = title.chars().take(TITLE_CHARS_MAX).chain(['…']).collect();
+    }
     let title = title.replace('&', "&amp;").replace('<', "&lt;");
     element(&mut out, format_args!(r#"<text x="{LEFT}" y="26" font-size="15" font-weight="600">{title}</text>"#));
     if let (Some(first), Some(last)) = (samples.first(), samples.last()) {
