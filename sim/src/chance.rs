@@ -27,6 +27,14 @@ impl Chance {
         start + self.below(end.saturating_sub(start))
     }
 
+    /// A length from `start` to below `end`, short ones as likely as those of the next order of size.
+    pub fn span(&mut self, start: u64, end: u64) -> u64 {
+        let start = start.max(1);
+        let doublings = (end / start).max(1).ilog2() + 1;
+        let least = start << self.below(u64::from(doublings));
+        self.between(least, (least * 2).min(end).max(least + 1))
+    }
+
     /// True once in `times`, on average.
     pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0

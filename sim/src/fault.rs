@@ -32,6 +32,9 @@ pub enum Rate {
     OneIn(u64),
 }
 
+const MINUTE_MS: u64 = 60_000;
+const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+
 macro_rules! fault_classes {
     ($($(#[doc = $about:literal])+ $class:ident = $name:literal, in one world of $worlds:literal, $rate:expr;)+) => {
         /// A class of faults: this table is the one place that says how often each strikes.
@@ -89,6 +92,36 @@ fault_classes! {
     Cut = "cut", in one world of 2, every(200, 15_000);
     /// Two nodes cannot reach each other for up to a minute.
     Separate = "separate", in one world of 2, every(500, 30_000);
+    /// Two nodes lose and find each other again many times within seconds.
+    Flap = "flap", in one world of 4, every(10_000, 90_000);
+    /// The nodes fall apart into two groups for up to a quarter of an hour; links stall before they break.
+    Split = "split", in one world of 4, every(10_000, 90_000);
+    /// One node does not reach another for up to ten minutes, while it is reached itself.
+    OneWay = "one-way", in one world of 3, every(2_000, 40_000);
+    /// One direction between two linked nodes stands still for seconds to minutes, then goes on, or its links break.
+    Clog = "clog", in one world of 3, every(1_000, 20_000);
+    /// One end of a link that broke believes for up to a minute that it stands.
+    HalfOpen = "half-open", in one world of 3, one_in(3);
+    /// A link is as slow as a modem on a bad line.
+    LinkSlow = "link-slow", in one world of 4, one_in(6);
+    /// All links of a node share a connection that sends slowly.
+    UplinkSlow = "uplink-slow", in one world of 3, one_in(3);
+    /// A node can dial and cannot be dialled.
+    Nat = "nat", in one world of 3, one_in(2);
+    /// A node is off for a minute to a hundred days.
+    Offline = "offline", in one world of 4, every(20_000, 150_000);
+    /// Everybody is off for hours to a year.
+    Winter = "winter", in one world of 5, every(20_000, 200_000);
+    /// A node's machine sleeps for seconds to hours; its monotonic clock stands still or leaps.
+    Suspend = "suspend", in one world of 3, every(5_000, 60_000);
+    /// A wall clock is wrong from the start, by up to ten years.
+    ClockWrong = "clock-wrong", in one world of 2, one_in(2);
+    /// Both clocks of a machine are too fast or too slow by up to 500 millionths.
+    ClockDrift = "clock-drift", in one world of 2, one_in(2);
+    /// A wall clock is set forward or back, by up to ten years.
+    ClockJump = "clock-jump", in one world of 3, every(2_000, 40_000);
+    /// A message of gossip is up to two minutes late.
+    GossipLate = "gossip-late", in one world of 3, one_in(5);
     /// A message of gossip is lost on its way to one node.
     GossipLost = "gossip-lost", in one world of 2, one_in(3);
     /// A message of gossip arrives twice at one node.
@@ -248,18 +281,86 @@ impl World {
             FaultClass::Separate => {
                 let (a, b) = (chance.below(nodes) as usize, chance.below(nodes) as usize);
                 if a != b {
-                    for link in self.network.separate(a, b, true) {
-                        self.cut(link);
-                    }
-                    self.push(chance.between(1_000, 60_000), Coming::Reunite { a, b });
+                    self.separate(a, b, chance.between(1_000, 60_000));
                 }
+            }
+            FaultClass::Flap | FaultClass::Split | FaultClass::OneWay | FaultClass::Clog => {
+                self.strike_ways(class, chance)
+            }
+            FaultClass::Offline => {
+                let node = chance.below(nodes) as usize;
+                self.crash(node, chance.span(MINUTE_MS, 100 * DAY_MS));
+            }
+            FaultClass::Winter => {
+                let by_ms = chance.span(60 * MINUTE_MS, 365 * DAY_MS);
+                for node in 0..self.nodes.len() {
+                    self.crash(node, by_ms);
+                }
+                self.trace.note(self.now, None, format_args!("nobody is there for {by_ms} ms"));
+                self.leap(by_ms);
+                for node in 0..self.nodes.len() {
+                    let run = self.nodes[node].run;
+                    self.push(chance.span(1_000, 10 * MINUTE_MS), Coming::Restart { node, run });
+                }
+            }
+            FaultClass::Suspend => {
+                let node = chance.below(nodes) as usize;
+                self.suspend(node, chance.span(1_000, 180 * MINUTE_MS), chance.one_in(2));
+            }
+            FaultClass::ClockJump => {
+                let node = chance.below(nodes) as usize;
+                self.jump_clock(node, &mut chance);
             }
             FaultClass::IndexLost => {
                 let node = chance.below(nodes) as usize;
                 self.lose_index(node);
             }
             // They strike at occasions.
-            FaultClass::CrashAcknowledged | FaultClass::GossipLost | FaultClass::GossipDoubled => {}
+            FaultClass::CrashAcknowledged
+            | FaultClass::GossipLost
+            | FaultClass::GossipDoubled
+            | FaultClass::GossipLate
+            | FaultClass::HalfOpen
+            | FaultClass::LinkSlow
+            | FaultClass::UplinkSlow
+            | FaultClass::Nat
+            | FaultClass::ClockWrong
+            | FaultClass::ClockDrift => {}
+        }
+    }
+
+    /// Strikes at the ways between nodes.
+    fn strike_ways(&mut self, class: FaultClass, mut chance: Chance) {
+        let nodes = self.nodes.len();
+        let (a, b) = (chance.below(nodes as u64) as usize, chance.below(nodes as u64) as usize);
+        match class {
+            FaultClass::Flap if a != b => {
+                let mut after = 0;
+                for _ in 0..chance.between(3, 20) {
+                    let for_ms = chance.between(100, 4_000);
+                    self.push(after, Coming::Separated { a, b, for_ms });
+                    after += for_ms + chance.between(100, 6_000);
+                }
+            }
+            FaultClass::Split => {
+                let for_ms = chance.span(2_000, 15 * MINUTE_MS);
+                let is_apart: Vec<bool> = (0..nodes).map(|_| chance.one_in(2)).collect();
+                for from in 0..nodes {
+                    for to in (0..nodes).filter(|to| is_apart[from] != is_apart[*to]) {
+                        self.stall(from, to, for_ms);
+                    }
+                }
+            }
+            FaultClass::OneWay if a != b => self.stall(a, b, chance.span(1_000, 10 * MINUTE_MS)),
+            FaultClass::Clog => {
+                let standing = self.network.standing(None);
+                let ends = chance.pick(&standing).and_then(|link| Some(self.network.alive(*link)?.ends));
+                if let Some([a, b]) = ends {
+                    let (from, to) = if chance.one_in(2) { (a, b) } else { (b, a) };
+                    self.stall(from, to, chance.span(1_000, 5 * MINUTE_MS));
+                }
+            }
+            _ => {}
         }
     }
 
@@ -277,9 +378,17 @@ impl World {
         1 + u64::from(self.faults.strike(FaultClass::GossipDoubled).is_some())
     }
 
+    /// By how much a message of gossip is late.
+    pub(crate) fn gossip_late_ms(&mut self) -> u64 {
+        self.faults.strike(FaultClass::GossipLate).map_or(0, |mut chance| chance.span(100, 2 * MINUTE_MS))
+    }
+
     /// Faults stop: every node is up and reaches every other.
     pub(crate) fn heal(&mut self) -> Result<(), Violation> {
         self.faults.stop();
+        for link in self.network.heal() {
+            self.cut(link);
+        }
         match self.options.sabotage {
             None => {}
             Some(Sabotage::Panic) => panic!("as the options ask for"),
@@ -291,9 +400,7 @@ impl World {
         }
         let nodes = self.nodes.len();
         for node in 0..nodes {
-            for other in 0..node {
-                drop(self.network.separate(node, other, false));
-            }
+            self.resume(node, 0);
             self.start(node);
         }
         self.run_until(self.now)

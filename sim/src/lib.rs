@@ -5,6 +5,7 @@
 
 pub mod chance;
 pub mod check;
+pub mod clock;
 pub mod disk;
 pub mod fault;
 pub mod index;

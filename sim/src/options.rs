@@ -12,6 +12,9 @@ use crate::fault::FaultClass;
 
 /// Runs up to this long have faults at their full rate; longer ones have them rarer, about as many in all.
 const FULL_PACE_MS: u64 = 1_000_000;
+/// In longer runs work comes in bursts of about so many gestures, each within an hour.
+const GESTURES_IN_BURST: u64 = 30;
+const BURST_MS_MAX: u64 = 3_600_000;
 
 /// See the head of the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +113,17 @@ impl Options {
         let longer = Self { faults_ms, heal_ms: faults_ms, ..self };
         let gestures = per_full_pace * (faults_ms as f64 / longer.pace());
         Self { gestures: gestures.ceil() as u64, ..longer }
+    }
+
+    /// When something happens in a folder, in milliseconds from the start: at any time in a short run; in a longer one
+    /// people come back from somewhere with a card full of photos, then nothing happens for days.
+    pub fn moment(&self, chance: &mut Chance) -> u64 {
+        if self.faults_ms <= FULL_PACE_MS {
+            return chance.below(self.faults_ms);
+        }
+        let bursts = 1 + self.gestures / GESTURES_IN_BURST;
+        let start = chance.below(bursts) * (self.faults_ms / bursts);
+        start + chance.span(1_000, BURST_MS_MAX)
     }
 
     /// By how much the gaps between strikes are longer than their class says.

@@ -84,7 +84,7 @@ mod tests {
         world.run_until(25_000).unwrap();
         for node in &world.nodes {
             assert!(!node.acknowledged.is_empty());
-            assert_eq!(check_after_crash(node, &world.excused, world.clock()), Ok(()));
+            assert_eq!(check_after_crash(node, &world.excused, world.clock(node.number)), Ok(()));
         }
         world
     }
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_flush_that_lies_is_found_at_the_next_crash() {
         let mut world = world(1);
-        let now = world.clock();
+        let now = world.clock(0);
         // What the flush was asked for never reached the disk.
         world.nodes[0].machine.metadata = Node::founder(1, now).unwrap().machine.metadata;
         let found = check_after_crash(&world.nodes[0], &world.excused, now);
@@ -106,7 +106,7 @@ mod tests {
         for path in node.machine.disk.paths().into_iter().filter(|path| path.starts_with("/home")) {
             node.machine.disk.destroy(&path);
         }
-        let found = check_after_crash(node, &world.excused, world.clock());
+        let found = check_after_crash(node, &world.excused, world.clock(node.number));
         assert!(matches!(found, Err(Violation::AcknowledgementLost { .. })));
     }
 
@@ -118,7 +118,7 @@ mod tests {
                 assert!(node.machine.disk.rot(&path, 3000, 1) || !path.starts_with("/pictures"));
             }
         }
-        let broken = |node: &Node| check_after_crash(node, &world.excused, world.clock()).is_err();
+        let broken = |node: &Node| check_after_crash(node, &world.excused, world.clock(node.number)).is_err();
         assert!(world.nodes.iter().any(broken));
     }
 }

@@ -48,6 +48,19 @@ pub fn check(world: &World) -> Result<(), Violation> {
     Ok(())
 }
 
+/// How long agreeing may take after faults stop, in milliseconds.
+///
+/// A peer that could not be reached is called again after at most 5 minutes and a half of them (the limit of the backoff
+/// with its jitter), as is one whose chunks could not be had; what a link was given before it broke is missed after 60
+/// seconds without an answer; a dial, an answer, a request are given up within 30. One such wait can stand behind
+/// another: logs first, then inventories, then chunks. So the options grant 15 minutes, and behind them every byte of a
+/// chunk that is sent may take its time on the slowest connection, at most twenty times that: a livelock is found.
+#[must_use]
+pub fn bound_ms(world: &World, chunk_bytes: u64) -> u64 {
+    let sending_ms = chunk_bytes / world.network.slowest_rate();
+    world.options.converge_ms + sending_ms.min(20 * world.options.converge_ms)
+}
+
 fn held_root(library: &Library<VirtualMetadata>, device: &DeviceId) -> Option<[u8; 32]> {
     library.replica().holdings(device).map(|holdings| holdings.clone().root())
 }
@@ -60,7 +73,7 @@ mod tests {
     #[test]
     fn nodes_that_stay_apart_are_found() {
         let mut world = World::new(7, Options::calm(2)).unwrap();
-        drop(world.network.separate(0, 1, true));
+        drop(world.network.separate(0, 1, u64::MAX));
         world.run_until(60_000).unwrap();
         assert!(matches!(check(&world), Err(Violation::NotConverged { .. })));
     }

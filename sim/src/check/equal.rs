@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn counts_of_a_node_that_stands_apart_are_found() {
         let mut world = World::new(5, Options::calm(2)).unwrap();
-        drop(world.network.separate(0, 1, true));
+        drop(world.network.separate(0, 1, u64::MAX));
         world.run_until(31_000).unwrap();
         assert!(matches!(check(&world), Err(Violation::Unequal { node: 1, .. })));
     }

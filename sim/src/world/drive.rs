@@ -1,12 +1,13 @@
 //! What a node asks for is done, as the real driver does it.
 
 use holdfast::library::{Effect, Input};
-use holdfast_protocol::message::FetchRequest;
 use holdfast_protocol::replica::{self, Input as ReplicaInput};
 
 use super::{Coming, Completion, STORE_MS, World};
 use crate::check::{self, Violation};
 
+/// How long the last frames of a link that is given up may take.
+const FAREWELL_MS: u64 = 5_000;
 /// Ticks of one node at one moment: more is a circle.
 const TICKS_AT_ONCE_MAX: u32 = 50;
 
@@ -16,7 +17,7 @@ impl World {
     }
 
     pub(crate) fn handle(&mut self, node: usize, input: Input) {
-        let now = self.clock();
+        let now = self.clock(node);
         match self.nodes[node].handle(now, input) {
             Ok(effects) => self.perform(node, effects),
             Err(error) => self.library_failed(node, error),
@@ -37,8 +38,9 @@ impl World {
                 }
                 Effect::Index { version, changes } => {
                     let at = self.now + 1 + self.disk.below(self.options.index_ms);
-                    self.index_until[node] = self.index_until[node].max(at);
-                    let after = self.index_until[node] - self.now;
+                    let until = &mut self.hosts[node].index_until;
+                    *until = (*until).max(at);
+                    let after = *until - self.now;
                     self.nodes[node].index_asked = version;
                     self.complete(node, after, Completion::Indexed { version, changes });
                 }
@@ -70,7 +72,7 @@ impl World {
 
     pub(crate) fn acknowledged(&mut self, node: usize) {
         if self.probe.one_in(4) {
-            let now = self.clock();
+            let now = self.clock(node);
             if let Err(violation) = check::acknowledged::check_after_crash(&self.nodes[node], &self.excused, now) {
                 self.fail(violation);
             }
@@ -109,48 +111,37 @@ impl World {
             Do::Send { link, frame } => {
                 let Some(to) = self.network.other_end(link.0, node) else { return };
                 self.traffic.control_bytes += frame.len() as u64;
-                let at = self.network.frame_arrives(self.now, link.0, node).unwrap_or(self.now);
+                let at = self.network.frame_arrives(self.now, link.0, node, frame.len() as u64).unwrap_or(self.now);
                 self.push(at - self.now, Coming::Frame { link: link.0, to, frame });
             }
             Do::Disconnect { link, .. } => {
-                let at = self.network.frames_end(link.0, node).unwrap_or(self.now).max(self.now);
+                let at = self.network.frames_end(link.0, node).unwrap_or(self.now);
+                let at = at.clamp(self.now, self.now + FAREWELL_MS);
                 self.push(at - self.now, Coming::LinkOver { link: link.0 });
             }
             Do::Dial { peer } => {
-                let after = self.network.delay();
-                self.push(after, Coming::Dialled { from: node, to: peer });
+                let (after, run) = (self.network.delay(), self.nodes[node].run);
+                self.push(after, Coming::Dialled { from: node, run, to: peer });
             }
-            Do::Gossip(message) => self.gossip(node, &message),
-            Do::Fetch { link, request, urgent, chunks } => {
-                let Some(to) = self.network.other_end(link.0, node) else { return };
-                for wanted in &chunks {
-                    self.lengths.insert((node, link.0, request, wanted.chunk), wanted.length);
+            Do::Gossip(message) => self.gossip(node, message),
+            Do::Fetch { link, request, urgent, chunks } => self.fetch(node, link.0, request, urgent, &chunks),
+            Do::CancelFetch { link, request } => self.cancel_fetch(node, link, request),
+            Do::Admitted { link, .. } => {
+                if let Some(of) = self.network.alive(link.0) {
+                    of.is_admitted[of.side(node)] = true;
                 }
-                let chunks = chunks.iter().map(|wanted| wanted.chunk).collect();
-                let request = FetchRequest { request: request.0, urgent, chunks };
-                let after = self.network.delay();
-                self.push(after, Coming::Asked { link: link.0, to, request });
-            }
-            Do::CancelFetch { link, request } => {
-                self.lengths.retain(|(of, on, id, _), _| (*of, *on, *id) != (node, link.0, request));
-                let ended = Input::Replica(ReplicaInput::FetchEnded { link, request });
-                self.complete(node, STORE_MS + 1, Completion::Done(Box::new(ended)));
             }
             Do::Serve { link, request, answers } => self.serve(node, link, request, answers),
             Do::Sync(task) => self.flush(node, Input::Replica(ReplicaInput::Synced(task))),
             // Every node is found by its name alone.
-            Do::AddressesLearned { .. }
-            | Do::Admitted { .. }
-            | Do::Event(_)
-            | Do::Accepted(_)
-            | Do::HoldingsChanged { .. } => {}
+            Do::AddressesLearned { .. } | Do::Event(_) | Do::Accepted(_) | Do::HoldingsChanged { .. } => {}
         }
     }
 
     pub(crate) fn schedule_tick(&mut self, node: usize) {
         let of = &mut self.nodes[node];
         let Some(deadline) = of.library.as_ref().and_then(|library| library.next_deadline()) else { return };
-        let at = deadline.as_millis().max(self.now);
+        let at = self.hosts[node].clock.when(deadline, self.now);
         if of.tick_at.is_none_or(|scheduled| at < scheduled) {
             of.tick_at = Some(at);
             self.push(at - self.now, Coming::Tick { node, at });
@@ -168,7 +159,7 @@ impl World {
             return self.fail(Violation::Circle { node, at });
         }
         let due = self.nodes[node].library.as_ref().and_then(|library| library.next_deadline());
-        if due.is_some_and(|due| due.as_millis() <= self.now) {
+        if due.is_some_and(|due| due <= self.clock(node).elapsed) {
             self.input(node, ReplicaInput::Tick);
         } else {
             self.schedule_tick(node);

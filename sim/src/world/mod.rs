@@ -5,6 +5,8 @@
 
 mod chunks;
 mod drive;
+mod gossip;
+mod host;
 mod links;
 mod nodes;
 
@@ -15,18 +17,21 @@ use holdfast::library::{Input, LibraryError};
 use holdfast_protocol::id::{ChunkId, DeviceId};
 use holdfast_protocol::message::{Declined, FetchRequest};
 use holdfast_protocol::replica::{Input as ReplicaInput, LinkId, RequestId};
-use holdfast_protocol::time::{Now, Timestamp, WallTime};
+use holdfast_protocol::time::Now;
 
 use crate::chance::Chance;
 use crate::check::{self, Violation};
 use crate::disk::Excused;
 use crate::fault::{FaultClass, Faults};
 use crate::metadata::FlushPoint;
-use crate::network::Network;
+use crate::network::{Network, Quality};
 use crate::node::Node;
 use crate::options::Options;
 use crate::outcome::Traffic;
 use crate::trace::Trace;
+
+use gossip::News;
+use host::Host;
 
 /// How long the store takes for a chunk.
 pub(crate) const STORE_MS: u64 = 4;
@@ -34,20 +39,47 @@ pub(crate) const STORE_MS: u64 = 4;
 /// What will happen.
 pub(crate) enum Coming {
     Frame { link: u64, to: usize, frame: Bytes },
-    Gossip { from: DeviceId, to: usize, message: Bytes },
+    Gossip { link: u64, to: usize, news: News, is_again: bool },
     Asked { link: u64, to: usize, request: FetchRequest },
     Answered { link: u64, to: usize, request: RequestId, chunk: ChunkId, answer: Result<Bytes, Declined> },
     AnswersEnd { link: u64, to: usize, request: RequestId },
+    SendNext { link: u64, from: usize },
+    TakenBack { link: u64, to: usize, request: RequestId },
     Completed { node: usize, run: u32, completion: Completion },
-    Dialled { from: usize, to: DeviceId },
+    Dialled { from: usize, run: u32, to: DeviceId },
+    DialFailed { from: usize, run: u32, to: DeviceId },
     LinkOver { link: u64 },
     Closed { link: u64, to: usize },
     Tick { node: usize, at: u64 },
     Gesture { node: usize, number: u64 },
     Fault(FaultClass),
     Crash { node: usize, down_ms: u64 },
-    Restart { node: usize },
-    Reunite { a: usize, b: usize },
+    Restart { node: usize, run: u32 },
+    Resume { node: usize, run: u32, clock_stood_still_ms: u64 },
+    Separated { a: usize, b: usize, for_ms: u64 },
+}
+
+impl Coming {
+    /// The node whose own processor has to run for this.
+    const fn at_node(&self) -> Option<usize> {
+        match self {
+            Self::Frame { to, .. }
+            | Self::Gossip { to, .. }
+            | Self::Asked { to, .. }
+            | Self::Answered { to, .. }
+            | Self::AnswersEnd { to, .. }
+            | Self::TakenBack { to, .. }
+            | Self::Closed { to, .. } => Some(*to),
+            Self::SendNext { from, .. } | Self::Dialled { from, .. } | Self::DialFailed { from, .. } => Some(*from),
+            Self::Completed { node, .. } | Self::Tick { node, .. } | Self::Gesture { node, .. } => Some(*node),
+            Self::LinkOver { .. }
+            | Self::Fault(_)
+            | Self::Crash { .. }
+            | Self::Restart { .. }
+            | Self::Resume { .. }
+            | Self::Separated { .. } => None,
+        }
+    }
 }
 
 /// What a node's own disk has done.
@@ -75,8 +107,11 @@ pub struct World {
     sequence: u64,
     disk: Chance,
     probe: Chance,
-    lengths: BTreeMap<(usize, u64, RequestId, ChunkId), u32>,
-    index_until: Vec<u64>,
+    pub(crate) hosts: Vec<Host>,
+    numbers: BTreeMap<DeviceId, usize>,
+    news: u64,
+    /// When faults stop.
+    heal_at: u64,
     ticks: (u64, usize, u32),
     pictures: u32,
     pub(crate) trace: Trace,
@@ -105,14 +140,19 @@ impl World {
             nodes: Vec::new(),
             now: 1000,
             seed,
-            network: Network::new(Chance::new(seed, "network"), options.delay_ms, options.rate),
+            network: Network::new(
+                Chance::new(seed, "network"),
+                Quality { delay_ms: options.delay_ms, rate: options.rate },
+            ),
             faults: Faults::new(seed, &options),
             queue: BTreeMap::new(),
             sequence: 0,
             disk: Chance::new(seed, "disk"),
             probe: Chance::new(seed, "probe"),
-            lengths: BTreeMap::new(),
-            index_until: vec![0; options.nodes],
+            hosts: (0..options.nodes).map(|_| Host::default()).collect(),
+            numbers: BTreeMap::new(),
+            news: 0,
+            heal_at: 1000 + options.heal_ms,
             ticks: (0, 0, 0),
             pictures: 0,
             trace,
@@ -122,17 +162,20 @@ impl World {
             options,
         };
         let nodes = world.options.nodes;
+        for node in 0..nodes {
+            world.equip(node);
+        }
         let founder =
-            Node::founder(seed, world.clock()).map_err(|error| Violation::failed(0, LibraryError::from(error)))?;
-        world.trace.name(&founder.device_id(), 0);
-        world.nodes.push(founder);
+            Node::founder(seed, world.clock(0)).map_err(|error| Violation::failed(0, LibraryError::from(error)))?;
+        world.settle(founder);
         world.start(0);
         for number in 1..nodes {
             world.join(seed, number)?;
             world.start(number);
         }
-        for node in 1..nodes {
-            world.push(10, Coming::Dialled { from: node, to: world.nodes[0].device_id() });
+        for from in 1..nodes {
+            let run = world.nodes[from].run;
+            world.push(10, Coming::Dialled { from, run, to: world.nodes[0].device_id() });
         }
         world.plan();
         world.found(Ok(()))
@@ -143,10 +186,16 @@ impl World {
         self.violation.take().map_or(Ok(self), Err)
     }
 
-    /// Both clocks of every node.
+    fn settle(&mut self, node: Node) {
+        self.trace.name(&node.device_id(), node.number);
+        self.numbers.insert(node.device_id(), node.number);
+        self.nodes.push(node);
+    }
+
+    /// What a node's two clocks show.
     #[must_use]
-    pub fn clock(&self) -> Now {
-        Now { elapsed: Timestamp::from_millis(self.now), wall: WallTime(1_600_000_000_000 + self.now as i64) }
+    pub fn clock(&self, node: usize) -> Now {
+        self.hosts.get(node).map(|machine| machine.clock.at(self.now)).unwrap_or_default()
     }
 
     /// A hash over every effect so far, in order.
@@ -165,7 +214,7 @@ impl World {
         for node in 0..self.nodes.len() {
             let mut chance = Chance::new(self.seed, &format!("gestures {node}"));
             for number in 0..self.options.gestures {
-                let after = chance.below(self.options.faults_ms);
+                let after = self.options.moment(&mut chance);
                 if after < self.options.heal_ms && !self.options.skipped_gestures.contains(&(node, number)) {
                     self.push(after, Coming::Gesture { node, number });
                 }
@@ -178,13 +227,16 @@ impl World {
     ///
     /// # Errors
     /// The first violation.
-    pub fn run_until(&mut self, until: u64) -> Result<(), Violation> {
+    pub fn run_until(&mut self, mut until: u64) -> Result<(), Violation> {
         while let Some(entry) = self.queue.first_entry()
             && entry.key().0 <= until
         {
             let ((at, _), coming) = entry.remove_entry();
             self.now = self.now.max(at);
+            let before = self.now;
             self.happen(coming);
+            // Time may have leapt.
+            until += self.now - before;
             if let Some(violation) = self.violation.take() {
                 return Err(violation);
             }
@@ -206,16 +258,17 @@ impl World {
     /// # Errors
     /// The first violation.
     pub fn run_watched(&mut self, step_ms: u64, watch: &mut dyn FnMut(&Self)) -> Result<(), Violation> {
-        let heal_at = self.now + self.options.heal_ms;
-        while self.now < heal_at {
-            self.run_until(self.now.saturating_add(step_ms).min(heal_at))?;
+        while self.now < self.heal_at {
+            self.run_until(self.now.saturating_add(step_ms).min(self.heal_at))?;
             watch(self);
         }
         self.trace.note(self.now, None, format_args!("faults stop"));
         self.heal()?;
-        let end = self.now + self.options.converge_ms;
+        let (healed_at, sent) = (self.now, self.traffic.chunk_bytes);
         let mut still_apart = check::converged::check(self);
-        while still_apart.is_err() && self.now < end {
+        while still_apart.is_err()
+            && self.now < healed_at + check::converged::bound_ms(self, self.traffic.chunk_bytes - sent)
+        {
             self.run_until(self.now + 500)?;
             watch(self);
             still_apart = check::converged::check(self);
@@ -226,10 +279,14 @@ impl World {
         check::folders::check(self)
     }
 
-    fn happen(&mut self, coming: Coming) {
+    pub(crate) fn happen(&mut self, coming: Coming) {
+        let asleep = coming.at_node().and_then(|node| self.hosts.get_mut(node)?.held.as_mut());
+        if let Some(held) = asleep {
+            return held.push(coming);
+        }
         match coming {
             Coming::Frame { link, to, frame } => self.frame_arrives(link, to, &frame),
-            Coming::Gossip { from, to, message } => self.input(to, ReplicaInput::Gossiped { from, body: message }),
+            Coming::Gossip { link, to, news, is_again } => self.gossip_arrives(link, to, news, is_again),
             Coming::Asked { link, to, request } => {
                 if self.network.alive(link).is_some() {
                     self.input(to, ReplicaInput::FetchRequested { link: LinkId(link), request });
@@ -238,28 +295,43 @@ impl World {
             Coming::Answered { link, to, request, chunk, answer } => {
                 self.answer_arrives(link, to, request, chunk, answer);
             }
-            Coming::AnswersEnd { link, to, request } => {
-                if self.network.alive(link).is_some() {
-                    // The last chunk is stored and reported before its request ends.
-                    let ended = Input::Replica(ReplicaInput::FetchEnded { link: LinkId(link), request });
-                    self.complete(to, STORE_MS + 1, Completion::Done(Box::new(ended)));
-                }
-            }
+            Coming::AnswersEnd { link, to, request } => self.answers_end(LinkId(link), to, request),
             Coming::Completed { node, run, completion } => {
                 if self.nodes[node].run == run && self.nodes[node].library.is_some() {
                     self.completed(node, completion);
                 }
             }
-            Coming::Dialled { from, to } => self.dialled(from, to),
+            Coming::SendNext { link, from } => self.send_next(link, from),
+            Coming::TakenBack { link, to, request } => self.taken_back(link, to, request),
+            Coming::Dialled { from, run, to } => self.dialled(from, run, to),
+            Coming::DialFailed { from, run, to } => self.dial_failed(from, run, to),
             Coming::LinkOver { link } => self.cut(link),
             Coming::Closed { link, to } => self.input(to, ReplicaInput::Disconnected { link: LinkId(link) }),
             Coming::Tick { node, at } => self.tick(node, at),
             Coming::Gesture { node, number } => self.gesture(node, number),
             Coming::Fault(class) => self.fault(class),
             Coming::Crash { node, down_ms } => self.crash(node, down_ms),
-            Coming::Restart { node } => self.start(node),
-            Coming::Reunite { a, b } => drop(self.network.separate(a, b, false)),
+            Coming::Restart { node, run } => {
+                if self.nodes[node].run == run {
+                    self.start(node);
+                }
+            }
+            Coming::Resume { node, run, clock_stood_still_ms } => {
+                if self.nodes[node].run == run {
+                    self.resume(node, clock_stood_still_ms);
+                }
+            }
+            Coming::Separated { a, b, for_ms } => self.separate(a, b, for_ms),
         }
+    }
+
+    /// Time leaps while nothing runs: everything that is to come, and the end of faults, comes so much later.
+    pub(crate) fn leap(&mut self, by_ms: u64) {
+        self.now += by_ms;
+        self.heal_at += by_ms;
+        let queue = std::mem::take(&mut self.queue);
+        self.queue = queue.into_iter().map(|((at, sequence), coming)| ((at + by_ms, sequence), coming)).collect();
+        self.network.leap();
     }
 
     pub(crate) fn fail(&mut self, violation: Violation) {

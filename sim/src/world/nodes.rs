@@ -15,7 +15,7 @@ use crate::workload::next_gesture;
 impl World {
     /// The pairing of two devices, with the code that does it.
     pub(crate) fn join(&mut self, seed: u64, number: usize) -> Result<(), Violation> {
-        let now = self.clock();
+        let now = self.clock(0);
         let (key, mut chance) = Node::stranger(seed, number);
         let inviter = &mut self.nodes[0];
         let inviter_key = inviter.device().clone();
@@ -35,8 +35,7 @@ impl World {
         let joined = ticket.accept(&key, &request, &admission).map_err(|error| refused(error.to_string()))?;
         let node = Node::admitted(number, (key, chance), &ticket, joined)
             .map_err(|error| Violation::failed(number, error.into()))?;
-        self.trace.name(&node.device_id(), number);
-        self.nodes.push(node);
+        self.settle(node);
         Ok(())
     }
 
@@ -45,16 +44,22 @@ impl World {
         if self.nodes[node].library.is_some() {
             return;
         }
-        let now = self.clock();
+        // The monotonic clock starts anew, somewhere.
+        let origin_ms = self.nodes[node].chance.below(1_000_000);
+        self.hosts[node].clock.restart(self.now, origin_ms);
+        let now = self.clock(node);
         match self.nodes[node].start(now) {
             Ok(effects) => self.perform(node, effects),
             Err(error) => return self.library_failed(node, error),
         }
-        self.trace.note(now.elapsed.as_millis(), Some(node), format_args!("is up"));
+        self.trace.note(self.now, Some(node), format_args!("is up"));
         if let Err(violation) = check::acknowledged::check(&self.nodes[node], &self.excused) {
             return self.fail(violation);
         }
         self.walk(node);
+        for number in std::mem::take(&mut self.hosts[node].unseen) {
+            self.push(1, Coming::Gesture { node, number });
+        }
     }
 
     /// A node's machine dies, and starts again later.
@@ -69,12 +74,12 @@ impl World {
     pub(crate) fn end(&mut self, node: usize, death: Death, down_ms: u64) {
         self.trace.note(self.now, Some(node), format_args!("crashes ({death:?}), is down for {down_ms} ms"));
         self.nodes[node].die(death);
-        self.index_until[node] = 0;
-        self.lengths.retain(|(of, ..), _| *of != node);
+        self.hosts[node].stop();
         for link in self.network.standing(Some(node)) {
             self.cut(link);
         }
-        self.push(down_ms, Coming::Restart { node });
+        let run = self.nodes[node].run;
+        self.push(down_ms, Coming::Restart { node, run });
     }
 
     pub(crate) fn lose_index(&mut self, node: usize) {
@@ -87,7 +92,7 @@ impl World {
         let of = &self.nodes[node];
         // A folder that changes while the node is down is seen when it starts: as if it changed then.
         if of.library.is_none() {
-            return self.push(1000, Coming::Gesture { node, number });
+            return self.hosts[node].unseen.push(number);
         }
         // A chance of its own: leaving out one gesture leaves the others as they were.
         let mut chance = Chance::new(self.seed, &format!("gesture {node} {number}"));
