@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use holdfast_protocol::metadata::{Batch, Entry, Metadata, StorageError, Table};
 
@@ -18,6 +19,9 @@ const CACHE_BYTES: u64 = 8 << 20;
 const FLUSH_EVERY_MS: u64 = 500;
 /// Space below which nothing is written any more: sled does not survive a full disk in the middle of a write.
 const FREE_BYTES_MIN: u64 = 32 << 20;
+/// How often, and after how long, a database is tried again that is still locked.
+const LOCKED_ATTEMPTS: u32 = 100;
+const LOCKED_DELAY: Duration = Duration::from_millis(50);
 
 /// Metadata in an embedded database. Clones share it.
 #[derive(Clone)]
@@ -121,6 +125,7 @@ impl Metadata for SledMetadata {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "opening is done by a driver, before anything runs")]
 fn open(path: &Path) -> Result<sled::Db, StorageError> {
     let config = sled::Config::new()
         .path(path)
@@ -128,11 +133,18 @@ fn open(path: &Path) -> Result<sled::Db, StorageError> {
         .flush_every_ms(Some(FLUSH_EVERY_MS))
         .mode(sled::Mode::LowSpace)
         .print_profile_on_drop(false);
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(Ok(database)) => Ok(database),
-        Ok(Err(error)) => Err(failure(error, path)),
-        Err(_) => Err(damaged(path)),
+    for _ in 0..LOCKED_ATTEMPTS {
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(database)) => return Ok(database),
+            // A database that this process closed just now: a thread of sled's own lets go of it a moment later.
+            Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(LOCKED_DELAY);
+            }
+            Ok(Err(error)) => return Err(failure(error, path)),
+            Err(_) => return Err(damaged(path)),
+        }
     }
+    Err(StorageError::Failed { detail: format!("another process uses {}", path.display()) })
 }
 
 /// The number of a table on disk; never given to another one.
