@@ -106,7 +106,7 @@ impl Batch {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
     /// No space is left.
-    #[error("the disk is full; free some space and Holdfast continues by itself")]
+    #[error("the disk is full; free at least 100 MB and start Holdfast again")]
     Full,
     /// The store may not be written to.
     #[error("the store is read-only: {detail}; make its folder writable for this user and restart")]

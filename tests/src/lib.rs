@@ -6,3 +6,4 @@ pub mod folder;
 pub mod node;
 pub mod photos;
 pub mod program;
+pub mod surroundings;

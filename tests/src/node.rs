@@ -32,6 +32,8 @@ pub struct Node {
     log: PathBuf,
     /// Where it listens, in every run: others find it again without a search of the local network.
     listen: String,
+    /// What every command is run with: `setpriv` and its options.
+    wrapper: Vec<OsString>,
     process: Option<Child>,
 }
 
@@ -69,7 +71,21 @@ impl Node {
         let home = directory.join(name);
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let listen = format!("/ip4/127.0.0.1/tcp/{}", free.port());
-        Self { name: name.to_owned(), log: home.with_extension("log"), home, listen, process: None }
+        Self {
+            name: name.to_owned(),
+            log: home.with_extension("log"),
+            home,
+            listen,
+            wrapper: Vec::new(),
+            process: None,
+        }
+    }
+
+    /// The same device, with every command run by `wrapper`.
+    #[must_use]
+    pub fn wrapped(mut self, wrapper: Vec<OsString>) -> Self {
+        self.wrapper = wrapper;
+        self
     }
 
     /// Its home.
@@ -106,7 +122,9 @@ impl Node {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(program());
+        let words: Vec<_> = self.wrapper.iter().cloned().chain([program().into()]).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"HOLDFAST_") {
                 command.env_remove(name);

@@ -143,6 +143,18 @@ pub struct Problem {
     pub next: Option<String>,
 }
 
+impl Problem {
+    /// What an error says; its message has the next step behind a semicolon.
+    #[must_use]
+    pub fn of(error: &dyn std::error::Error) -> Self {
+        let text = error.to_string();
+        match text.split_once("; ") {
+            Some((what, next)) => Self { what: what.to_owned(), next: Some(next.to_owned()) },
+            None => Self { what: text, next: None },
+        }
+    }
+}
+
 /// A page of photos, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhotoPage {

@@ -43,7 +43,7 @@ pub enum HomeError {
     #[error("there is no home directory to keep the library in; name one with --home DIR")]
     Nowhere,
     /// The directory cannot be created or read.
-    #[error("cannot use {}: {error}; choose another place with --home DIR", path.display())]
+    #[error("cannot use {}: {error}; make it writable for this user, or choose another place with --home DIR", path.display())]
     Unusable {
         /// Which directory or file.
         path: PathBuf,

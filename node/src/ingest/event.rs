@@ -83,15 +83,9 @@ pub enum ImportProblem {
         #[source]
         error: TooManyChunks,
     },
-    /// The store could not take the bytes.
-    #[error("{} was not imported: {error}", path.display())]
-    Storage {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        #[source]
-        error: StorageError,
-    },
+    /// The store takes no more bytes; the next walk tries again.
+    #[error("new photos are not imported: {0}")]
+    Storage(#[source] StorageError),
     /// Changes are not noticed at once, only by the periodic walk.
     #[error("changes in {} are only noticed every {interval_minutes} minutes: {detail}", folder.display())]
     NotWatched {

@@ -134,7 +134,7 @@ impl Finisher {
                 lock(&self.flow.scan).summary.failed += 1;
                 self.emit(ImportEvent::Problem(problem));
             }
-            NotFinished::Storage(error) => self.storage_failed(path, error),
+            NotFinished::Storage(error) => self.storage_failed(error),
         }
         self.flow.land(1);
         self.flow.end(size);
@@ -205,8 +205,9 @@ impl Finisher {
     fn flush(&mut self) {
         (self.batch_bytes, self.batch_due) = (0, None);
         let batch = std::mem::take(&mut self.batch);
-        let Some(first) = batch.first() else { return };
-        let first = first.record.path.clone();
+        if batch.is_empty() {
+            return;
+        }
         let sizes: Vec<u64> = batch.iter().map(|finished| finished.record.stat.size).collect();
         let (records, handed_out): (Vec<FileRecord>, Vec<(usize, Box<ImportedPhoto>)>) =
             batch.into_iter().map(|finished| (finished.record, (finished.folder, finished.imported))).unzip();
@@ -219,7 +220,7 @@ impl Finisher {
             }
             Err(error) => {
                 self.flow.land(sizes.len());
-                self.storage_failed(first, error);
+                self.storage_failed(error);
             }
         }
         sizes.into_iter().for_each(|size| self.flow.end(size));
@@ -249,7 +250,7 @@ impl Finisher {
         let record = match self.store.file(&path) {
             Ok(Some(record)) => record,
             Ok(None) => return,
-            Err(error) => return self.storage_failed(path, error),
+            Err(error) => return self.storage_failed(error),
         };
         let Some(folder) = self.flow.folder_of(&path) else { return };
         lock(&self.flow.scan).summary.removed += 1;
@@ -276,10 +277,7 @@ impl Finisher {
         self.flow.land(landed);
         match outcome {
             Ok(lost) => self.lost(lost),
-            Err(error) => {
-                let path = finished.into_iter().chain(forgotten).next().unwrap_or_default();
-                self.storage_failed(path, error);
-            }
+            Err(error) => self.storage_failed(error),
         }
     }
 
@@ -293,9 +291,9 @@ impl Finisher {
     }
 
     /// Stops this walk: nothing else can be kept either. The next one tries again.
-    fn storage_failed(&mut self, path: PathBuf, error: StorageError) {
+    fn storage_failed(&mut self, error: StorageError) {
         if self.flow.halt() {
-            self.emit(ImportEvent::Problem(ImportProblem::Storage { path, error }));
+            self.emit(ImportEvent::Problem(ImportProblem::Storage(error)));
         }
     }
 

@@ -136,8 +136,7 @@ impl Reader {
                     return Some(Step::Problem(ImportProblem::FileUnreadable { path: found.path, detail }));
                 }
                 Err(NotRead::Storage(error)) => {
-                    let path = found.path;
-                    return self.flow.halt().then_some(Step::Problem(ImportProblem::Storage { path, error }));
+                    return self.flow.halt().then_some(Step::Problem(ImportProblem::Storage(error)));
                 }
             }
         }

@@ -362,7 +362,7 @@ fn a_full_disk_is_reported_once_and_the_rest_is_imported_when_there_is_room() {
     disk.set_capacity(1 << 20);
     let mut running = home.start(|_| {});
     let ImportEvent::Problem(problem) = running.next() else { panic!("a full disk is a problem") };
-    assert!(matches!(problem, ImportProblem::Storage { error: StorageError::Full, .. }), "{problem}");
+    assert!(matches!(problem, ImportProblem::Storage(StorageError::Full)), "{problem}");
     disk.set_capacity(1 << 40);
     thread::sleep(Duration::from_millis(100));
     let walk = running.rescan();

@@ -1,6 +1,6 @@
 //! Walking through the watched folders: which files are new, changed or gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::library::FileChange;
 use crate::store::{ChunkStore, FileStat, Known};
 
 /// How often a missing folder is looked for.
-const MISSING_INTERVAL: Duration = Duration::from_secs(20);
+const MISSING_INTERVAL: Duration = Duration::from_secs(5);
 /// When to try again after the store failed.
 const HALTED_DELAY: Duration = Duration::from_secs(30);
 /// Between walks through everything that were caused by a folder that vanished.
@@ -30,6 +30,15 @@ const VANISHED_DELAY: Duration = Duration::from_secs(10);
 const SKIPPED: [&str; 6] =
     ["@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "Thumbs.db"];
 
+/// What a folder looks like whose disk is not connected.
+#[derive(Debug, Clone, Copy)]
+enum Missing {
+    /// It is not there.
+    Gone,
+    /// It shows nothing, although photos of it are known.
+    Empty,
+}
+
 /// The walking thread.
 pub(super) struct Walker {
     flow: Arc<Flow>,
@@ -37,15 +46,15 @@ pub(super) struct Walker {
     steps: Sender<Step>,
     found: SyncSender<Found>,
     watch: Option<Watch>,
-    /// Indices of watched folders that are not there.
-    missing: BTreeSet<usize>,
+    /// Watched folders whose disk is not connected, most likely, by index.
+    missing: BTreeMap<usize, Missing>,
     next_walk: Instant,
 }
 
 impl Walker {
     pub(super) fn new(flow: Arc<Flow>, store: Arc<ChunkStore>, steps: Sender<Step>, found: SyncSender<Found>) -> Self {
         let watch = (flow.config.watching == Watching::Always).then(|| Watch::new(flow.clone()));
-        Self { flow, store, steps, found, watch, missing: BTreeSet::new(), next_walk: Instant::now() }
+        Self { flow, store, steps, found, watch, missing: BTreeMap::new(), next_walk: Instant::now() }
     }
 
     pub(super) fn run(mut self) {
@@ -77,7 +86,13 @@ impl Walker {
             deadline = deadline.min(due);
         }
         let target = self.flow.dirty.wait(deadline);
-        let back = self.missing.iter().any(|folder| self.flow.config.folders[*folder].path.is_dir());
+        let back = self.missing.iter().any(|(folder, missing)| {
+            let path = &self.flow.config.folders[*folder].path;
+            match missing {
+                Missing::Gone => path.is_dir(),
+                Missing::Empty => !is_empty(path),
+            }
+        });
         let due = self.watch.is_some() && self.next_walk <= Instant::now();
         if matches!(target, Target::Nothing) && (back || due) { Target::Everything } else { target }
     }
@@ -90,11 +105,8 @@ impl Walker {
         let flow = self.flow.clone();
         for (index, folder) in flow.config.folders.iter().enumerate() {
             if !folder.path.is_dir() {
-                self.missing.insert(index);
                 self.problem(ImportProblem::FolderMissing { folder: folder.path.clone() });
-                if let Some(watch) = &mut self.watch {
-                    watch.end(&folder.path);
-                }
+                self.misses(index, Missing::Gone);
                 continue;
             }
             self.missing.remove(&index);
@@ -103,15 +115,15 @@ impl Walker {
                 self.problem(problem);
             }
             self.walk_tree(index, &folder.path, 0);
-            walked.push(&folder.path);
+            walked.push(index);
         }
         self.flow.wait_idle();
         if self.flow.is_halted() {
             return self.halted();
         }
         let seen = std::mem::take(&mut lock(&self.flow.scan).seen);
-        for root in walked {
-            self.report_gone(root, &seen);
+        for index in walked {
+            self.report_gone(index, &seen);
         }
         self.finish();
     }
@@ -164,7 +176,7 @@ impl Walker {
                 Ok(Some(_)) => self.step(Step::Gone(path)),
                 // Perhaps a whole folder: that is found out by comparing everything.
                 Ok(None) => self.next_walk = self.next_walk.min(Instant::now() + VANISHED_DELAY),
-                Err(error) => self.storage_failed(path, error),
+                Err(error) => self.storage_failed(error),
             }
         }
     }
@@ -289,17 +301,28 @@ impl Walker {
         _ = self.found.send(Found { path, folder, size: stat.size, attempt });
     }
 
-    /// Reports the known files under `root` that the walk did not see, if they are really gone.
-    fn report_gone(&mut self, root: &Path, seen: &RoaringBitmap) {
+    /// A folder is most likely not connected: looks for it often, and watches anew what will be in its place.
+    fn misses(&mut self, folder: usize, missing: Missing) {
+        self.missing.insert(folder, missing);
+        if let Some(watch) = &mut self.watch {
+            watch.end(&self.flow.config.folders[folder].path);
+        }
+    }
+
+    /// Reports the known files of a watched folder that the walk did not see, if they are really gone.
+    fn report_gone(&mut self, folder: usize, seen: &RoaringBitmap) {
+        let flow = self.flow.clone();
+        let root = &flow.config.folders[folder].path;
         let unseen = match self.store.unseen(root, seen) {
             Ok(unseen) => unseen,
-            Err(error) => return self.storage_failed(root.to_owned(), error),
+            Err(error) => return self.storage_failed(error),
         };
         if unseen.is_empty() {
             return;
         }
         if is_empty(root) {
-            return self.problem(ImportProblem::FolderEmptied { folder: root.to_owned(), photos: unseen.len() });
+            self.problem(ImportProblem::FolderEmptied { folder: root.to_owned(), photos: unseen.len() });
+            return self.misses(folder, Missing::Empty);
         }
         for path in unseen {
             if matches!(path.symlink_metadata(), Err(error) if is_gone(&error)) {
@@ -321,9 +344,9 @@ impl Walker {
         }
     }
 
-    fn storage_failed(&self, path: PathBuf, error: StorageError) {
+    fn storage_failed(&self, error: StorageError) {
         if self.flow.halt() {
-            self.problem(ImportProblem::Storage { path, error });
+            self.problem(ImportProblem::Storage(error));
         }
     }
 

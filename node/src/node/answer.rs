@@ -11,8 +11,8 @@ use super::{NodeError, seed};
 use crate::api::handle::Call;
 use crate::api::request::{INVITATION_MINUTES_MAX, PHOTOS_PER_PAGE_MAX};
 use crate::api::view::{
-    Connection, Evidence, Folder, Holder, Importing, Invitation, Peer, Peers, Photo, PhotoDetail, PhotoPage, Status,
-    Target, Traffic,
+    Connection, Evidence, Folder, Holder, Importing, Invitation, Peer, Peers, Photo, PhotoDetail, PhotoPage, Problem,
+    Status, Target, Traffic,
 };
 use crate::api::{PhotoSelection, Refusal, RefusalKind, Request, Response};
 use crate::index::{PhotoQuery, PhotoRow};
@@ -223,6 +223,9 @@ impl Runtime {
     }
 
     fn invite(&mut self, minutes: u32) -> Result<Result<Response, Refusal>, NodeError> {
+        if let Some(Problem { what, next }) = self.space.standstill() {
+            return Ok(Err(Refusal { kind: RefusalKind::Failed, message: what, next }));
+        }
         if minutes == 0 || minutes > INVITATION_MINUTES_MAX {
             let next = format!("choose between 1 and {INVITATION_MINUTES_MAX} minutes");
             return Ok(Err(Refusal::new(RefusalKind::Usage, "a ticket cannot live that long", next)));

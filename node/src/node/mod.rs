@@ -18,6 +18,7 @@ mod identity;
 mod network;
 mod news;
 mod runtime;
+mod space;
 mod workers;
 
 use std::path::PathBuf;

@@ -75,8 +75,13 @@ impl News {
         self.events.publish(self.clock.now().wall, happening);
     }
 
-    pub(super) fn problem(&mut self, what: String, next: Option<String>) {
-        self.known_problem(Problem { what, next }, None);
+    pub(super) fn problem(&mut self, problem: Problem) {
+        self.known_problem(problem, None);
+    }
+
+    /// A problem is none any more.
+    pub(super) fn settled(&mut self, problem: &Problem) {
+        self.problems.retain(|known| known.problem != *problem);
     }
 
     /// Whether the problem is new.
@@ -103,7 +108,7 @@ impl News {
         if !recovery.lost.is_empty() {
             let what = format!("{} chunks of photos are no longer readable in the store", recovery.lost.len());
             let next = "they are fetched again from other devices that hold them; check the disk";
-            self.problem(what, Some(next.to_owned()));
+            self.problem(Problem { what, next: Some(next.to_owned()) });
         }
         if recovery.rebuilt_segments > 0 {
             tracing::info!(segments = recovery.rebuilt_segments, "the store's index was rebuilt");
@@ -117,10 +122,7 @@ impl News {
     }
 
     pub(super) fn import_problem(&mut self, problem: &ImportProblem) {
-        let text = problem.to_string();
-        let (what, next) = text.split_once("; ").map_or((text.as_str(), None), |(what, next)| (what, Some(next)));
-        let problem_text = Problem { what: what.to_owned(), next: next.map(str::to_owned) };
-        if self.known_problem(problem_text, Some(self.walk)) && problem.is_about_a_file() {
+        if self.known_problem(Problem::of(problem), Some(self.walk)) && problem.is_about_a_file() {
             self.import_failures += 1;
         }
     }
@@ -156,10 +158,10 @@ impl News {
             Event::MembershipChanged { device } => {
                 tracing::info!(device = device.short(), "the library's devices changed");
             }
-            Event::ChangeRefused { author, document, reason } => self.problem(
-                format!("a change of {document} by device log {} is malformed: {reason}", author.short()),
-                Some("everything else of the library goes on; update Holdfast on that device".to_owned()),
-            ),
+            Event::ChangeRefused { author, document, reason } => self.problem(Problem {
+                what: format!("a change of {document} by device log {} is malformed: {reason}", author.short()),
+                next: Some("everything else of the library goes on; update Holdfast on that device".to_owned()),
+            }),
             Event::Rebuilt { document } => {
                 let document = document.map_or_else(|| "all documents".to_owned(), |document| document.to_string());
                 tracing::warn!(document, "the cached catalog was damaged and was made again from the logs");
@@ -189,22 +191,27 @@ impl News {
                 tracing::info!(peer = peer.short(), %reason, "a peer was turned away");
             }
             Event::CaughtUp => tracing::info!("everything that is wanted is held"),
-            Event::ForkProven { author, seq } => self.problem(
-                format!("device log {} says two different things at entry {seq}; it is frozen here", author.short()),
-                Some("that device may have been copied or its key stolen: remove it and let it join anew".to_owned()),
-            ),
-            Event::RestoredFromBackup { author } => self.problem(
-                format!("this device's log {} is older than what other devices know of it", author.short()),
-                Some("it was restored from a backup or copied; let it join anew in an empty home".to_owned()),
-            ),
+            Event::ForkProven { author, seq } => self.problem(Problem {
+                what: format!(
+                    "device log {} says two different things at entry {seq}; it is frozen here",
+                    author.short()
+                ),
+                next: Some(
+                    "that device may have been copied or its key stolen: remove it and let it join anew".to_owned(),
+                ),
+            }),
+            Event::RestoredFromBackup { author } => self.problem(Problem {
+                what: format!("this device's log {} is older than what other devices know of it", author.short()),
+                next: Some("it was restored from a backup or copied; let it join anew in an empty home".to_owned()),
+            }),
             Event::ChunkCorrupt { peer, chunk } => {
                 tracing::warn!(peer = peer.short(), chunk = chunk.short(), "a peer sent wrong bytes");
             }
-            Event::StorageFailed(error) => self.problem(error.to_string(), None),
-            Event::NewerVersionNeeded { author, seq } => self.problem(
-                format!("entry {seq} of device log {} needs a newer version of Holdfast", author.short()),
-                Some("it is kept and passed on; update Holdfast here to see it".to_owned()),
-            ),
+            Event::StorageFailed(error) => self.problem(Problem::of(&error)),
+            Event::NewerVersionNeeded { author, seq } => self.problem(Problem {
+                what: format!("entry {seq} of device log {} needs a newer version of Holdfast", author.short()),
+                next: Some("it is kept and passed on; update Holdfast here to see it".to_owned()),
+            }),
             Event::BodyRefused { author, seq, refusal } => {
                 tracing::warn!(author = author.short(), seq, %refusal, "an envelope is without effect");
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use holdfast_protocol::id::{DeviceId, LibraryId};
 use holdfast_protocol::keys::DeviceKey;
+use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica;
 use holdfast_protocol::sealing::ChunkSealer;
 use tokio::sync::{mpsc, watch};
@@ -17,12 +18,13 @@ use tokio::time::{Instant, sleep_until};
 use super::export::WaitingExport;
 use super::network::{AddressBook, sink, source};
 use super::news::News;
+use super::space::{Change, Space};
 use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
 use super::{Clock, NodeError, identity, seed};
 use crate::api::{Call, EventLog, Happening};
 use crate::home::{Discovery, Home, Originals, Settings};
 use crate::index::{Index, IndexReader};
-use crate::ingest::{ImportEvent, Ingest, IngestConfig, Keep, WatchedFolder};
+use crate::ingest::{ImportEvent, ImportProblem, Ingest, IngestConfig, Keep, WatchedFolder};
 use crate::library::{Config, Effect, Input, Library, Membership};
 use crate::media::{MediaPool, PoolConfig, WorkerCommand};
 use crate::network::{self, Network, NetworkConfig, NetworkEvent, NetworkHandle};
@@ -56,6 +58,7 @@ pub(super) struct Runtime {
     pub(super) clock: Clock,
     pub(super) losses: Losses,
     pub(super) exports: Vec<WaitingExport>,
+    pub(super) space: Space,
     workers: Workers,
     sources: Option<Sources>,
     index_sent: u64,
@@ -160,6 +163,7 @@ pub(super) fn open(
         clock,
         losses,
         exports: Vec::new(),
+        space: Space::new(home.metadata(), home.store()),
         workers,
         sources: Some(sources),
         index_sent: index_covers.unwrap_or(0),
@@ -257,14 +261,16 @@ impl Runtime {
         news.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.is_stopping {
             let deadline = self.library.next_deadline().map_or(Duration::from_secs(3600), |at| self.clock.until(at));
-            let has_room = self.index_sent - self.index_done < INDEX_BEHIND_MAX;
+            // Whatever is handed to the library may have to be written down.
+            let goes_on = !self.space.is_standstill();
+            let has_room = goes_on && self.index_sent - self.index_done < INDEX_BEHIND_MAX;
             // Local work first: what is finished frees what waits for it.
             let arrival = tokio::select! {
                 biased;
                 _ = sources.stopping.wait_for(|stop| *stop) => Arrival::Stop,
-                Some(completion) = sources.completions.recv() => Arrival::Completion(completion),
+                Some(completion) = sources.completions.recv(), if goes_on => Arrival::Completion(completion),
                 Some(call) = sources.calls.recv() => Arrival::Call(call),
-                () = sleep_until(Instant::now() + deadline) => Arrival::Deadline,
+                () = sleep_until(Instant::now() + deadline), if goes_on => Arrival::Deadline,
                 _ = news.tick() => Arrival::News,
                 Some(import) = sources.imports.recv(), if has_room => Arrival::Import(import),
                 Some(event) = sources.network.recv(), if has_room => Arrival::Network(event),
@@ -285,6 +291,7 @@ impl Runtime {
             Arrival::Call(call) => self.answer(call),
             Arrival::Deadline => self.handle(Input::Replica(replica::Input::Tick)),
             Arrival::News => {
+                self.look_at_space()?;
                 self.publish_counts();
                 Ok(())
             }
@@ -293,6 +300,19 @@ impl Runtime {
                 Ok(())
             }
         }
+    }
+
+    fn look_at_space(&mut self) -> Result<(), NodeError> {
+        match self.space.look(self.clock.now().elapsed) {
+            Some(Change::Full(problem)) => self.news.problem(problem),
+            Some(Change::Room(problem)) => {
+                self.news.settled(&problem);
+                self.ingest.rescan();
+                self.handle(Input::Replica(replica::Input::RoomMade))?;
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     /// Whether the index has all that is here.
@@ -344,6 +364,9 @@ impl Runtime {
             Do::CancelFetch { link, request } => self.network.cancel_fetch(link, request),
             Do::Serve { link, request, answers } => self.network.serve(link, request, answers),
             Do::Sync(task) => self.workers.flush(Flush::Replica(task)),
+            Do::Event(replica::Event::StorageFailed(StorageError::Full)) => {
+                self.space.refused(self.clock.now().elapsed);
+            }
             Do::Event(event) => self.news.of_replica(event, &self.library),
             // The library keeps these to itself.
             Do::Accepted(_) | Do::HoldingsChanged { .. } => {}
@@ -387,7 +410,11 @@ impl Runtime {
             }
             ImportEvent::ChunksLost(chunks) => self.handle(Input::Replica(replica::Input::ChunksLost(chunks))),
             ImportEvent::Problem(problem) => {
-                self.news.import_problem(&problem);
+                if let ImportProblem::Storage(StorageError::Full) = problem {
+                    self.space.refused(self.clock.now().elapsed);
+                } else {
+                    self.news.import_problem(&problem);
+                }
                 Ok(())
             }
             ImportEvent::ScanFinished(_) => {
@@ -399,6 +426,10 @@ impl Runtime {
 
     /// Stops in order: no new work, then a checkpoint once the index has caught up, then the last flush.
     async fn stop(&mut self, sources: &mut Sources) -> Result<(), NodeError> {
+        if self.space.is_standstill() {
+            // Nothing can be written down; the next start takes it in from the logs.
+            return Ok(());
+        }
         self.library.checkpoint();
         let deadline = Instant::now() + STOP_DEADLINE;
         while self.index_done < self.index_sent {

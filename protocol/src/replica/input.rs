@@ -98,6 +98,8 @@ pub enum Input {
     ChunksStored(Vec<ChunkId>),
     /// Chunks are no longer readable here (a file changed in place, rot was found).
     ChunksLost(Vec<ChunkId>),
+    /// The store has room again: fetching that it refused goes on at once.
+    RoomMade,
     /// The flush asked for by [`Effect::Sync`](super::Effect::Sync) succeeded.
     Synced(TaskId),
     /// A peer could not be reached.

@@ -147,6 +147,7 @@ impl<M: Metadata> Replica<M> {
             Input::FetchEnded { request, .. } => self.handle_fetch_ended(request),
             Input::ChunksStored(stored) => self.handle_stored(&stored),
             Input::ChunksLost(lost) => self.handle_lost(&lost),
+            Input::RoomMade => self.scheduler.resume(self.now.elapsed),
             Input::Synced(task) => self.handle_synced(task),
             Input::DialFailed { peer } => self.handle_dial_failed(&peer),
             Input::PeerSeen { peer, addresses } => self.handle_peer_seen(&peer, addresses),

@@ -14,3 +14,4 @@ mod damage;
 mod originals;
 mod replication;
 mod strangers;
+mod trouble;

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
+use holdfast::store::SledMetadata;
 use holdfast_protocol::certificate::Role;
 use holdfast_protocol::keys::DeviceKey;
+use holdfast_protocol::metadata::{Batch, Metadata as _, Table};
 use holdfast_protocol::pairing::{Invitation, Inviter};
 use holdfast_protocol::secrets::LibrarySecrets;
 use holdfast_protocol::time::WallTime;
@@ -16,13 +18,15 @@ use holdfast_tests::photos::write_library;
 
 use crate::replication::pair;
 
-/// A well-formed ticket of `node`, for an invitation that it never made.
-fn forged(node: &Node) -> String {
+/// A well-formed ticket of `node` that expired long ago, and the invitation behind it, which the node does not know.
+fn forged(node: &Node) -> (Invitation, String) {
     let read = |name: &str| std::fs::read(node.home().join(name)).unwrap();
     let key = DeviceKey::from_seed(&read("device.key").try_into().unwrap());
     let secrets = LibrarySecrets::from_bytes(&read("secrets")).unwrap();
     let inviter = Inviter { key: &key, secrets: &secrets, addresses: &[node.address().to_owned()] };
-    Invitation::create(&inviter, Role::Member, &[7; 32], WallTime(0), Duration::from_secs(60)).1.to_string()
+    let (invitation, ticket) =
+        Invitation::create(&inviter, Role::Member, &[7; 32], WallTime(0), Duration::from_secs(60));
+    (invitation, ticket.to_string())
 }
 
 /// Joins with `ticket` as a new device, which must fail with `exit` and say `why`.
@@ -50,7 +54,7 @@ fn a_ticket_lets_one_device_in() {
     if mistyped != ticket {
         assert_refused(directory.path(), &mistyped, 2, "mistyped");
     }
-    assert_refused(directory.path(), &forged(&home), 12, "no open invitation");
+    assert_refused(directory.path(), &forged(&home).1, 12, "no open invitation");
 
     let mut office = Node::new(directory.path(), "office");
     office.join(&ticket.to_uppercase(), &["--place", "office"]);
@@ -65,6 +69,31 @@ fn a_ticket_lets_one_device_in() {
     let ticket = home.invite();
     home.stop();
     assert_refused(directory.path(), &ticket, 1, "no address of the inviting device answers");
+}
+
+#[test]
+fn an_expired_ticket_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let pictures = directory.path().join("Pictures");
+    write_library(&pictures, 2).unwrap();
+    let mut home = Node::new(directory.path(), "home");
+    home.up(&[&pictures], &[]);
+    home.stop();
+    // An invitation of the seventies.
+    let (invitation, ticket) = forged(&home);
+    let mut metadata = SledMetadata::open(&home.home().join("metadata")).unwrap();
+    let mut batch = Batch::new();
+    batch.put(Table::Invitation, invitation.id().as_bytes().to_vec(), invitation.to_bytes());
+    metadata.commit(batch).unwrap();
+    metadata.flush().unwrap();
+    drop(metadata);
+    home.up(&[], &[]);
+    assert_refused(directory.path(), &ticket, 12, "expired");
+    assert_refused(directory.path(), &ticket, 12, "holdfast invite");
+    // A new one lets the same device in.
+    let mut office = Node::new(directory.path(), "thief");
+    office.join(&home.invite(), &["--place", "office"]);
+    home.wait_until_safe(2);
 }
 
 #[test]

@@ -285,6 +285,11 @@ impl Scheduler {
         None
     }
 
+    /// Fetches at once, after the store had refused chunks.
+    pub(super) fn resume(&mut self, now: Timestamp) {
+        (self.paused_until, self.storage_failures, self.stirred) = (now, 0, true);
+    }
+
     #[expect(clippy::too_many_arguments, reason = "a leaf of settle, which gathers them")]
     fn declined(
         &mut self,
