@@ -22,6 +22,9 @@ const CHECKPOINT_KEY: &[u8] = b"checkpoint";
 const CHECKPOINT_BYTES_MAX: usize = 64 + VECTOR_AUTHORS_MAX * 48;
 const ROWS_PAGE: usize = 64;
 const FORMAT: u8 = 1;
+/// Index versions count in so many steps from one rebuilding of the index to the next: one that was begun anew and not
+/// finished never passes for one that a checkpoint was written over.
+const REBUILDING: u64 = 1 << 40;
 /// How long changes may be held in memory only; a restart takes them in from the logs again.
 const INTERVAL: Duration = Duration::from_secs(20);
 /// Changed documents that are kept open before a checkpoint lets them go.
@@ -65,7 +68,7 @@ impl Checkpoints {
 
 impl<M: Metadata> Library<M> {
     /// Loads rows, versions and positions of the last checkpoint. `indexed` is what the index durably has: when that is
-    /// older than the checkpoint, every photo is described again.
+    /// older than the checkpoint, or of another rebuilding, every photo is described again.
     pub(super) fn restore(&mut self, indexed: Option<u64>) -> Result<(), LibraryError> {
         let saved = self.replica.metadata().get(Table::Catalog, CHECKPOINT_KEY)?;
         let was_saved = saved.is_some();
@@ -81,8 +84,16 @@ impl<M: Metadata> Library<M> {
             return Ok(());
         };
         self.applied = checkpoint.applied.into_iter().collect::<BTreeMap<_, _>>();
-        self.index_version = checkpoint.index_version.max(indexed.unwrap_or(0));
-        let behind = indexed.is_none_or(|indexed| indexed < checkpoint.index_version);
+        let reached = checkpoint.index_version;
+        let behind = indexed.is_none_or(|indexed| indexed < reached || indexed / REBUILDING != reached / REBUILDING);
+        self.index_version = reached.max(indexed.unwrap_or(0));
+        if behind {
+            self.index_version = (self.index_version / REBUILDING + 1) * REBUILDING;
+            // The next checkpoint says of every photo whether it is described by then.
+            for document in self.photos.documents() {
+                self.checkpoints.document_changed(document);
+            }
+        }
         for slot in 0..self.photos.len() as u32 {
             let row = self.photos.row_mut(slot);
             row.described &= !behind;

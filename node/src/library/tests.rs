@@ -249,6 +249,34 @@ fn a_damaged_document_is_made_again_from_the_logs() {
     assert_eq!((open.listed().len(), open.rebuilt()), (3, vec![None]));
 }
 
+#[test]
+fn an_index_that_was_being_rebuilt_at_a_crash_is_rebuilt_again() {
+    let mut machine = Machine::new();
+    let mut open = machine.open(None);
+    for n in 0..4 {
+        let photo = machine.photo(&format!("{n}.jpg"), &[n; 1000]);
+        open.import(&mut machine, &photo);
+    }
+    let version = open.stop(&machine);
+    let described = |open: &Open| {
+        let photos = open.indexed.iter().filter_map(|change| match change {
+            IndexChange::Photo(photo) => Some(photo.photo),
+            _ => None,
+        });
+        photos.collect::<BTreeSet<_>>().len()
+    };
+    assert_eq!(described(&machine.open(Some(version))), 0);
+    // The index is lost, the new one gets some of what it needs, and the machine dies.
+    let rebuilding = machine.open(None);
+    assert_eq!(described(&rebuilding), 4);
+    let part = rebuilding.library.index_version;
+    drop(rebuilding);
+    let open = machine.open(Some(part));
+    assert_eq!(described(&open), 4, "a part is not the whole");
+    let version = open.stop(&machine);
+    assert_eq!(described(&machine.open(Some(version))), 0, "once it is rebuilt, it is kept");
+}
+
 /// Puts catalog envelopes of `key` into the log of `machine`, as its replica keeps them.
 fn keep_log(machine: &mut Machine, key: &AuthorKey, changes: &[Vec<u8>]) {
     let bodies = BodySealer::new(&machine.secrets);
