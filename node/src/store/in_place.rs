@@ -206,27 +206,6 @@ impl ChunkStore {
         Ok(self.no_longer_held(dropped))
     }
 
-    /// The file at `from` is at `to` now, with its content unchanged and in state `stat`; whether it was known. A
-    /// record of `to` must have been forgotten before.
-    ///
-    /// # Errors
-    /// When the metadata cannot be written; then nothing changes.
-    pub fn move_file(&self, from: &Path, to: &Path, stat: FileStat) -> Result<bool, StorageError> {
-        let mut files = write(&self.files);
-        let Some(row) = files.table.find(self.path_key(from)).next() else { return Ok(false) };
-        let number = row.owner & !UNFINISHED;
-        let Some(record) = self.load(number)? else { return Ok(false) };
-        let record = FileRecord { path: to.to_owned(), stat, ..record };
-        let state = if row.owner & UNFINISHED == 0 { State::Finished } else { State::Unfinished };
-        let mut batch = Batch::new();
-        batch.put(Tables::File, number.to_be_bytes(), encode(&record, state)?);
-        self.metadata().commit(batch)?;
-        files.table.remove(row);
-        files.table.insert(self.new_file_row(&record, number, state));
-        lock(&self.records).remove(number);
-        Ok(true)
-    }
-
     /// Makes `sealed` the chunk that lies at cut `cut` of `file`.
     pub(super) fn reseal(
         &self,

@@ -22,7 +22,6 @@ mod table;
 mod writer;
 
 #[cfg(feature = "io")]
-mod lock;
 #[cfg(feature = "io")]
 mod metadata;
 #[cfg(feature = "io")]
@@ -47,7 +46,6 @@ pub use disk::FileStat;
 pub use file_record::{FileRecord, InPlaceCut, REPLACES_MAX};
 pub use in_place::{FileNumber, Known};
 #[cfg(feature = "io")]
-pub use lock::{LockError, StoreLock};
 pub use maintenance::{Scrub, ScrubCursor};
 #[cfg(feature = "io")]
 pub use metadata::SledMetadata;
@@ -162,7 +160,7 @@ impl ReadError {
 impl ChunkStore {
     /// Opens the store in `config.directory`, making it when missing, and says what it found there.
     ///
-    /// The caller holds the [`StoreLock`] of the home. `metadata` is the same database that the deposits go to: a
+    /// The caller holds the lock of the home. `metadata` is the same database that the deposits go to: a
     /// prefix of its commits survives a crash, so that a location committed before a deposit is there when the
     /// deposit is.
     ///

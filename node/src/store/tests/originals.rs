@@ -125,24 +125,6 @@ fn an_edited_file_replaces_its_record_and_reports_what_is_gone() {
 }
 
 #[test]
-fn a_file_keeps_its_chunks_when_it_moves() {
-    let machine = Machine::new(5);
-    let store = machine.open();
-    let old = file(&machine, "/photos/a.jpg", &content(1));
-    store.adopt_files(std::slice::from_ref(&old)).unwrap();
-    store.finish_files(&[&old.path]).unwrap();
-    let new = file(&machine, "/photos/2024/a.jpg", &content(1));
-    machine.disk.destroy(&old.path);
-    assert!(store.move_file(&old.path, &new.path, new.stat).unwrap());
-    assert!(!store.move_file(&old.path, &new.path, new.stat).unwrap());
-    for store in [store, machine.open()] {
-        assert_eq!(store.look_up(&old.path, &old.stat), Known::No);
-        assert!(matches!(store.look_up(&new.path, &new.stat), Known::Unchanged(_)));
-        assert_resealed(&store, &new, &content(1));
-    }
-}
-
-#[test]
 fn files_that_a_walk_did_not_see_are_named() {
     let machine = Machine::new(6);
     let store = machine.open();
