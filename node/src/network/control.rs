@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use holdfast_protocol::message::Gate;
+use holdfast_protocol::{message::Gate, replica::Input as ReplicaInput};
 use libp2p::Stream;
 use tokio::sync::Notify;
 
@@ -148,7 +148,7 @@ async fn frames(link: &Link, shared: &Shared, stream: &mut Stream) -> LinkEnd {
             Err(FrameEnd::Misbehaved(misbehaviour)) => return LinkEnd::Misbehaved(misbehaviour),
         };
         link.progressed();
-        shared.tell(NetworkEvent::Received { link: link.id, tag, body }).await;
+        shared.tell(NetworkEvent::Replica(ReplicaInput::Received { link: link.id, tag, body })).await;
         if gate == Gate::Open {
             link.admission().await;
         }

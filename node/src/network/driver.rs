@@ -8,7 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
-use holdfast_protocol::{id::DeviceId, replica::LinkId};
+use holdfast_protocol::{
+    id::DeviceId,
+    replica::{Input as ReplicaInput, LinkId},
+};
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol, Swarm,
     core::ConnectedPoint,
@@ -356,7 +359,9 @@ impl Driver {
                 if gossip.judge(&message_id, &propagation_source, admitted && from.is_some())
                     && let Some(from) = from
                 {
-                    self.shared.tell(NetworkEvent::Gossiped { from, body: message.data.into() }).await;
+                    self.shared
+                        .tell(NetworkEvent::Replica(ReplicaInput::Gossiped { from, body: message.data.into() }))
+                        .await;
                 }
             }
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })

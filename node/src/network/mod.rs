@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_protocol::{
-    id::{ChunkId, DeviceId},
+    id::DeviceId,
     keys::DeviceKey,
-    message::{FetchRequest, FrameRefused, MessageRefused},
-    replica::{FetchOutcome, LinkId, RequestId},
+    message::{FrameRefused, MessageRefused},
+    replica::{Input as ReplicaInput, LinkId},
 };
 
 pub use self::{
@@ -180,65 +180,9 @@ pub enum NetworkEvent {
         /// Where.
         addresses: Vec<String>,
     },
-    /// A control frame.
-    Received {
-        /// From which link.
-        link: LinkId,
-        /// Its tag.
-        tag: u8,
-        /// Its body, within the limit of its tag.
-        body: Bytes,
-    },
-    /// A gossiped message, signed by `from`, relayed by an admitted link.
-    Gossiped {
-        /// Its author.
-        from: DeviceId,
-        /// The message.
-        body: Bytes,
-    },
-    /// A peer asks for chunks; to be answered with [`NetworkHandle::serve`].
-    FetchRequested {
-        /// On which link.
-        link: LinkId,
-        /// What it asks for.
-        request: FetchRequest,
-    },
-    /// The bytes of one chunk left for a peer.
-    Served {
-        /// On which link.
-        link: LinkId,
-        /// The peer's request.
-        request: RequestId,
-        /// Which chunk.
-        chunk: ChunkId,
-        /// Its sealed length.
-        bytes: u32,
-    },
-    /// All answers of a peer's request were written.
-    ServeEnded {
-        /// On which link.
-        link: LinkId,
-        /// The peer's request.
-        request: RequestId,
-    },
-    /// What became of one chunk of a fetch.
-    Fetched {
-        /// On which link.
-        link: LinkId,
-        /// Which request.
-        request: RequestId,
-        /// Which chunk.
-        chunk: ChunkId,
-        /// What became of it.
-        outcome: FetchOutcome,
-    },
-    /// All chunks of a fetch that was not cancelled have their outcome; always the last word about a request.
-    FetchEnded {
-        /// On which link.
-        link: LinkId,
-        /// Which request.
-        request: RequestId,
-    },
+    /// Frames, gossip, and what became of chunks: for the replica as it is. Gossip was signed by its author and relayed
+    /// by an admitted link; a request for chunks is to be answered with [`NetworkHandle::serve`].
+    Replica(ReplicaInput),
     /// Somebody holds a ticket and wants to join; to be answered with [`NetworkHandle::answer_pairing`] within
     /// seconds.
     PairRequested {

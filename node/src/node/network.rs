@@ -114,13 +114,7 @@ impl Runtime {
                 self.learn_addresses(peer, addresses.clone())?;
                 ReplicaInput::PeerSeen { peer, addresses }
             }
-            Event::Received { link, tag, body } => ReplicaInput::Received { link, tag, body },
-            Event::Gossiped { from, body } => ReplicaInput::Gossiped { from, body },
-            Event::FetchRequested { link, request } => ReplicaInput::FetchRequested { link, request },
-            Event::Served { link, request, chunk, bytes } => ReplicaInput::Served { link, request, chunk, bytes },
-            Event::ServeEnded { link, request } => ReplicaInput::ServeEnded { link, request },
-            Event::Fetched { link, request, chunk, outcome } => ReplicaInput::Fetched { link, request, chunk, outcome },
-            Event::FetchEnded { link, request } => ReplicaInput::FetchEnded { link, request },
+            Event::Replica(input) => input,
             Event::PairRequested { pairing, peer, body } => return self.pair(pairing, peer, &body),
         };
         self.handle(Input::Replica(input))

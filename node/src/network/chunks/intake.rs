@@ -17,7 +17,7 @@ use std::{
 
 use holdfast_protocol::{
     id::ChunkId,
-    replica::{FetchOutcome, LinkId, RequestId},
+    replica::{FetchOutcome, Input as ReplicaInput, LinkId, RequestId},
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -43,7 +43,7 @@ impl Tracker {
     pub(super) fn give_up(&self, count: usize) -> Option<NetworkEvent> {
         let (link, request) = (self.link, self.request);
         let last = self.open.fetch_sub(count, Ordering::AcqRel) == count;
-        last.then_some(NetworkEvent::FetchEnded { link, request })
+        last.then_some(NetworkEvent::Replica(ReplicaInput::FetchEnded { link, request }))
     }
 
     /// The events of one outcome: `Fetched`, and `FetchEnded` after the last.
@@ -51,8 +51,8 @@ impl Tracker {
         let (link, request) = (self.link, self.request);
         let last = self.open.fetch_sub(1, Ordering::AcqRel) == 1;
         [
-            Some(NetworkEvent::Fetched { link, request, chunk, outcome }),
-            last.then_some(NetworkEvent::FetchEnded { link, request }),
+            Some(NetworkEvent::Replica(ReplicaInput::Fetched { link, request, chunk, outcome })),
+            last.then_some(NetworkEvent::Replica(ReplicaInput::FetchEnded { link, request })),
         ]
     }
 }

@@ -17,7 +17,7 @@ use holdfast_protocol::{
     id::ChunkId,
     limits::{REQUESTS_PER_PEER_MAX, SEALED_CHUNK_BYTES_MAX},
     message::{CHUNK_HEADER_BYTES, ChunkHeader, Declined, FetchRequest, FetchStatus},
-    replica::{Answer, RequestId},
+    replica::{Answer, Input as ReplicaInput, RequestId},
 };
 use libp2p::Stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -78,7 +78,7 @@ async fn requests(link: &Link, shared: &Shared, unanswered: &AtomicUsize, mut re
         if unanswered.fetch_add(1, Ordering::AcqRel) >= REQUESTS_PER_PEER_MAX {
             return LinkEnd::Misbehaved(Misbehaviour::TooMany);
         }
-        shared.tell(NetworkEvent::FetchRequested { link: link.id, request }).await;
+        shared.tell(NetworkEvent::Replica(ReplicaInput::FetchRequested { link: link.id, request })).await;
     }
 }
 
@@ -234,8 +234,10 @@ async fn write(
         let link = link.id;
         for answered in answered {
             let event = match answered {
-                Answered::Sent { request, chunk, bytes } => NetworkEvent::Served { link, request, chunk, bytes },
-                Answered::Ended { request } => NetworkEvent::ServeEnded { link, request },
+                Answered::Sent { request, chunk, bytes } => {
+                    NetworkEvent::Replica(ReplicaInput::Served { link, request, chunk, bytes })
+                }
+                Answered::Ended { request } => NetworkEvent::Replica(ReplicaInput::ServeEnded { link, request }),
             };
             shared.tell(event).await;
         }

@@ -26,11 +26,11 @@ async fn serve(mut node: Node, answer: impl Fn(&ChunkId) -> Answer) -> (Node, u6
     let mut served = 0;
     loop {
         match node.next().await {
-            NetworkEvent::FetchRequested { link, request } => {
+            NetworkEvent::Replica(ReplicaInput::FetchRequested { link, request }) => {
                 let answers = request.chunks.iter().map(|chunk| (*chunk, answer(chunk))).collect();
                 node.handle.serve(link, RequestId(request.request), answers);
             }
-            NetworkEvent::Served { bytes, .. } => served += u64::from(bytes),
+            NetworkEvent::Replica(ReplicaInput::Served { bytes, .. }) => served += u64::from(bytes),
             NetworkEvent::Disconnected { .. } => return (node, served),
             _ => {}
         }
@@ -42,8 +42,10 @@ async fn outcomes(node: &mut Node, of: RequestId) -> Vec<(ChunkId, FetchOutcome)
     let mut outcomes = Vec::new();
     loop {
         match node.next().await {
-            NetworkEvent::Fetched { request, chunk, outcome, .. } if request == of => outcomes.push((chunk, outcome)),
-            NetworkEvent::FetchEnded { request, .. } if request == of => return outcomes,
+            NetworkEvent::Replica(ReplicaInput::Fetched { request, chunk, outcome, .. }) if request == of => {
+                outcomes.push((chunk, outcome))
+            }
+            NetworkEvent::Replica(ReplicaInput::FetchEnded { request, .. }) if request == of => return outcomes,
             NetworkEvent::Disconnected { end, .. } => panic!("link ended: {end}"),
             _ => {}
         }
@@ -124,7 +126,7 @@ async fn a_cancelled_request_ends_and_the_next_one_goes_on() {
     b.handle.fetch(at_b, RequestId(1), false, vec![wanted(chunk, 100_000)]);
     let request = a
         .until(|event| match event {
-            NetworkEvent::FetchRequested { request, .. } => Some(request),
+            NetworkEvent::Replica(ReplicaInput::FetchRequested { request, .. }) => Some(request),
             _ => None,
         })
         .await;
@@ -145,7 +147,10 @@ async fn strangers_are_served_nothing() {
     let chunk = a.memory.put(vec![1; 1000]);
     b.handle.fetch(at_b, RequestId(1), false, vec![wanted(chunk, 1000)]);
     let heard = a.rest().await;
-    assert!(!heard.iter().any(|event| matches!(event, NetworkEvent::FetchRequested { .. })), "{heard:?}");
+    assert!(
+        !heard.iter().any(|event| matches!(event, NetworkEvent::Replica(ReplicaInput::FetchRequested { .. }))),
+        "{heard:?}"
+    );
 }
 
 /// What a peer's raw bytes on a chunk stream make of the link at the serving end.
@@ -175,7 +180,7 @@ async fn answers_that_nobody_asked_for_end_the_link() {
     let (at_a, at_b) = befriend(&mut a, &mut b).await;
     let chunk = a.memory.put(vec![1; 1000]);
     b.handle.fetch(at_b, RequestId(1), false, vec![wanted(chunk, 1000)]);
-    a.until(|event| matches!(event, NetworkEvent::FetchRequested { .. }).then_some(())).await;
+    a.until(|event| matches!(event, NetworkEvent::Replica(ReplicaInput::FetchRequested { .. })).then_some(())).await;
     let other = a.memory.put(vec![2; 1000]);
     a.handle.serve(at_a, RequestId(1), vec![(other, Answer::Send)]);
     assert_eq!(b.disconnected().await, LinkEnd::Misbehaved(Misbehaviour::Unasked));

@@ -81,7 +81,7 @@ async fn a_stranger_is_heard_twice_and_then_waits_to_be_admitted() {
     a.handle.send(at_a, frame(tag::VECTOR, b"too early"));
     assert_eq!(b.received().await.0, tag::HELLO);
     assert_eq!(b.received().await.0, tag::PROVE);
-    assert!(!b.rest().await.iter().any(|event| matches!(event, NetworkEvent::Received { .. })));
+    assert!(!b.rest().await.iter().any(|event| matches!(event, NetworkEvent::Replica(ReplicaInput::Received { .. }))));
     b.handle.admit(at_b);
     assert_eq!(b.received().await, (tag::VECTOR, Bytes::from_static(b"too early")));
 }

@@ -14,7 +14,7 @@ async fn heard(speaker: &Node, listener: &mut Node, message: &[u8]) -> (DeviceId
         // Equal messages are distinct: each carries a number of its own.
         speaker.handle.gossip(Bytes::copy_from_slice(message));
         while let Ok(Some(event)) = timeout(Duration::from_millis(250), listener.events.recv()).await {
-            if let NetworkEvent::Gossiped { from, body } = event {
+            if let NetworkEvent::Replica(ReplicaInput::Gossiped { from, body }) = event {
                 return (from, body);
             }
         }
@@ -43,7 +43,7 @@ async fn members_relay_each_other_and_strangers_hear_nothing() {
     }
     let gossip = |events: Vec<NetworkEvent>| {
         let bodies = events.into_iter().filter_map(|event| match event {
-            NetworkEvent::Gossiped { body, .. } => Some(body),
+            NetworkEvent::Replica(ReplicaInput::Gossiped { body, .. }) => Some(body),
             _ => None,
         });
         bodies.collect::<Vec<_>>()
@@ -62,7 +62,7 @@ async fn a_message_over_the_limit_is_not_published() {
     a.handle.gossip(vec![1; GOSSIP_BYTES_MAX].into());
     let body = b
         .until(|event| match event {
-            NetworkEvent::Gossiped { body, .. } if body.len() > 100 => Some(body),
+            NetworkEvent::Replica(ReplicaInput::Gossiped { body, .. }) if body.len() > 100 => Some(body),
             _ => None,
         })
         .await;

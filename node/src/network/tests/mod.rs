@@ -11,7 +11,7 @@ use holdfast_protocol::{
     id::{ChunkId, DeviceId},
     keys::DeviceKey,
     message::tag,
-    replica::LinkId,
+    replica::{Input as ReplicaInput, LinkId},
 };
 use tokio::{sync::mpsc, time::timeout};
 
@@ -139,7 +139,7 @@ impl Node {
 
     async fn received(&mut self) -> (u8, Bytes) {
         self.until(|event| match event {
-            NetworkEvent::Received { tag, body, .. } => Some((tag, body)),
+            NetworkEvent::Replica(ReplicaInput::Received { tag, body, .. }) => Some((tag, body)),
             _ => None,
         })
         .await

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use holdfast_protocol::replica::{Answer, ChunkWanted, FetchOutcome, RequestId};
+use holdfast_protocol::replica::{Answer, ChunkWanted, FetchOutcome, Input as ReplicaInput, RequestId};
 
 use super::*;
 use crate::network::{ChunkSink, ChunkSource};
@@ -45,7 +45,7 @@ async fn throughput_server() {
     while let Some(event) = node.events.recv().await {
         match event {
             NetworkEvent::Connected { link, .. } => node.handle.admit(link),
-            NetworkEvent::FetchRequested { link, request } => {
+            NetworkEvent::Replica(ReplicaInput::FetchRequested { link, request }) => {
                 let answers = request.chunks.iter().map(|chunk| (*chunk, Answer::Send)).collect();
                 node.handle.serve(link, RequestId(request.request), answers);
             }
@@ -121,11 +121,11 @@ async fn fetch(seed: u8, address: String) -> f64 {
             asked += 1;
         }
         match events.recv().await {
-            Some(NetworkEvent::Fetched { outcome, .. }) => {
+            Some(NetworkEvent::Replica(ReplicaInput::Fetched { outcome, .. })) => {
                 assert_eq!(outcome, FetchOutcome::Stored);
                 stored += 1;
             }
-            Some(NetworkEvent::FetchEnded { .. }) => ended += 1,
+            Some(NetworkEvent::Replica(ReplicaInput::FetchEnded { .. })) => ended += 1,
             Some(NetworkEvent::Disconnected { end, .. }) => panic!("{end}"),
             _ => {}
         }
