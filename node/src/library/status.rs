@@ -34,11 +34,17 @@ pub struct PhotoCopies {
 }
 
 impl<M: Metadata> Library<M> {
-    /// How safe the library is, in time that grows with the number of devices and not of photos, but for `bytes`.
+    /// Listed photos by copies and places, in time that does not grow with their number.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.copies.counts()
+    }
+
+    /// How safe the library is. Sums up the bytes of all its photos.
     #[must_use]
     pub fn summary(&self) -> Summary {
         Summary {
-            counts: self.copies.counts(),
+            counts: self.counts(),
             bytes: self.photos.listed_bytes(),
             held_here: self.copies.held_by(&self.device),
         }

@@ -34,7 +34,13 @@ impl Runtime {
             }
             Request::Show { photo } => self.show(&photo),
             Request::Peers => Ok(Response::Peers(self.peers())),
-            Request::Invite { minutes } => self.invite(minutes)?,
+            Request::Invite { minutes } => match self.invite(minutes)? {
+                Ok(invitation) => {
+                    self.once_durable(move || reply.finish(Ok(Response::Invite(invitation))));
+                    return Ok(());
+                }
+                Err(refusal) => Err(refusal),
+            },
             Request::Export { directory } => {
                 self.exports.push(WaitingExport::new(directory, reply));
                 return Ok(());
@@ -219,10 +225,11 @@ impl Runtime {
             heard_ms: peer.last_heard,
             photos: self.library.photos_held_by(&peer.device),
         });
-        Peers { peers: std::iter::once(this).chain(others).collect(), photos: self.library.summary().counts.photos }
+        Peers { peers: std::iter::once(this).chain(others).collect(), photos: self.library.counts().photos }
     }
 
-    fn invite(&mut self, minutes: u32) -> Result<Result<Response, Refusal>, NodeError> {
+    /// An invitation that must be durable before it is given out.
+    fn invite(&mut self, minutes: u32) -> Result<Result<Invitation, Refusal>, NodeError> {
         if let Some(Problem { what, next }) = self.space.standstill() {
             return Ok(Err(Refusal { kind: RefusalKind::Failed, message: what, next }));
         }
@@ -237,8 +244,7 @@ impl Runtime {
         let ttl = Duration::from_secs(u64::from(minutes) * 60);
         let addresses = self.reachable_addresses();
         let ticket = self.library.invite(self.clock.now(), &self.device, &addresses, &seed()?, ttl)?;
-        self.library.replica().metadata().flush()?;
-        Ok(Ok(Response::Invite(Invitation { ticket: ticket.to_string(), expires_ms: ticket.expires() })))
+        Ok(Ok(Invitation { ticket: ticket.to_string(), expires_ms: ticket.expires() }))
     }
 
     fn name_of(&self, device: &DeviceId) -> String {

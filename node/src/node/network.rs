@@ -140,7 +140,6 @@ impl Runtime {
         let (answer, effects) =
             self.library.admit(self.clock.now(), &self.device, &self.reachable_addresses(), &request, &seed()?)?;
         self.carry_out(effects)?;
-        self.library.replica().metadata().flush()?;
         if answer.is_ok() {
             self.news.joined(peer, request.name());
         }
@@ -148,7 +147,8 @@ impl Runtime {
             Ok(admission) => JoinAnswer::Admitted(Box::new(admission)),
             Err(refused) => JoinAnswer::Refused(refused),
         };
-        self.network.answer_pairing(pairing, Some(answer.to_bytes().into()));
+        let (network, answer) = (self.network.clone(), answer.to_bytes().into());
+        self.once_durable(move || network.answer_pairing(pairing, Some(answer)));
         Ok(())
     }
 

@@ -43,6 +43,8 @@ pub(super) struct News {
     received_told: Timestamp,
     /// Devices whose connection was not told of yet, since when they are connected.
     unnamed: BTreeMap<DeviceId, Timestamp>,
+    /// Whether anything happened since the counts were looked at.
+    pub(super) has_changed: bool,
     last_counts: Option<(u64, u64, u64)>,
     samples: VecDeque<(Timestamp, u64)>,
 }
@@ -66,6 +68,7 @@ impl News {
             received: BTreeMap::new(),
             received_told: Timestamp::default(),
             unnamed: BTreeMap::new(),
+            has_changed: true,
             last_counts: None,
             samples: VecDeque::new(),
         }
@@ -280,8 +283,11 @@ impl Runtime {
         self.news.tell_connected(&self.library);
         self.news.tell_received(&self.library);
 
+        if !std::mem::take(&mut self.news.has_changed) {
+            return;
+        }
         let target = self.target();
-        let counts = self.library.summary().counts;
+        let counts = self.library.counts();
         let safe = counts.at_least(target.copies, target.places);
         let moving = self.moving();
         let news = (counts.photos, safe, moving.bytes);
@@ -299,7 +305,7 @@ impl Runtime {
         let target = self.target();
         let bytes = self.library.bytes_below(target.copies, target.places).max(transfers.missing_bytes);
         let is_anyone_there = self.library.replica().peers().iter().any(|peer| peer.connected);
-        let counts = self.library.summary().counts;
+        let counts = self.library.counts();
         let below = counts.photos - counts.at_least(target.copies, target.places);
         Moving {
             photos: if is_anyone_there { below } else { 0 },

@@ -284,6 +284,7 @@ impl Runtime {
     }
 
     fn take(&mut self, arrival: Arrival) -> Result<(), NodeError> {
+        self.news.has_changed |= !matches!(arrival, Arrival::News | Arrival::Call(_));
         match arrival {
             Arrival::Network(event) => self.take_network(event),
             Arrival::Import(event) => self.take_import(event),
@@ -318,6 +319,11 @@ impl Runtime {
     /// Whether the index has all that is here.
     pub(super) fn has_settled(&self) -> bool {
         !self.library.is_describing() && self.index_done >= self.index_sent
+    }
+
+    /// Gives an answer once everything that is written by now is durable.
+    pub(super) fn once_durable(&self, answer: impl FnOnce() + Send + 'static) {
+        self.workers.flush(Flush::Answer(Box::new(answer)));
     }
 
     /// Hands one input to the library and carries out what it asks for.

@@ -75,11 +75,12 @@ pub(super) fn scrub(store: Arc<ChunkStore>, done: mpsc::Sender<Completion>) -> R
     })
 }
 
-/// Who asked for a flush.
-#[derive(Debug, Clone, Copy)]
+/// What a flush is for.
 pub(super) enum Flush {
     Library(TaskId),
     Replica(TaskId),
+    /// An answer that may be given once what it says is durable.
+    Answer(Box<dyn FnOnce() + Send>),
 }
 
 /// The threads' queues.
@@ -130,15 +131,19 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), NodeErro
 /// One flush answers everyone who asked before it began.
 fn flush(metadata: &SledMetadata, queue: &Receiver<Flush>, done: &mpsc::Sender<Completion>) {
     while let Ok(first) = queue.recv() {
-        let (mut library, mut replica) = (Vec::new(), Vec::new());
+        let (mut library, mut replica, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for flush in std::iter::once(first).chain(queue.try_iter()) {
             match flush {
                 Flush::Library(task) => library.push(task),
                 Flush::Replica(task) => replica.push(task),
+                Flush::Answer(answer) => answers.push(answer),
             }
         }
         let completion = match metadata.flush() {
-            Ok(()) => Completion::Flushed { library, replica },
+            Ok(()) => {
+                answers.into_iter().for_each(|answer| answer());
+                Completion::Flushed { library, replica }
+            }
             Err(error) => Completion::Failed(error.into()),
         };
         if done.blocking_send(completion).is_err() {
