@@ -128,6 +128,20 @@ fault_classes! {
     GossipDoubled = "gossip-doubled", in one world of 2, one_in(3);
     /// A node starts without its index.
     IndexLost = "index-lost", in one world of 3, every(5_000, 60_000);
+    /// Bits flip in a node's segments.
+    RotSegment = "rot-segment", in one world of 3, every(2_000, 40_000);
+    /// Bits flip in a node's originals.
+    RotOriginal = "rot-original", in one world of 3, every(2_000, 40_000);
+    /// A node's disk fails to read, again and again, for up to 20 seconds.
+    ReadErrors = "read-errors", in one world of 4, every(5_000, 60_000);
+    /// A node's disk fails to write, again and again, for up to 20 seconds.
+    WriteErrors = "write-errors", in one world of 4, every(5_000, 60_000);
+    /// A node's disk fails to sync, again and again, for up to 20 seconds.
+    SyncErrors = "sync-errors", in one world of 4, every(5_000, 60_000);
+    /// A node's disk has little space left for up to a minute.
+    DiskFull = "disk-full", in one world of 4, every(5_000, 90_000);
+    /// A node's machine dies in the middle of a write or a sync.
+    CrashWriting = "crash-writing", in one world of 3, every(2_000, 30_000);
 }
 
 impl fmt::Display for FaultClass {
@@ -315,6 +329,13 @@ impl World {
                 let node = chance.below(nodes) as usize;
                 self.lose_index(node);
             }
+            FaultClass::RotSegment
+            | FaultClass::RotOriginal
+            | FaultClass::ReadErrors
+            | FaultClass::WriteErrors
+            | FaultClass::SyncErrors
+            | FaultClass::DiskFull
+            | FaultClass::CrashWriting => self.strike_disk(class, chance),
             // They strike at occasions.
             FaultClass::CrashAcknowledged
             | FaultClass::GossipLost
@@ -389,6 +410,7 @@ impl World {
         for link in self.network.heal() {
             self.cut(link);
         }
+        self.heal_disks();
         match self.options.sabotage {
             None => {}
             Some(Sabotage::Panic) => panic!("as the options ask for"),
@@ -402,6 +424,7 @@ impl World {
         for node in 0..nodes {
             self.resume(node, 0);
             self.start(node);
+            self.scrub(node);
         }
         self.run_until(self.now)
     }

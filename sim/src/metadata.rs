@@ -110,9 +110,6 @@ impl VirtualMetadata {
 
     /// What the disk says to a commit.
     fn write(&self) -> Result<(), StorageError> {
-        if self.boot != self.disk.boot() {
-            return Err(StorageError::Failed { detail: "the process that opened these tables has died".into() });
-        }
         let fail = |error: std::io::Error| storage_error(&error);
         if self.disk.free_bytes(std::path::Path::new("/")).map_err(fail)? < FREE_BYTES_MIN {
             return Err(StorageError::Full);
@@ -159,6 +156,9 @@ impl Metadata for VirtualMetadata {
     fn commit(&mut self, batch: Batch) -> Result<(), StorageError> {
         if self.state().is_poisoned {
             return Err(StorageError::Poisoned);
+        }
+        if self.boot != self.disk.boot() {
+            return Err(StorageError::Failed { detail: "the process that opened these tables has died".into() });
         }
         let written = self.write();
         let mut state = self.state();

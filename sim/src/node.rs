@@ -21,7 +21,7 @@ use holdfast_protocol::secrets::LibrarySecrets;
 use holdfast_protocol::time::Now;
 
 use crate::chance::Chance;
-use crate::disk::{Death, Ingested, Machine};
+use crate::disk::{Death, Ingested, Looked, Machine};
 use crate::index::VirtualIndex;
 use crate::metadata::VirtualMetadata;
 use crate::workload::{Content, Folder, Gesture};
@@ -59,7 +59,7 @@ pub struct Node {
     pub index_asked: u64,
     /// Everything that was acknowledged to ingest, ever.
     pub acknowledged: Vec<Acknowledged>,
-    imports: BTreeMap<ImportId, (Acknowledged, Vec<ChunkId>, u64)>,
+    imports: BTreeMap<ImportId, (Option<Acknowledged>, Vec<ChunkId>, u64)>,
 }
 
 impl Node {
@@ -232,9 +232,11 @@ impl Node {
 
     fn look_at(&mut self, path: &str) -> Result<Ingested, StorageError> {
         let Some(&(content, _)) = self.folder.get(path) else { return Ok(Ingested::default()) };
-        let out = if self.machine.is_reading(path) { self.adopt()? } else { Ingested::default() };
-        if let Some(photo) = self.machine.look_at(&self.secrets, &self.folder_name(), path, content)? {
-            self.folder.insert(path.to_owned(), (content, photo));
+        let mut out = if self.machine.is_reading(path) { self.adopt()? } else { Ingested::default() };
+        match self.machine.look_at(&self.secrets, &self.folder_name(), path, content)? {
+            Looked::Nothing => {}
+            Looked::Read(photo) => drop(self.folder.insert(path.to_owned(), (content, photo))),
+            Looked::Unreadable => out.is_to_walk_again = true,
         }
         Ok(out)
     }
@@ -264,7 +266,7 @@ impl Node {
     pub fn adopt(&mut self) -> Result<Ingested, StorageError> {
         let ingested = self.machine.adopt()?;
         for (import, photo, content, chunks) in &ingested.imports {
-            let acknowledged = Acknowledged { photo: *photo, content: *content };
+            let acknowledged = content.map(|content| Acknowledged { photo: *photo, content });
             self.imports.insert(*import, (acknowledged, chunks.clone(), self.machine.batches));
         }
         Ok(ingested)
@@ -274,18 +276,24 @@ impl Node {
     ///
     /// # Errors
     /// When the store fails; a later walk tries again.
-    pub fn take_acknowledgement(&mut self, imports: &[ImportId]) -> Result<Option<Input>, StorageError> {
+    pub fn take_acknowledgement(&mut self, imports: &[ImportId]) -> Result<Vec<Input>, StorageError> {
+        let mut inputs = Vec::new();
         for import in imports {
             let Some((acknowledged, chunks, batch)) = self.imports.remove(import) else { continue };
-            self.acknowledged.push(acknowledged);
+            self.acknowledged.extend(acknowledged);
             // The file's record is as durable as the acknowledgement: what was destroyed before may be there again.
             for chunk in chunks {
                 if self.machine.destroyed.get(&chunk).is_some_and(|batches| *batches < batch) {
-                    self.machine.destroyed.remove(&chunk);
+                    let (served, lost) = self.serve_chunk(&chunk);
+                    inputs.extend(lost);
+                    if served.is_ok() {
+                        self.machine.destroyed.remove(&chunk);
+                    }
                 }
             }
         }
-        self.machine.catalogued(imports)
+        inputs.extend(self.machine.catalogued(imports)?);
+        Ok(inputs)
     }
 
     /// Whether ingest waits for nothing.

@@ -397,6 +397,7 @@ impl Runtime {
                 self.handle(Input::Indexed(version))
             }
             Completion::Lost(chunk) => self.handle(Input::Replica(replica::Input::ChunksLost(vec![chunk]))),
+            Completion::Found(chunks) => self.handle(Input::Replica(replica::Input::ChunksStored(chunks))),
             Completion::Failed(error) => Err(error),
         }
     }

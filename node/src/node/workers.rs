@@ -31,6 +31,8 @@ pub(super) enum Completion {
     Indexed(u64),
     /// A chunk that was held turned out to be unreadable.
     Lost(ChunkId),
+    /// Chunks that could not be read for a while can be again.
+    Found(Vec<ChunkId>),
     /// Nothing more can be acknowledged.
     Failed(NodeError),
 }
@@ -69,6 +71,9 @@ pub(super) fn scrub(store: Arc<ChunkStore>, done: mpsc::Sender<Completion>) -> R
                 if done.blocking_send(Completion::Lost(chunk)).is_err() {
                     return;
                 }
+            }
+            if !scrub.found.is_empty() && done.blocking_send(Completion::Found(scrub.found)).is_err() {
+                return;
             }
             next = scrub.next;
         }

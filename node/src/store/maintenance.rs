@@ -37,6 +37,8 @@ pub struct Scrub {
     pub checked_bytes: u64,
     /// Chunks that are no longer held, because no location had their bytes: report them as lost.
     pub lost: Vec<ChunkId>,
+    /// Chunks that could not be read before and can be again: report them as stored.
+    pub found: Vec<ChunkId>,
     /// Originals that are not as they were: look at them again.
     pub changed: Vec<PathBuf>,
     /// Originals that are not there or cannot be read now.
@@ -60,7 +62,8 @@ impl ChunkStore {
         let mut in_segments: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
         let mut in_files: BTreeMap<u32, Vec<ChunkId>> = BTreeMap::new();
         for chunk in chunks {
-            for row in read(&self.chunks).find(self.fingerprint.of_chunk(chunk)) {
+            let hidden = lock(&self.unreadable).get(chunk).copied();
+            for row in read(&self.chunks).find(self.fingerprint.of_chunk(chunk)).chain(hidden) {
                 rows.push(row);
                 match location(row) {
                     Location::Segment(segment) => {
@@ -92,6 +95,7 @@ impl ChunkStore {
         for row in rows {
             self.hide_row(row);
         }
+        chunks.iter().for_each(|chunk| _ = lock(&self.unreadable).remove(chunk));
         in_files.keys().for_each(|number| lock(&self.records).remove(*number));
         Ok(freed)
     }
@@ -108,7 +112,9 @@ impl ChunkStore {
         let open = lock(&self.writer).open_segment();
         let sparsest = {
             let usage = lock(&self.usage);
-            let closed = usage.segments.iter().filter(|(number, _)| Some(**number) != open);
+            // What cannot be read cannot be moved: its segment stays.
+            let stuck: BTreeSet<u32> = lock(&self.unreadable).values().map(|row| row.owner).collect();
+            let closed = usage.segments.iter().filter(|(number, _)| Some(**number) != open && !stuck.contains(number));
             let sparse = closed.filter(|(_, usage)| usage.live_bytes * 2 <= usage.tail - HEADER_BYTES);
             sparse.min_by_key(|(_, usage)| usage.live_bytes).map(|(number, usage)| (*number, *usage))
         };
@@ -187,11 +193,18 @@ impl ChunkStore {
                 return Ok(Some(Next::Segment { segment, offset: record.offset }));
             }
             let row = self.row(segment, record);
-            if !read(&self.chunks).find(row.key).any(|known| known == row) {
+            let is_shown = read(&self.chunks).find(row.key).any(|known| known == row);
+            let is_hidden = lock(&self.unreadable).get(&record.chunk) == Some(&row);
+            if !is_shown && !is_hidden {
                 continue;
             }
             match self.read_row(&record.chunk, row, &mut sealed) {
+                Ok(()) if is_hidden => {
+                    self.show_again(*record, row);
+                    scrub.found.push(record.chunk);
+                }
                 Ok(()) => {}
+                Err(_) if is_hidden => {}
                 Err(ReadError::Storage(error)) => return Err(error),
                 // Compaction may have moved it since.
                 Err(_) => scrub.lost.extend((!self.contains(&record.chunk)).then_some(record.chunk)),
@@ -199,6 +212,14 @@ impl ChunkStore {
             scrub.checked_bytes += u64::from(record.length);
         }
         Ok(Some(Next::Segment { segment: segment.saturating_add(1), offset: 0 }))
+    }
+
+    /// Lets a record be found again that could not be read before.
+    fn show_again(&self, record: Record, row: Row) {
+        if lock(&self.unreadable).remove(&record.chunk).is_some() {
+            write(&self.chunks).insert(row);
+            lock(&self.usage).add(row.owner, &record);
+        }
     }
 
     fn scrub_file(&self, number: u32, scrub: &mut Scrub) -> Result<Option<Next>, StorageError> {
@@ -235,6 +256,7 @@ impl ChunkStore {
     pub(super) fn forget_damaged(&self, chunk: ChunkId, row: Row) {
         let mut index = lock(&self.index);
         self.hide_row(row);
+        lock(&self.unreadable).remove(&chunk);
         if let Ok(file) = self.disk.open(&segment::path(&self.directory, row.owner), Access::Write) {
             let _ = Record { chunk, offset: row.first, length: row.second }.disown(row.owner, &*file);
         }

@@ -45,7 +45,6 @@ use table::{Fingerprint, Row, Table};
 pub use disk::FileStat;
 pub use file_record::{FileRecord, InPlaceCut, REPLACES_MAX};
 pub use in_place::{FileNumber, Known};
-#[cfg(feature = "io")]
 pub use maintenance::{Scrub, ScrubCursor};
 #[cfg(feature = "io")]
 pub use metadata::SledMetadata;
@@ -67,6 +66,8 @@ pub struct ChunkStore {
     /// Held by whoever changes the index, so that commits, removals and compaction take turns.
     index: Mutex<writer::IndexTail>,
     usage: Mutex<Usage>,
+    /// Locations in segments that could not be read when they were last asked for.
+    unreadable: Mutex<BTreeMap<ChunkId, Row>>,
     handles: Mutex<Handles>,
     records: Mutex<in_place::RecordCache>,
     /// For the plaintexts of chunks that are sealed again.
@@ -109,8 +110,8 @@ pub enum ReadError {
         /// The chunk.
         chunk: ChunkId,
     },
-    /// Its bytes in a segment are not what they were. The store has forgotten that location, so the chunk can be put
-    /// again; report it as lost.
+    /// Its bytes in a segment are not what they were, or cannot be read. The store has forgotten that location, so the
+    /// chunk can be put again; report it as lost. What could not be read is tried again by a scrub and at the next start.
     #[error("chunk {} is damaged on this disk; it will be fetched from another peer", chunk.short())]
     Damaged {
         /// The chunk.
@@ -278,6 +279,13 @@ impl ChunkStore {
                     .and_then(|file| file.read_exact_at(sealed, u64::from(row.first) + HEADER_BYTES));
                 match outcome {
                     Ok(()) if *blake3::hash(sealed).as_bytes() == *chunk.as_bytes() => Ok(()),
+                    Err(error) if is_unreadable(&error) => {
+                        // Nothing is known of the bytes: the location goes from the table, so that the chunk is fetched
+                        // from elsewhere if it can be, and not from the disk, so that it is there again when it can be read.
+                        self.hide_row(row);
+                        lock(&self.unreadable).insert(*chunk, row);
+                        Err(ReadError::Damaged { chunk: *chunk })
+                    }
                     Err(error) if is_transient(&error) => Err(storage_error(&error).into()),
                     _ => {
                         self.forget_damaged(*chunk, row);
@@ -303,12 +311,15 @@ impl ChunkStore {
     }
 }
 
-/// Errors that say nothing about the bytes: the next attempt may succeed. A segment that is gone, ends too early or
-/// lies on a bad sector is damage.
+/// Errors that say nothing about the bytes: the next attempt may succeed. A segment that is gone or ends too early is
+/// damage.
 fn is_transient(error: &io::Error) -> bool {
-    let lost = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof);
-    let bad_sector = error.raw_os_error() == Some(5);
-    !lost && !bad_sector
+    !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+}
+
+/// A bad sector, or a disk that answers again tomorrow: nobody can tell.
+fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(5)
 }
 
 /// Marks the rows of chunks in originals; the other bits are the file's number, as they are the segment's elsewhere.

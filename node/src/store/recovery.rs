@@ -63,6 +63,7 @@ pub(super) fn open(
         writer: Mutex::new(Writer::new(None, 0)),
         index: Mutex::default(),
         usage: Mutex::default(),
+        unreadable: Mutex::default(),
         handles: Mutex::new(Handles::default()),
         records: Mutex::default(),
         buffers: Mutex::default(),

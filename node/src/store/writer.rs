@@ -174,7 +174,8 @@ struct Unsynced {
 }
 
 impl ChunkStore {
-    /// Appends `sealed` to a segment, unless a segment holds the chunk already. It counts as held once a
+    /// Appends `sealed` to a segment, unless a segment holds the chunk already: its bytes are read then, since what is
+    /// acknowledged must be there, and these may be the last good ones. It counts as held once a
     /// [`ChunkStore::commit`] that begins later has returned.
     ///
     /// The caller has made or checked the hash: `chunk` is the BLAKE3 hash of `sealed`.
@@ -184,7 +185,9 @@ impl ChunkStore {
     pub fn append(&self, chunk: ChunkId, sealed: &[u8]) -> Result<(), StorageError> {
         debug_assert_eq!(blake3::hash(sealed).as_bytes(), chunk.as_bytes(), "bytes that are not the chunk's");
         let key = self.fingerprint.of_chunk(&chunk);
-        if read(&self.chunks).find(key).any(|row| row.owner & IN_PLACE == 0) {
+        let known: Vec<Row> = read(&self.chunks).find(key).filter(|row| row.owner & IN_PLACE == 0).collect();
+        let mut kept = Vec::new();
+        if known.into_iter().any(|row| self.read_row(&chunk, row, &mut kept).is_ok()) {
             return Ok(());
         }
         if self.append_again(chunk, sealed)? { self.commit() } else { Ok(()) }

@@ -54,7 +54,8 @@ fn check_on(
         let chunks = chunks_of(library, acknowledged);
         let chunks = chunks.ok_or_else(|| lost(node, acknowledged, "it is not in the catalog"))?;
         let is_spared = |chunk: &ChunkId| machine.destroyed.contains_key(chunk) || excused.chunks.contains(chunk);
-        if chunks.iter().any(|chunk| !machine.holds(chunk) && !is_spared(chunk)) {
+        // What a failing disk could not read is withdrawn until it can.
+        if !machine.has_failed_to_read() && chunks.iter().any(|chunk| !machine.holds(chunk) && !is_spared(chunk)) {
             return Err(lost(node, acknowledged, "not all its chunks are held"));
         }
     }

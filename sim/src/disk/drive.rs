@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use holdfast::library::{ImportId, Input, LibraryError};
+use holdfast::store::simulated::Failing;
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica::{FetchOutcome, Input as ReplicaInput, LinkId, RequestId};
@@ -79,7 +80,7 @@ impl World {
 
     pub(crate) fn catalogued(&mut self, node: usize, imports: &[ImportId]) {
         match self.nodes[node].take_acknowledgement(imports) {
-            Ok(lost) => lost.into_iter().for_each(|input| self.handle(node, input)),
+            Ok(inputs) => inputs.into_iter().for_each(|input| self.handle(node, input)),
             Err(error) => {
                 self.walk_later(node);
                 self.store_failed(node, error);
@@ -157,14 +158,27 @@ impl World {
         }
     }
 
-    /// Copies of chunks were destroyed on a node. What nobody has now cannot be asked of anyone.
+    /// Copies of chunks were destroyed on a node. What no other has now cannot be asked of anyone.
     pub(crate) fn destroyed(&mut self, node: usize, chunks: Vec<ChunkId>) {
         for chunk in chunks {
             let machine = &mut self.nodes[node].machine;
             machine.destroyed.insert(chunk, machine.batches);
-            if !self.nodes.iter().any(|node| node.machine.read(&chunk).is_ok()) {
+            let others = (0..self.nodes.len()).filter(|other| *other != node);
+            if !others.into_iter().any(|other| self.can_serve(other, &chunk)) {
                 self.excused.chunks.insert(chunk);
             }
         }
+    }
+
+    /// Whether a node can read a chunk when its disk works. What it finds out by that, it reports as ever.
+    fn can_serve(&mut self, node: usize, chunk: &ChunkId) -> bool {
+        let disk = self.nodes[node].machine.disk.clone();
+        disk.set_failing(Failing::default());
+        let (served, lost) = self.nodes[node].serve_chunk(chunk);
+        disk.set_failing(self.nodes[node].machine.failing());
+        if let Some(lost) = lost.filter(|_| self.nodes[node].machine.store().is_some()) {
+            self.complete(node, 1, Completion::Done(Box::new(lost)));
+        }
+        served.is_ok()
     }
 }

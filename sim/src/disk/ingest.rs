@@ -18,7 +18,8 @@ use crate::workload::{Content, Folder, Prepared, prepare_file};
 pub(super) struct ReadFile {
     record: FileRecord,
     imported: Box<ImportedPhoto>,
-    content: Content,
+    /// What it holds; `None` when that has rotted, so that nobody knows what it should be read as.
+    content: Option<Content>,
 }
 
 /// What an adopted batch or a walk gives to the library.
@@ -27,13 +28,23 @@ pub struct Ingested {
     /// In order.
     pub inputs: Vec<Input>,
     /// What was handed out as an import, by the number that the acknowledgement will name.
-    pub imports: Vec<(ImportId, PhotoId, Content, Vec<ChunkId>)>,
+    pub imports: Vec<(ImportId, PhotoId, Option<Content>, Vec<ChunkId>)>,
     /// Chunks that are held now because of it.
     pub chunks: Vec<ChunkId>,
     /// Chunks of files that changed again before they were taken in.
     pub stale: Vec<ChunkId>,
     /// Whether another walk is to come soon.
     pub is_to_walk_again: bool,
+}
+
+/// What a look at a file gave.
+pub(crate) enum Looked {
+    /// There is nothing to do.
+    Nothing,
+    /// It was read, and is this photo.
+    Read(PhotoId),
+    /// It cannot be read now.
+    Unreadable,
 }
 
 impl Ingested {
@@ -53,19 +64,17 @@ impl Machine {
     ///
     /// # Errors
     /// When the store or the disk fails; a later walk tries again.
-    pub fn look_at(
+    pub(crate) fn look_at(
         &mut self,
         secrets: &LibrarySecrets,
         folder: &str,
         path: &str,
         content: Content,
-    ) -> Result<Option<PhotoId>, StorageError> {
-        let Some(store) = &self.store else { return Ok(None) };
+    ) -> Result<Looked, StorageError> {
+        let Some(store) = &self.store else { return Ok(Looked::Nothing) };
         let file = Self::original(path);
-        let Ok((bytes, stat)) = self.read_original(&file) else {
-            // A problem of this file alone; the next walk looks again.
-            return Ok(None);
-        };
+        // A problem of this file alone; the next walk looks again.
+        let Ok((bytes, stat)) = self.read_original(&file) else { return Ok(Looked::Unreadable) };
         let known = store.look_up(&file, &stat);
         let latest = self.outstanding.latest(&file);
         let is_due = match known {
@@ -74,7 +83,7 @@ impl Machine {
             Known::Unchanged(_) => matches!(latest, Some(FileChange::Removed(_))),
         };
         if !is_due {
-            return Ok(None);
+            return Ok(Looked::Nothing);
         }
         let before = match known {
             Known::No => None,
@@ -89,11 +98,12 @@ impl Machine {
             }
         }
         let photo = imported.photo;
+        let content = Some(content).filter(|content| content.bytes() == bytes);
         let replaces = before.map_or(Some(Vec::new()), |before| before.replaced_by(photo));
-        let Some(replaces) = replaces else { return Ok(None) };
+        let Some(replaces) = replaces else { return Ok(Looked::Unreadable) };
         let record = FileRecord { path: file, stat, photo, replaces: replaces.clone(), content_hash, cuts };
         self.batch.push(ReadFile { record, imported: Box::new(ImportedPhoto { replaces, ..imported }), content });
-        Ok(Some(photo))
+        Ok(Looked::Read(photo))
     }
 
     /// Whether the file was read and is not taken in yet: then that comes first.

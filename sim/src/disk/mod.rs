@@ -25,6 +25,7 @@ use crate::chance::Chance;
 use crate::metadata::VirtualMetadata;
 
 pub use ingest::Ingested;
+pub(crate) use ingest::Looked;
 
 /// Everything that Holdfast keeps.
 const HOME: &str = "/home";
@@ -67,6 +68,7 @@ pub struct Machine {
     batch: Vec<ingest::ReadFile>,
     /// Whether the disk has failed, or was full, since the process began.
     has_failed: bool,
+    has_failed_to_read: bool,
     /// Whether the node is to be started again, because its store takes nothing more.
     pub(crate) is_doomed: bool,
     /// Whether ingest is to walk through the folder once more.
@@ -102,6 +104,7 @@ impl Machine {
             outstanding: Outstanding::default(),
             batch: Vec::new(),
             has_failed: false,
+            has_failed_to_read: false,
             is_doomed: false,
             is_walk_due: false,
             failing: Failing::default(),
@@ -116,6 +119,7 @@ impl Machine {
     /// When the disk fails.
     pub fn open(&mut self, sealer: ChunkSealer, fingerprint_key: [u8; 32]) -> Result<Recovery, StorageError> {
         self.has_failed = self.is_short_of_space() || self.failing != Failing::default();
+        self.has_failed_to_read = self.failing.reads > 0;
         (self.is_doomed, self.is_walk_due) = (false, false);
         let config = StoreConfig { directory: PathBuf::from(SEGMENTS), fingerprint_key };
         let (disk, metadata) = (Arc::new(self.disk.clone()), Box::new(self.metadata.clone()));
@@ -137,6 +141,12 @@ impl Machine {
         self.has_failed || self.disk.has_crashed()
     }
 
+    /// Whether the disk may have failed to read something for this process.
+    #[must_use]
+    pub const fn has_failed_to_read(&self) -> bool {
+        self.has_failed_to_read
+    }
+
     fn is_short_of_space(&self) -> bool {
         self.disk.free_bytes(Path::new(HOME)).is_ok_and(|free| free < SPACE_WANTED)
     }
@@ -152,6 +162,7 @@ impl Machine {
         self.failing = failing;
         self.disk.set_failing(failing);
         self.has_failed |= failing != Failing::default();
+        self.has_failed_to_read |= failing.reads > 0;
     }
 
     /// How often the disk fails.
@@ -188,6 +199,7 @@ impl Machine {
             outstanding: Outstanding::default(),
             batch: Vec::new(),
             has_failed: false,
+            has_failed_to_read: false,
             is_doomed: false,
             is_walk_due: false,
             failing: Failing::default(),
@@ -210,6 +222,7 @@ impl Machine {
             outstanding: Outstanding::default(),
             batch: Vec::new(),
             has_failed: false,
+            has_failed_to_read: false,
             is_doomed: false,
             is_walk_due: false,
             failing: Failing::default(),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use holdfast::store::disk::{Access, Disk as _};
+use holdfast::store::simulated::Failing;
 use holdfast_protocol::id::ChunkId;
 
 use super::{FOLDER, Machine, SEGMENTS};
@@ -13,6 +14,10 @@ const HEADER_BYTES: u64 = 64;
 impl Machine {
     /// A bit of a segment or of an original flips. Returns the chunk that it belonged to, if it was any chunk's.
     pub fn rot(&self, chance: &mut Chance, of_originals: bool) -> Option<ChunkId> {
+        // What lies in an original only the store knows.
+        if self.store.is_none() || self.failing != Failing::default() {
+            return None;
+        }
         let root = Path::new(if of_originals { FOLDER } else { SEGMENTS });
         let paths: Vec<PathBuf> = self.disk.paths().into_iter().filter(|path| path.starts_with(root)).collect();
         let path = chance.pick(&paths)?;
@@ -37,8 +42,8 @@ impl Machine {
         while offset >= HEADER_BYTES {
             if file.read_exact_at(&mut header, offset).is_ok() && header[..8] == *b"HFCHUNK1" {
                 let length = u32::from_le_bytes(header[8..12].try_into().ok()?);
-                let payload = offset + HEADER_BYTES;
-                let is_hit = (payload..payload + u64::from(length)).contains(&at);
+                // Without an index a chunk is only found by its header.
+                let is_hit = at < offset + HEADER_BYTES + u64::from(length);
                 return is_hit.then(|| header[16..48].try_into().map(ChunkId::from_bytes).ok())?;
             }
             offset -= HEADER_BYTES;

@@ -57,6 +57,7 @@ pub(crate) enum Coming {
     Restart { node: usize, run: u32 },
     Resume { node: usize, run: u32, clock_stood_still_ms: u64 },
     Separated { a: usize, b: usize, for_ms: u64 },
+    DiskWorks { node: usize },
 }
 
 impl Coming {
@@ -77,7 +78,8 @@ impl Coming {
             | Self::Crash { .. }
             | Self::Restart { .. }
             | Self::Resume { .. }
-            | Self::Separated { .. } => None,
+            | Self::Separated { .. }
+            | Self::DiskWorks { .. } => None,
         }
     }
 }
@@ -272,6 +274,11 @@ impl World {
             self.run_until(self.now + 500)?;
             watch(self);
             still_apart = check::converged::check(self);
+            if still_apart.is_ok() {
+                // Rot that was found before a crash may be believed again after it: the next scrub finds it.
+                (0..self.nodes.len()).for_each(|node| self.scrub(node));
+                still_apart = check::converged::check(self);
+            }
         }
         still_apart?;
         check::readable::check(self)?;
@@ -322,6 +329,7 @@ impl World {
                 }
             }
             Coming::Separated { a, b, for_ms } => self.separate(a, b, for_ms),
+            Coming::DiskWorks { node } => self.disk_works(node),
         }
     }
 

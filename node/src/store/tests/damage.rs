@@ -1,6 +1,7 @@
 //! Disks that fill up, fail, are read-only, or were damaged by hand.
 
 use super::*;
+use crate::store::simulated::Failing;
 use crate::store::{ReadError, ScrubCursor};
 
 fn flip(machine: &Machine, segment: u32, at: usize) {
@@ -235,4 +236,39 @@ fn no_content_of_a_segment_makes_opening_panic() {
             }
         }
     }
+}
+
+#[test]
+fn what_a_disk_could_not_read_for_a_while_is_there_again() {
+    let machine = Machine::new(31);
+    let store = machine.open();
+    put(&store, 0..12);
+    machine.disk.set_failing(Failing { reads: 1, ..Failing::default() });
+    for number in 0..12 {
+        assert!(store.read(&chunk(number).0).unwrap_err().is_loss(), "it is to be fetched from elsewhere meanwhile");
+    }
+    machine.disk.set_failing(Failing::default());
+    // One was put again, one was removed; neither comes back as it was.
+    put(&store, 3..4);
+    store.remove(&[chunk(5).0]).unwrap();
+    let scrub = store.scrub(ScrubCursor::default(), u64::MAX).unwrap();
+    assert_eq!((scrub.found.len(), scrub.lost.len()), (11, 0));
+    assert_served(&store, (0..12).filter(|number| *number != 5));
+    assert!(!store.contains(&chunk(5).0));
+    drop(store);
+    let store = machine.open();
+    assert_served(&store, (0..12).filter(|number| *number != 5));
+    assert!(!store.contains(&chunk(5).0));
+}
+
+#[test]
+fn a_rotten_chunk_is_replaced_by_good_bytes_that_come_again() {
+    let machine = Machine::new(32);
+    let store = machine.open();
+    put(&store, 0..4);
+    let at = machine.find(0, &chunk(2).1).unwrap();
+    flip(&machine, 0, at);
+    put(&store, 0..4);
+    assert_served(&store, 0..4);
+    assert_eq!(store.stats().segment_chunks, 4);
 }
