@@ -92,6 +92,11 @@ impl Catalog {
         self.author
     }
 
+    /// From now on edits are those of `author`.
+    pub const fn continue_as(&mut self, author: AuthorId) {
+        self.author = author;
+    }
+
     /// Opens a document from its saved form, or an empty one. Does nothing when it is open.
     ///
     /// # Errors

@@ -142,6 +142,8 @@ fault_classes! {
     DiskFull = "disk-full", in one world of 4, every(5_000, 90_000);
     /// A node's machine dies in the middle of a write or a sync.
     CrashWriting = "crash-writing", in one world of 3, every(2_000, 30_000);
+    /// A node's home is put back as it was up to a minute before.
+    BackupRestored = "backup-restored", in one world of 6, every(20_000, 80_000);
 }
 
 impl fmt::Display for FaultClass {
@@ -335,7 +337,8 @@ impl World {
             | FaultClass::WriteErrors
             | FaultClass::SyncErrors
             | FaultClass::DiskFull
-            | FaultClass::CrashWriting => self.strike_disk(class, chance),
+            | FaultClass::CrashWriting
+            | FaultClass::BackupRestored => self.strike_disk(class, chance),
             // They strike at occasions.
             FaultClass::CrashAcknowledged
             | FaultClass::GossipLost

@@ -67,6 +67,13 @@ pub enum Event {
         /// How many.
         photos: u64,
     },
+    /// This device's log could not go on, because peers know another or a later version of it: it continues as another.
+    AuthorContinued {
+        /// The author that is used no more.
+        retired: AuthorId,
+        /// The one that is used from now on.
+        author: AuthorId,
+    },
     /// A device joined, left or moved.
     MembershipChanged {
         /// Which device's statement it was.

@@ -124,6 +124,7 @@ pub(super) struct ImportQueue {
     pending: Vec<Pending>,
     chunks: usize,
     due: Option<Timestamp>,
+    held_until: Option<Timestamp>,
 }
 
 impl ImportQueue {
@@ -135,13 +136,21 @@ impl ImportQueue {
         self.due.get_or_insert(now.elapsed + BATCH_DELAY);
     }
 
+    /// Nothing is catalogued before `until`; `None` lets it go on.
+    pub(super) const fn hold(&mut self, until: Option<Timestamp>) {
+        self.held_until = until;
+    }
+
     /// When the batch is to be catalogued even if it is not full.
-    pub(super) const fn deadline(&self) -> Option<Timestamp> {
-        self.due
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.due.map(|due| self.held_until.map_or(due, |until| due.max(until)))
     }
 
     /// The batch, once it is full or has waited long enough.
     pub(super) fn take_due(&mut self, now: Now) -> Option<Vec<Pending>> {
+        if self.held_until.is_some_and(|until| now.elapsed < until) {
+            return None;
+        }
         let full = self.pending.len() >= BATCH_PHOTOS_MAX || self.chunks >= BATCH_CHUNKS_MAX;
         if !full && self.due.is_none_or(|due| now.elapsed < due) {
             return None;

@@ -117,7 +117,7 @@ impl<M: Metadata> Library<M> {
         Ok((answer, out))
     }
 
-    fn say_body(&mut self, now: Now, body: Vec<u8>, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+    pub(super) fn say_body(&mut self, now: Now, body: Vec<u8>, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
         let (_, effects) = self.replica.append(now, Kind::Membership, self.bodies.epoch(), MIN_READER, body)?;
         self.pass(effects, out)
     }

@@ -24,6 +24,7 @@ mod membership;
 mod outstanding;
 mod photos;
 mod record;
+mod retirement;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -34,11 +35,13 @@ use holdfast_crdt::DocumentId;
 use holdfast_protocol::copies::CopyTable;
 use holdfast_protocol::envelope::{Kind, SignedEnvelope};
 use holdfast_protocol::id::{AuthorId, ChunkId, DeviceId};
+use holdfast_protocol::keys::DeviceKey;
 use holdfast_protocol::metadata::{Batch, Metadata};
 use holdfast_protocol::replica::{self, FetchOutcome, Replica, TaskId};
 use holdfast_protocol::sealing::{BodySealer, ChunkSealer};
 use holdfast_protocol::secrets::LibrarySecrets;
 use holdfast_protocol::time::{Now, Timestamp};
+use zeroize::Zeroizing;
 
 use crate::index::IndexChange;
 
@@ -73,6 +76,10 @@ pub struct Config {
 pub struct Library<M: Metadata> {
     replica: Replica<M>,
     device: DeviceId,
+    key: DeviceKey,
+    /// What the keys of further authors come from.
+    author_seed: Zeroizing<[u8; 32]>,
+    authors_begun: u64,
     secrets: LibrarySecrets,
     bodies: BodySealer,
     sealer: ChunkSealer,
@@ -112,9 +119,14 @@ impl<M: Metadata> Library<M> {
         now: Now,
     ) -> Result<(Self, Vec<Effect>), LibraryError> {
         let device = config.replica.device.device_id();
+        let key = config.replica.device.clone();
+        let author_seed = Zeroizing::new(blake3::derive_key("holdfast 1 authors of a run", &config.replica.seed));
         let (replica, effects) = Replica::open(config.replica, metadata, holdings)?;
         let mut library = Self {
             device,
+            key,
+            author_seed,
+            authors_begun: 0,
             bodies: BodySealer::new(&config.secrets),
             sealer: ChunkSealer::new(&config.secrets),
             secrets: config.secrets,
@@ -147,6 +159,7 @@ impl<M: Metadata> Library<M> {
             .into_iter()
             .filter(|effect| !matches!(effect, replica::Effect::Accepted(_) | replica::Effect::HoldingsChanged { .. }));
         out.extend(passed.map(Effect::Replica));
+        library.hold_imports(now);
         library.settle(now, &mut out)?;
         Ok((library, out))
     }
@@ -197,6 +210,7 @@ impl<M: Metadata> Library<M> {
 
     /// What is due at the end of every input: batches to catalogue, manifests to read, index changes, a checkpoint.
     fn settle(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+        self.continue_if_retired(now, out)?;
         if let Some(batch) = self.imports.take_due(now) {
             for part in import::parted(batch) {
                 self.catalogue(now, part, out)?;

@@ -161,6 +161,13 @@ impl News {
             Event::MembershipChanged { device } => {
                 tracing::info!(device = device.short(), "the library's devices changed");
             }
+            Event::AuthorContinued { retired, author } => {
+                tracing::info!(
+                    retired = retired.short(),
+                    author = author.short(),
+                    "this device writes under a new key"
+                );
+            }
             Event::ChangeRefused { author, document, reason } => self.problem(Problem {
                 what: format!("a change of {document} by device log {} is malformed: {reason}", author.short()),
                 next: Some("everything else of the library goes on; update Holdfast on that device".to_owned()),
@@ -205,7 +212,10 @@ impl News {
             }),
             Event::RestoredFromBackup { author } => self.problem(Problem {
                 what: format!("this device's log {} is older than what other devices know of it", author.short()),
-                next: Some("it was restored from a backup or copied; let it join anew in an empty home".to_owned()),
+                next: Some(
+                    "it was restored from a backup, and goes on under a new key; if it was copied instead, let one of the \
+                     copies join anew in an empty home"
+                        .to_owned()),
             }),
             Event::ChunkCorrupt { peer, chunk } => {
                 tracing::warn!(peer = peer.short(), chunk = chunk.short(), "a peer sent wrong bytes");

@@ -143,8 +143,8 @@ impl<M: Metadata> Replica<M> {
         Ok((Run { author, start, count }, self.finish()))
     }
 
-    /// Continues under another author, after [`Event::RestoredFromBackup`]; call [`Replica::introduce`] next. The old
-    /// author's log goes on being kept and passed on like any other.
+    /// Continues under another author, after [`Event::RestoredFromBackup`], with that author's introduction next. Keep
+    /// the key durably no later than that. The old author's log goes on being kept and passed on like any other.
     pub fn adopt_author(&mut self, author: AuthorKey) {
         self.config.author = author;
         self.retired = self.logs.get(&self.author()).is_some_and(|log| log.fork().is_some());

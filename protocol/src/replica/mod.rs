@@ -93,6 +93,8 @@ pub struct Replica<M: Metadata> {
     logs: BTreeMap<AuthorId, Log>,
     /// Whether this device's author must not be used any more.
     retired: bool,
+    /// Whether a peer has said since the opening how far it knows this device's own log.
+    compared: bool,
     /// Authors whose logs may count further, or less far, than before.
     ends_to_review: BTreeSet<AuthorId>,
     chunks: ChunkTable,
@@ -252,6 +254,20 @@ impl<M: Metadata> Replica<M> {
     #[must_use]
     pub fn author(&self) -> AuthorId {
         self.config.author.author_id()
+    }
+
+    /// Whether this device's author must not be used any more: peers know more of its log, or another version of it.
+    /// [`Replica::adopt_author`] goes on under another.
+    #[must_use]
+    pub const fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// Whether some peer has said, since the opening, how far it knows this device's own log, and knows no more than is
+    /// known here. Until then this device may be one that was restored from a backup and does not know it yet.
+    #[must_use]
+    pub const fn has_compared(&self) -> bool {
+        self.compared
     }
 
     /// This device.

@@ -95,6 +95,8 @@ impl<M: Metadata> Replica<M> {
     }
 
     pub(super) fn handle_vector(&mut self, link: LinkId, points: Vec<LogPoint>) {
+        let own = self.log_extent(&self.author()).length;
+        self.compared |= points.iter().any(|point| point.author == self.author() && point.length <= own);
         let Some(session) = self.sessions.get_mut(&link) else { return };
         for point in points {
             let log = self.logs.get(&point.author);

@@ -15,7 +15,8 @@ use crate::world::World;
 /// # Errors
 /// The first that cannot be, or has other bytes.
 pub fn check(world: &World) -> Result<(), Violation> {
-    for acknowledged in world.nodes.iter().flat_map(|node| &node.acknowledged) {
+    let promised = world.nodes.iter().flat_map(|node| &node.acknowledged).chain(&world.excused.entrusted);
+    for acknowledged in promised {
         let bytes = acknowledged.content.bytes();
         for node in &world.nodes {
             let Some(library) = &node.library else { continue };

@@ -40,7 +40,11 @@ impl World {
         match outcome {
             Ok(ingested) => {
                 for chunk in &ingested.chunks {
-                    self.excused.chunks.remove(chunk);
+                    // What was destroyed after it was read for this batch is not there because of it.
+                    let machine = &self.nodes[node].machine;
+                    if machine.destroyed.get(chunk).is_none_or(|batches| batches + 1 < machine.batches) {
+                        self.excused.chunks.remove(chunk);
+                    }
                 }
                 self.destroyed(node, ingested.stale);
                 for input in ingested.inputs {

@@ -3,6 +3,7 @@
 //! Invariants: whatever the store and the metadata keep goes through one virtual disk, so that a crash, a full disk or a
 //! failing one means both; nothing of a process that died writes any more.
 
+mod backup;
 mod drive;
 mod ingest;
 mod rot;
@@ -23,7 +24,9 @@ use holdfast_protocol::sealing::ChunkSealer;
 
 use crate::chance::Chance;
 use crate::metadata::VirtualMetadata;
+use crate::node::Acknowledged;
 
+pub use backup::Backup;
 pub use ingest::Ingested;
 pub(crate) use ingest::Looked;
 
@@ -88,6 +91,10 @@ pub struct Excused {
     pub chunks: BTreeSet<ChunkId>,
     /// Photos that only a log knew which is gone.
     pub photos: BTreeSet<PhotoId>,
+    /// What was acknowledged by nodes that have forgotten it since, and others know.
+    pub entrusted: Vec<Acknowledged>,
+    /// Folders of nodes that have forgotten which files they told of: names of deleted ones may stay.
+    pub folders: BTreeSet<String>,
 }
 
 impl Machine {

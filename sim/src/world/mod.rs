@@ -21,7 +21,7 @@ use holdfast_protocol::time::Now;
 
 use crate::chance::Chance;
 use crate::check::{self, Violation};
-use crate::disk::Excused;
+use crate::disk::{Backup, Excused};
 use crate::fault::{FaultClass, Faults};
 use crate::metadata::FlushPoint;
 use crate::network::{Network, Quality};
@@ -58,6 +58,7 @@ pub(crate) enum Coming {
     Resume { node: usize, run: u32, clock_stood_still_ms: u64 },
     Separated { a: usize, b: usize, for_ms: u64 },
     DiskWorks { node: usize },
+    Restore { node: usize, backup: Box<Backup> },
 }
 
 impl Coming {
@@ -79,7 +80,8 @@ impl Coming {
             | Self::Restart { .. }
             | Self::Resume { .. }
             | Self::Separated { .. }
-            | Self::DiskWorks { .. } => None,
+            | Self::DiskWorks { .. }
+            | Self::Restore { .. } => None,
         }
     }
 }
@@ -330,6 +332,7 @@ impl World {
             }
             Coming::Separated { a, b, for_ms } => self.separate(a, b, for_ms),
             Coming::DiskWorks { node } => self.disk_works(node),
+            Coming::Restore { node, backup } => self.restore(node, &backup),
         }
     }
 

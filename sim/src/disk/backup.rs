@@ -1,0 +1,71 @@
+//! Homes that are put back as they were: what was written since is gone, as far as this node alone knew it.
+
+use holdfast_protocol::id::{ChunkId, PhotoId};
+use holdfast_protocol::position::Position;
+
+use super::{Death, Machine};
+use crate::index::VirtualIndex;
+use crate::world::World;
+
+/// What was kept of a node.
+pub struct Backup {
+    machine: Machine,
+    index: VirtualIndex,
+    acknowledged: usize,
+}
+
+impl World {
+    /// A copy of a node's home.
+    pub(crate) fn back_up(&self, node: usize) -> Backup {
+        let of = &self.nodes[node];
+        Backup { machine: of.machine.backup(), index: of.index.clone(), acknowledged: of.acknowledged.len() }
+    }
+
+    /// A node ends, its home is put back, and it starts again.
+    pub(crate) fn restore(&mut self, node: usize, backup: &Backup) {
+        if self.nodes[node].library.is_none() || !self.is_restorable(node) {
+            return;
+        }
+        self.trace.note(self.now, Some(node), format_args!("its home is put back as it was"));
+        let held = self.chunks_held(node);
+        self.end(node, Death::Killed, 200);
+        let of = &mut self.nodes[node];
+        of.machine.restore(&backup.machine);
+        of.index = backup.index.clone();
+        // What it has said since it does not know any more: it is as safe as others know it.
+        for acknowledged in of.acknowledged.split_off(backup.acknowledged.min(of.acknowledged.len())) {
+            if self.is_known_to_another(node, &acknowledged.photo) {
+                self.excused.entrusted.push(acknowledged);
+            } else {
+                self.excused.photos.insert(acknowledged.photo);
+            }
+        }
+        let folder = self.nodes[node].folder_name();
+        self.excused.folders.insert(folder);
+        // Some of it may be in the home as it was, or in the folder: it is asked of nobody.
+        self.destroyed(node, held);
+    }
+
+    /// Whether the node will hear of what it has forgotten before it says anything new.
+    fn is_restorable(&self, node: usize) -> bool {
+        !self.network.standing(Some(node)).is_empty()
+    }
+
+    fn is_known_to_another(&self, node: usize, photo: &PhotoId) -> bool {
+        let others = self.nodes.iter().filter(|other| other.number != node);
+        others.filter_map(|other| other.library.as_ref()).any(|library| library.photos().slot(photo).is_some())
+    }
+
+    /// Every chunk of a photo that the node holds.
+    fn chunks_held(&self, node: usize) -> Vec<ChunkId> {
+        let of = &self.nodes[node];
+        let Some(library) = &of.library else { return Vec::new() };
+        let photos = library.photos();
+        let runs = (0..photos.len() as u32).map(|slot| photos.row(slot).run);
+        let positions = runs.flat_map(|run| {
+            (run.start..run.start + run.count).map(move |index| Position { author: run.author, index })
+        });
+        let chunks = positions.filter_map(|position| Some(library.replica().chunk_at(&position)?.chunk));
+        chunks.filter(|chunk| of.machine.holds(chunk)).collect()
+    }
+}
