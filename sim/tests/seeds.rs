@@ -8,17 +8,23 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use holdfast_sim::fault::FaultClass;
 use holdfast_sim::options::Options;
 use holdfast_sim::outcome;
 
-/// Runs each seed twice, on all cores: clean both times, with the same trace.
+/// Runs each seed as it is.
 fn run_all(seeds: &[u64]) {
+    run_all_as(seeds, Options::of);
+}
+
+/// Runs each seed twice, on all cores: clean both times, with the same trace.
+fn run_all_as(seeds: &[u64], options_of: fn(u64) -> Options) {
     let (next, broken) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, Into::into) {
             scope.spawn(|| {
                 while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    let options = Options::of(seed);
+                    let options = options_of(seed);
                     let first = outcome::run_unwatched(seed, &options);
                     let is_same = first == outcome::run_unwatched(seed, &options);
                     if !first.verdict.is_clean() || !is_same {
@@ -47,6 +53,38 @@ fn seeds_that_found_something_find_it_no_more() {
     // 42: a photo whose last known file was edited stayed hidden although another device had imported it.
     // 1121, 1299, 1368, 1590: an index that was being rebuilt when its node died passed for a whole one ever after.
     run_all(&[1, 2, 5, 6, 9, 23, 25, 42, 1121, 1299, 1368, 1590]);
+}
+
+/// With everything that networks, clocks and machines do wrong at once.
+fn in_a_bad_network(seed: u64) -> Options {
+    use FaultClass as Class;
+    let classes = [
+        [Class::Crash, Class::Cut, Class::Separate, Class::Flap, Class::Split, Class::OneWay, Class::Clog],
+        [
+            Class::HalfOpen,
+            Class::LinkSlow,
+            Class::UplinkSlow,
+            Class::Nat,
+            Class::Offline,
+            Class::Suspend,
+            Class::Winter,
+        ],
+        [
+            Class::ClockWrong,
+            Class::ClockDrift,
+            Class::ClockJump,
+            Class::GossipLate,
+            Class::GossipLost,
+            Class::GossipDoubled,
+            Class::IndexLost,
+        ],
+    ];
+    Options { classes: classes.into_iter().flatten().collect(), ..Options::of(seed) }
+}
+
+#[test]
+fn bad_networks_and_wrong_clocks_break_nothing() {
+    run_all_as(&[0, 1, 2, 3, 30], in_a_bad_network);
 }
 
 #[test]
