@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use holdfast_protocol::id::PhotoId;
 
-use super::Violation;
+use super::{Violation, is_nameless};
 use crate::world::World;
 
 /// Compares the folders of all nodes with every node's index and photos.
@@ -24,7 +24,9 @@ pub fn check(world: &World) -> Result<(), Violation> {
         // A node whose home was put back as it was may have forgotten that it told of a file which is gone since.
         let is_forgotten =
             |path: &str| world.excused.folders.iter().any(|folder| path.starts_with(&format!("{folder}/")));
-        let is_wrong = |entry: &&(String, PhotoId)| files.contains(*entry) || !is_forgotten(&entry.0);
+        let is_wrong = |entry: &&(String, PhotoId)| {
+            !is_nameless(world, library, &entry.1) && (files.contains(*entry) || !is_forgotten(&entry.0))
+        };
         if let Some((path, photo)) = files.symmetric_difference(&shown).find(is_wrong) {
             let verb = if files.contains(&(path.clone(), *photo)) { "is missing" } else { "is gone" };
             let what = format!("{path} as {} {verb}", photo.short());

@@ -4,10 +4,16 @@ pub mod acknowledged;
 pub mod converged;
 pub mod equal;
 pub mod folders;
+pub mod inventory;
 pub mod readable;
 pub mod replayed;
 
-use holdfast::library::LibraryError;
+use holdfast::library::{Library, LibraryError};
+use holdfast_protocol::id::PhotoId;
+use holdfast_protocol::position::Position;
+
+use crate::metadata::VirtualMetadata;
+use crate::world::World;
 
 /// A broken invariant: the sentence says which, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +68,12 @@ pub enum Violation {
         /// In what.
         what: String,
     },
+    /// Invariant 8.
+    #[error("node {node} says that it holds something else than its store does")]
+    FalseInventory {
+        /// Which.
+        node: usize,
+    },
     /// The catalog says something of files that the folders do not.
     #[error("node {node} shows other files than there are: {what}")]
     WrongFiles {
@@ -86,6 +98,15 @@ pub enum Violation {
         /// The trace hash of the second run.
         second: String,
     },
+}
+
+/// Whether the faults of this run have destroyed the photo's manifest everywhere: then nobody can say what it is called or
+/// shows.
+pub(crate) fn is_nameless(world: &World, library: &Library<VirtualMetadata>, photo: &PhotoId) -> bool {
+    let Some(slot) = library.photos().slot(photo) else { return false };
+    let run = library.photos().row(slot).run;
+    let first = library.replica().chunk_at(&Position { author: run.author, index: run.start });
+    first.is_some_and(|manifest| world.excused.chunks.contains(&manifest.chunk))
 }
 
 impl Violation {

@@ -284,6 +284,7 @@ impl World {
         }
         still_apart?;
         check::readable::check(self)?;
+        check::inventory::check(self)?;
         check::equal::check(self)?;
         check::folders::check(self)
     }
