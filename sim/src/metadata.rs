@@ -14,12 +14,13 @@ use holdfast_protocol::metadata::{Batch, Entry, Metadata, StorageError, Table};
 const FREE_BYTES_MIN: u64 = 32 << 20;
 
 type Value = Arc<[u8]>;
+type Key = (Table, Vec<u8>);
 
 #[derive(Debug, Default, Clone)]
 struct State {
-    tables: BTreeMap<(Table, Vec<u8>), Value>,
+    tables: BTreeMap<Key, Value>,
     /// For every batch that is not durable, what its keys were before it, in the order of its changes.
-    unflushed: Vec<Vec<((Table, Vec<u8>), Option<Value>)>>,
+    unflushed: Vec<Vec<(Key, Option<Value>)>>,
     /// Batches that were ever made durable: what a flush covers is counted from the start.
     flushed: u64,
     is_poisoned: bool,

@@ -314,7 +314,7 @@ fn coin(random: &mut ChaCha20Rng) -> bool {
 }
 
 fn one_in(times: u64, random: &mut ChaCha20Rng) -> bool {
-    times > 0 && random.next_u64() % times == 0
+    times > 0 && random.next_u64().is_multiple_of(times)
 }
 
 fn crashed() -> io::Error {
