@@ -83,6 +83,7 @@ impl<M: Metadata> Library<M> {
             self.index_version = indexed.unwrap_or(0);
             return Ok(());
         };
+        self.photos.shrink();
         self.applied = checkpoint.applied.into_iter().collect::<BTreeMap<_, _>>();
         let reached = checkpoint.index_version;
         let behind = indexed.is_none_or(|indexed| indexed < reached || indexed / REBUILDING != reached / REBUILDING);

@@ -91,6 +91,13 @@ impl PhotoTable {
         self.documents.get_index_of(&document).map_or(&[], |index| &self.slots_of_documents[index])
     }
 
+    /// Gives back memory that growing left over.
+    pub fn shrink(&mut self) {
+        self.rows.shrink_to_fit();
+        self.documents_of_rows.shrink_to_fit();
+        self.slots_of_documents.iter_mut().for_each(Vec::shrink_to_fit);
+    }
+
     /// Adds a photo and returns its slot; a photo that is there keeps its row.
     pub fn add(&mut self, document: DocumentId, row: PhotoRow) -> u32 {
         if let Some(slot) = self.slot(&row.photo) {

@@ -14,7 +14,9 @@ use super::disk::storage_error;
 
 /// Pages kept in memory. What is read often is in tables of its own, so little is enough. It is a goal more than a
 /// bound: sled evicts from each of its 256 shards only after 64 look-ups there.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 2 << 20;
+/// A scan looks up what it passes once for so many bytes.
+const LOOK_UP_EVERY_BYTES: usize = 256;
 /// How long a commit may wait before it is written down unasked.
 const FLUSH_EVERY_MS: u64 = 500;
 /// Space below which nothing is written any more: sled does not survive a full disk in the middle of a write.
@@ -96,8 +98,8 @@ impl Metadata for SledMetadata {
                     break;
                 }
                 // sled drops pages from memory only after many look-ups, and walking along does not count as one:
-                // without these a scan of everything would keep everything.
-                if limit > 1 {
+                // without these, one for every few bytes, a scan of everything would keep everything.
+                for _ in 0..value.len().div_ceil(LOOK_UP_EVERY_BYTES).min(limit - 1) {
                     database.contains_key(&key)?;
                 }
                 found.push((key[1..].to_vec(), value.to_vec()));
