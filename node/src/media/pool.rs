@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{collections::VecDeque, thread};
@@ -108,7 +108,7 @@ pub struct MediaPool {
 #[derive(Debug)]
 struct Job {
     request: Request,
-    result: Sender<Result<Examination, ExamineError>>,
+    result: SyncSender<Result<Examination, ExamineError>>,
 }
 
 /// An examination that is under way.
@@ -149,7 +149,8 @@ impl MediaPool {
     /// others may be changing.
     #[must_use]
     pub fn examine(&self, path: &Path, media: MediaType) -> PendingExamination {
-        let (result, pending) = channel();
+        // Room for the one answer: an unbounded channel would set aside room for thirty with the first.
+        let (result, pending) = sync_channel(1);
         self.queue.push(Job { request: Request::new(path, media), result });
         PendingExamination { result: pending }
     }
