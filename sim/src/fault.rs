@@ -144,6 +144,18 @@ fault_classes! {
     CrashWriting = "crash-writing", in one world of 3, every(2_000, 30_000);
     /// A node's home is put back as it was up to a minute before.
     BackupRestored = "backup-restored", in one world of 6, every(20_000, 80_000);
+    /// The last device says again what anyone said to anyone before.
+    LieReplayed = "lie-replayed", in one world of 5, one_in(5);
+    /// The last device sends a malformed frame.
+    LieGarbled = "lie-garbled", in one world of 5, one_in(20);
+    /// The last device gossips what was gossiped before, and malformed messages.
+    LieGossip = "lie-gossip", in one world of 5, one_in(2);
+    /// The last device floods the others with malformed gossip.
+    LieFlood = "lie-flood", in one world of 6, one_in(4);
+    /// The last device claims chunks that it lacks.
+    LieHoldings = "lie-holdings", in one world of 5, every(2_000, 30_000);
+    /// Someone who is no member connects, and repeats what members said.
+    Stranger = "stranger", in one world of 4, every(2_000, 20_000);
 }
 
 impl fmt::Display for FaultClass {
@@ -339,6 +351,8 @@ impl World {
             | FaultClass::DiskFull
             | FaultClass::CrashWriting
             | FaultClass::BackupRestored => self.strike_disk(class, chance),
+            FaultClass::LieHoldings => self.lie_about_holdings(&mut chance),
+            FaultClass::Stranger => self.stranger_knocks(&mut chance),
             // They strike at occasions.
             FaultClass::CrashAcknowledged
             | FaultClass::GossipLost
@@ -349,7 +363,11 @@ impl World {
             | FaultClass::UplinkSlow
             | FaultClass::Nat
             | FaultClass::ClockWrong
-            | FaultClass::ClockDrift => {}
+            | FaultClass::ClockDrift
+            | FaultClass::LieReplayed
+            | FaultClass::LieGarbled
+            | FaultClass::LieGossip
+            | FaultClass::LieFlood => {}
         }
     }
 
@@ -410,6 +428,7 @@ impl World {
     /// Faults stop: every node is up and reaches every other.
     pub(crate) fn heal(&mut self) -> Result<(), Violation> {
         self.faults.stop();
+        self.stop_lying();
         for link in self.network.heal() {
             self.cut(link);
         }

@@ -16,12 +16,22 @@ pub struct ShownPhoto {
     pub state: IndexedState,
     /// The newer version that hides it.
     pub successor: Option<PhotoId>,
+    /// Whether it is a favourite.
+    pub favourite: bool,
+    /// Its captions, the shown one first.
+    pub captions: Vec<String>,
+    /// Its tags.
+    pub tags: BTreeSet<String>,
+    /// Its albums, and where in them it stands.
+    pub albums: BTreeMap<String, String>,
 }
 
 /// The durable index of a node; a crash keeps it, since it is a file of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VirtualIndex {
     photos: BTreeMap<PhotoId, ShownPhoto>,
+    /// Names of tags and albums.
+    labels: BTreeMap<String, String>,
     version: Option<u64>,
 }
 
@@ -34,6 +44,9 @@ impl VirtualIndex {
                 IndexChange::Photo(facts) => {
                     let shown = self.photo(facts.photo);
                     shown.names.clear();
+                    shown.captions.clear();
+                    shown.tags.clear();
+                    shown.albums.clear();
                     shown.facts = Some(*facts);
                 }
                 IndexChange::State { photo, state } => self.photo(photo).state = state,
@@ -44,20 +57,39 @@ impl VirtualIndex {
                 IndexChange::Name { photo, key, name: None } => {
                     self.photo(photo).names.remove(&key);
                 }
+                IndexChange::Favourite { photo, favourite } => self.photo(photo).favourite = favourite,
+                IndexChange::Caption { photo, captions } => self.photo(photo).captions = captions,
+                IndexChange::Tag { photo, tag, tagged: true } => drop(self.photo(photo).tags.insert(tag)),
+                IndexChange::Tag { photo, tag, tagged: false } => drop(self.photo(photo).tags.remove(&tag)),
+                IndexChange::Album { photo, album, position: Some(position) } => {
+                    self.photo(photo).albums.insert(album, position);
+                }
+                IndexChange::Album { photo, album, position: None } => {
+                    self.photo(photo).albums.remove(&album);
+                }
+                IndexChange::TagName { tag, name } => self.label(format!("tag {tag}"), name),
+                IndexChange::AlbumName { album, name } => self.label(format!("album {album}"), name),
                 // What the workload does not touch yet.
-                IndexChange::Favourite { .. }
-                | IndexChange::Caption { .. }
-                | IndexChange::Tag { .. }
-                | IndexChange::TagName { .. }
-                | IndexChange::Album { .. }
-                | IndexChange::AlbumName { .. }
-                | IndexChange::Date { .. } => {}
+                IndexChange::Date { .. } => {}
             }
         }
     }
 
     fn photo(&mut self, photo: PhotoId) -> &mut ShownPhoto {
         self.photos.entry(photo).or_default()
+    }
+
+    fn label(&mut self, key: String, name: Option<String>) {
+        match name {
+            Some(name) => drop(self.labels.insert(key, name)),
+            None => drop(self.labels.remove(&key)),
+        }
+    }
+
+    /// Names of tags and albums.
+    #[must_use]
+    pub const fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
 
     /// The newest version that it has; `None` when it is new.

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod disk;
 pub mod fault;
 pub mod index;
+mod liar;
 pub mod metadata;
 pub mod network;
 pub mod node;

@@ -218,6 +218,15 @@ impl Node {
                 self.folder.insert(path.clone(), (content, photo));
                 self.look_at(&path)
             }
+            Gesture::Move { from, to } => {
+                let Some(&of) = self.folder.get(&from) else { return Ok(Ingested::default()) };
+                self.machine.write_original(&to, of.0.bytes());
+                self.folder.insert(to.clone(), of);
+                // As in a walk: the name where it lay goes only after the one where it lies is in.
+                let mut out = self.look_at(&to)?;
+                out.append(self.take_gesture(Gesture::Remove { path: from })?);
+                Ok(out)
+            }
             Gesture::Remove { path } => {
                 if self.folder.remove(&path).is_none() {
                     return Ok(Ingested::default());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_crdt::{CatalogBody, DocumentId, Edit, Patch};
+use holdfast_crdt::{CatalogBody, DocumentId, Edit, LocalChange, Patch};
 use holdfast_protocol::deposit::DepositedChunk;
 use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::id::PhotoId;
@@ -186,12 +186,21 @@ impl<M: Metadata> Library<M> {
         edits: Edits,
         out: &mut Vec<Effect>,
     ) -> Result<(), LibraryError> {
-        let author = self.replica.author();
         let change = self
             .opened(document)?
             .edit(document, |edit| edits.write(edit))
             .map_err(|error| LibraryError::Catalog(error.to_string()))?;
-        let Some(change) = change else { return Ok(()) };
+        change.map_or(Ok(()), |change| self.append_change(now, change, out))
+    }
+
+    /// Writes a change that is in the catalog into this device's log.
+    pub(super) fn append_change(
+        &mut self,
+        now: Now,
+        change: LocalChange,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), LibraryError> {
+        let (author, document) = (self.replica.author(), change.document);
         let body = CatalogBody { document, changes: vec![change.change] }.encode();
         self.learn(document, change.patches);
         let seq = self.replica.own_length();

@@ -18,7 +18,7 @@ use super::{Effect, Library, LibraryError, READS_MAX};
 use crate::index::{Captured, IndexChange, IndexedName, IndexedPhoto, IndexedState};
 
 /// The caption of a photo, as it is sealed.
-const CAPTION_CONTEXT: &[u8] = b"caption";
+pub(super) const CAPTION_CONTEXT: &[u8] = b"caption";
 
 impl<M: Metadata> Library<M> {
     /// Whether manifests that are here are still to be read.

@@ -53,6 +53,8 @@ pub enum Effect {
     Flush(TaskId),
     /// These imports are catalogued, durably.
     Catalogued(Vec<ImportId>),
+    /// What [`super::Library::edit_photos`] or [`super::Library::name_album`] wrote under this task is durable.
+    Edited(TaskId),
     /// News.
     Event(Event),
 }

@@ -16,6 +16,7 @@ mod catalogue;
 mod checkpoint;
 mod describe;
 mod documents;
+mod edit;
 mod effect;
 mod feeding;
 mod founding;
@@ -45,6 +46,7 @@ use zeroize::Zeroizing;
 
 use crate::index::IndexChange;
 
+pub use edit::{CAPTION_BYTES_MAX, EDIT_PHOTOS_MAX, EditError, LABEL_BYTES_MAX, PhotoEdit};
 pub use effect::{Effect, Event, Input, LibraryError};
 pub use founding::{Founding, Membership};
 pub use import::{FileName, ImportId, ImportedPhoto, RemovedName};
@@ -98,6 +100,8 @@ pub struct Library<M: Metadata> {
     reading: BTreeMap<TaskId, (u32, ChunkId)>,
     /// Imports that are catalogued and wait for a flush.
     unflushed: BTreeMap<TaskId, Vec<ImportId>>,
+    /// Edits that wait for a flush.
+    unflushed_edits: BTreeSet<TaskId>,
     index_changes: Vec<IndexChange>,
     index_version: u64,
     /// News that was not told yet.
@@ -140,6 +144,7 @@ impl<M: Metadata> Library<M> {
             awaiting_deposit: BTreeSet::new(),
             reading: BTreeMap::new(),
             unflushed: BTreeMap::new(),
+            unflushed_edits: BTreeSet::new(),
             index_changes: Vec::new(),
             index_version: 0,
             events: Vec::new(),
@@ -333,6 +338,9 @@ impl<M: Metadata> Library<M> {
         if !imports.is_empty() {
             out.push(Effect::Catalogued(imports));
         }
+        let later = self.unflushed_edits.split_off(&TaskId(task.0 + 1));
+        let done = std::mem::replace(&mut self.unflushed_edits, later);
+        out.extend(done.into_iter().map(Effect::Edited));
     }
 
     fn task(&mut self) -> TaskId {

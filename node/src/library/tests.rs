@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use holdfast_crdt::{Catalog, CatalogBody, TagId};
+use holdfast_crdt::{AlbumId, Catalog, CatalogBody, TagId};
 use holdfast_protocol::envelope::{Envelope, NO_ENVELOPE};
 use holdfast_protocol::id::PhotoId;
 use holdfast_protocol::keys::{AuthorKey, DeviceKey};
@@ -163,7 +163,7 @@ impl Open {
                     self.events.push(event);
                     continue;
                 }
-                Effect::Replica(_) | Effect::Catalogued(_) => continue,
+                Effect::Replica(_) | Effect::Catalogued(_) | Effect::Edited(_) => continue,
             };
             coming.extend(self.library.handle(machine.now(), input).unwrap());
         }
@@ -334,4 +334,71 @@ fn changes_that_found_no_room_to_wait_are_read_from_the_log_again() {
     assert_eq!(open.library.documents.catalog.heads(JULY), writer.heads(JULY));
     let tags = open.indexed.drain(..).filter(|change| matches!(change, IndexChange::Tag { .. })).count();
     assert_eq!(tags, CHANGES);
+}
+
+#[test]
+fn edits_are_shown_survive_a_lost_index_and_are_told_of_once_durable() {
+    let mut machine = Machine::new();
+    let mut open = machine.open(None);
+    let photo = machine.photo("a.jpg", &[3; 1000]);
+    open.import(&mut machine, &photo);
+    let chunk = open.library.manifest_of(&photo.photo).unwrap();
+    let manifest = machine.chunks[&chunk].clone();
+    let album = AlbumId::from_bytes([4; 16]);
+    let caption = |text: &str| PhotoEdit::Caption { text: text.into(), manifest: manifest.clone() };
+    let edits = vec![
+        PhotoEdit::Favourite(true),
+        caption("on the beach"),
+        PhotoEdit::Tag(" Family".into()),
+        PhotoEdit::Album(album, vec![1]),
+        PhotoEdit::Trash,
+    ];
+    let edits = edits.into_iter().map(|edit| (photo.photo, edit)).collect();
+    let (task, effects) = open.library.edit_photos(machine.now(), edits).unwrap();
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Edited(_))), "not before the flush");
+    let done = open.library.handle(machine.now(), Input::Flushed(task)).unwrap();
+    assert!(done.iter().any(|effect| matches!(effect, Effect::Edited(of) if *of == task)));
+    open.perform(&machine, effects);
+    let (_, effects) = open.library.name_album(machine.now(), album, Some("Summer")).unwrap();
+    open.perform(&machine, effects);
+    assert_eq!(open.listed(), BTreeSet::new());
+
+    // Other words for the same tag change nothing.
+    let length = open.library.replica().own_length();
+    let again = vec![(photo.photo, PhotoEdit::Favourite(true))];
+    let (_, effects) = open.library.edit_photos(machine.now(), again).unwrap();
+    open.perform(&machine, effects);
+    assert_eq!(open.library.replica().own_length(), length);
+
+    let mut open = machine.open(None);
+    open.give(&mut machine, Vec::new());
+    let shows = |wanted: &dyn Fn(&IndexChange) -> bool| open.indexed.iter().any(wanted);
+    assert!(shows(&|change| matches!(change, IndexChange::Favourite { favourite: true, .. })));
+    assert!(shows(&|change| matches!(change, IndexChange::Caption { captions, .. } if *captions == ["on the beach"])));
+    assert!(shows(&|change| matches!(change, IndexChange::TagName { name: Some(name), .. } if name == "Family")));
+    assert!(shows(&|change| matches!(change, IndexChange::AlbumName { name: Some(name), .. } if name == "Summer")));
+    assert!(shows(&|change| matches!(change, IndexChange::Album { position: Some(_), .. })));
+    let (_, effects) = open.library.edit_photos(machine.now(), vec![(photo.photo, PhotoEdit::Restore)]).unwrap();
+    open.perform(&machine, effects);
+    assert_eq!(open.listed(), BTreeSet::from([photo.photo]));
+}
+
+#[test]
+fn edits_that_cannot_be_made_say_why_and_write_nothing() {
+    let mut machine = Machine::new();
+    let mut open = machine.open(None);
+    let photo = machine.photo("a.jpg", &[3; 1000]);
+    open.import(&mut machine, &photo);
+    let length = open.library.replica().own_length();
+    let unknown = PhotoId::from_bytes([9; 32]);
+    let mut refused = |photo, edit| open.library.edit_photos(machine.now(), vec![(photo, edit)]).unwrap_err();
+    assert_eq!(refused(unknown, PhotoEdit::Trash), EditError::UnknownPhoto(unknown));
+    let caption = |bytes, manifest| PhotoEdit::Caption { text: "x".repeat(bytes), manifest };
+    assert_eq!(refused(photo.photo, caption(1, vec![1; 99])), EditError::WrongManifest(photo.photo));
+    assert!(matches!(refused(photo.photo, caption(4000, Vec::new())), EditError::WrongText { .. }));
+    assert!(matches!(refused(photo.photo, PhotoEdit::Tag("  ".into())), EditError::WrongText { .. }));
+    let position = vec![0; 300];
+    let album = PhotoEdit::Album(AlbumId::from_bytes([1; 16]), position);
+    assert!(matches!(refused(photo.photo, album), EditError::Refused(_)));
+    assert_eq!(open.library.replica().own_length(), length);
 }

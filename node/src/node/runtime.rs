@@ -346,6 +346,8 @@ impl Runtime {
                     self.uncatalogued -= imports.len();
                     self.ingest.catalogued(imports);
                 }
+                // Nobody asks this node for edits yet.
+                Effect::Edited(_) => {}
                 Effect::Event(event) => self.news.of_library(event, &self.library),
             }
         }

@@ -116,7 +116,7 @@ mod tests {
         let world = world(3);
         for node in &world.nodes {
             for path in node.machine.disk.paths() {
-                assert!(node.machine.disk.rot(&path, 3000, 1) || !path.starts_with("/pictures"));
+                assert!(node.machine.disk.rot(&path, 2000, 1) || !path.starts_with("/pictures"));
             }
         }
         let broken = |node: &Node| check_after_crash(node, &world.excused, world.clock(node.number)).is_err();

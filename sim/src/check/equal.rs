@@ -22,7 +22,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
     for node in &world.nodes {
         let Some(other) = &node.library else { continue };
         let unequal = |what: String| Violation::Unequal { node: node.number, what };
-        compare(&said, &photos(other)).map_err(unequal)?;
+        compare(&said, &photos(other), PhotoId::short).map_err(unequal)?;
         if library.summary() != other.summary() {
             return Err(unequal(format!("{:?} and {:?}", library.summary(), other.summary())));
         }
@@ -30,7 +30,8 @@ pub fn check(world: &World) -> Result<(), Violation> {
             let photos = of.index.photos().iter().filter(|(photo, _)| !is_nameless(world, library, photo));
             photos.map(|(photo, shown)| (*photo, shown.clone())).collect()
         };
-        compare(&named(first), &named(node)).map_err(unequal)?;
+        compare(&named(first), &named(node), PhotoId::short).map_err(unequal)?;
+        compare(first.index.labels(), node.index.labels(), Clone::clone).map_err(unequal)?;
     }
     Ok(())
 }
@@ -44,14 +45,13 @@ fn photos(library: &Library<VirtualMetadata>) -> BTreeMap<PhotoId, Said> {
 }
 
 /// The first key for which two maps differ, in words.
-fn compare<T: PartialEq + std::fmt::Debug>(
-    first: &BTreeMap<PhotoId, T>,
-    second: &BTreeMap<PhotoId, T>,
+fn compare<K: Ord, T: PartialEq + std::fmt::Debug>(
+    first: &BTreeMap<K, T>,
+    second: &BTreeMap<K, T>,
+    name: fn(&K) -> String,
 ) -> Result<(), String> {
-    let differs = first.keys().chain(second.keys()).find(|photo| first.get(photo) != second.get(photo));
-    differs.map_or(Ok(()), |photo| {
-        Err(format!("photo {}: {:?} and {:?}", photo.short(), first.get(photo), second.get(photo)))
-    })
+    let differs = first.keys().chain(second.keys()).find(|key| first.get(key) != second.get(key));
+    differs.map_or(Ok(()), |key| Err(format!("{}: {:?} and {:?}", name(key), first.get(key), second.get(key))))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use holdfast::index::IndexedState;
 use holdfast_protocol::id::PhotoId;
 
 use super::{Violation, is_nameless};
@@ -34,9 +35,12 @@ pub fn check(world: &World) -> Result<(), Violation> {
         }
         for (path, photo) in &files {
             let row = library.photos().slot(photo).map(|slot| library.photos().row(slot));
-            let is_hidden = node.index.photos().get(photo).is_none_or(|shown| shown.successor.is_some());
-            if is_hidden || row.is_none_or(|row| !row.listed) {
-                let what = format!("{path} as {} is not listed", photo.short());
+            let shown = node.index.photos().get(photo);
+            let is_hidden = shown.is_none_or(|shown| shown.successor.is_some());
+            // What a person put into the trash is not listed, whatever lies in folders.
+            let is_live = shown.is_some_and(|shown| shown.state == IndexedState::Live);
+            if is_hidden || row.is_none_or(|row| row.listed != is_live) {
+                let what = format!("{path} as {} is not listed as it should be", photo.short());
                 return Err(Violation::WrongFiles { node: node.number, what });
             }
         }

@@ -1,4 +1,25 @@
 //! What must hold, one checker a file, numbered as in the design.
+//!
+//! | | invariant | checked by |
+//! |---|---|---|
+//! | 1 | no acknowledged import becomes unreadable | [`readable`] |
+//! | 2, 3, 4 | releases, holds, intents | not yet: needs freeing space |
+//! | 5 | an acknowledgement survives an immediate crash | [`acknowledged`] |
+//! | 6 | shown copies ≤ true holders and those that lied | not yet: true holders during faults; in the end [`converged`] |
+//! | 7, 10 | equal inputs, equal counts and heads | [`equal`], [`folders`] |
+//! | 8 | inventories say what stores hold | [`inventory`] |
+//! | 9, 21 | no number said twice; served bytes match | see the files below that name them |
+//! | 11 | bundles lose no change | not yet: needs bundles |
+//! | 12, 18 | keepers | not yet: needs keepers |
+//! | 13 | what a removed device cannot open | not yet: needs removal |
+//! | 14, 15, 16, 17 | erasing | not yet: needs releases |
+//! | 19 | replayed and misdirected messages change nothing | [`replay`], and [`equal`] for those of members |
+//! | 20 | every fork is proven | see the files below that name it |
+//! | 22 | no input panics | every run: a panic is a finding. Bounds of memory: not yet |
+//! | 23 | clocks do not matter to safety | all checkers, in worlds whose clocks are wrong, drift and jump |
+//! | 24 | everything converges within a bound | [`converged`] |
+//! | 25 | mixed versions keep unknown fields | not yet: needs nodes of another version |
+//! | 26 | a seed replays to the same trace hash | [`replayed`] |
 
 pub mod acknowledged;
 pub mod converged;
@@ -6,6 +27,7 @@ pub mod equal;
 pub mod folders;
 pub mod inventory;
 pub mod readable;
+pub mod replay;
 pub mod replayed;
 
 use holdfast::library::{Library, LibraryError};
@@ -89,6 +111,12 @@ pub enum Violation {
         node: usize,
         /// What is missing.
         what: String,
+    },
+    /// Invariant 19.
+    #[error("node {node} took something from a stranger")]
+    StrangerHeard {
+        /// Which.
+        node: usize,
     },
     /// Invariant 26.
     #[error("the same seed gave another trace: {first} and {second}")]

@@ -25,10 +25,7 @@ const STARTED_AGAIN_MS: u64 = 20_000;
 impl World {
     /// A person changes a node's folder.
     pub(crate) fn folder_changes(&mut self, node: usize, gesture: Gesture) {
-        let path = match &gesture {
-            Gesture::Write { path, .. } | Gesture::Remove { path } => path.clone(),
-        };
-        let at_risk = self.nodes[node].machine.only_in(&path);
+        let at_risk = self.nodes[node].machine.only_in(gesture.path());
         let outcome = self.nodes[node].take_gesture(gesture);
         // What a person overwrites or deletes before anyone else has it is gone.
         self.destroyed(node, at_risk);

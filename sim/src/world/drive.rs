@@ -49,7 +49,7 @@ impl World {
                     self.catalogued(node, &imports);
                     self.acknowledged(node);
                 }
-                Effect::Event(_) => {}
+                Effect::Edited(_) | Effect::Event(_) => {}
             }
         }
         self.schedule_tick(node);
@@ -110,9 +110,11 @@ impl World {
         match effect {
             Do::Send { link, frame } => {
                 let Some(to) = self.network.other_end(link.0, node) else { return };
-                self.traffic.control_bytes += frame.len() as u64;
-                let at = self.network.frame_arrives(self.now, link.0, node, frame.len() as u64).unwrap_or(self.now);
-                self.push(at - self.now, Coming::Frame { link: link.0, to, frame });
+                for frame in self.frames_told(node, frame) {
+                    self.traffic.control_bytes += frame.len() as u64;
+                    let at = self.network.frame_arrives(self.now, link.0, node, frame.len() as u64).unwrap_or(self.now);
+                    self.push(at - self.now, Coming::Frame { link: link.0, to, frame });
+                }
             }
             Do::Disconnect { link, .. } => {
                 let at = self.network.frames_end(link.0, node).unwrap_or(self.now);
@@ -123,7 +125,11 @@ impl World {
                 let (after, run) = (self.network.delay(), self.nodes[node].run);
                 self.push(after, Coming::Dialled { from: node, run, to: peer });
             }
-            Do::Gossip(message) => self.gossip(node, message),
+            Do::Gossip(message) => {
+                for message in self.gossip_told(node, message) {
+                    self.gossip(node, message);
+                }
+            }
             Do::Fetch { link, request, urgent, chunks } => self.fetch(node, link.0, request, urgent, &chunks),
             Do::CancelFetch { link, request } => self.cancel_fetch(node, link, request),
             Do::Admitted { link, .. } => {

@@ -23,6 +23,7 @@ use crate::chance::Chance;
 use crate::check::{self, Violation};
 use crate::disk::{Backup, Excused};
 use crate::fault::{FaultClass, Faults};
+use crate::liar::Overheard;
 use crate::metadata::FlushPoint;
 use crate::network::{Network, Quality};
 use crate::node::Node;
@@ -117,7 +118,10 @@ pub struct World {
     /// When faults stop.
     heal_at: u64,
     ticks: (u64, usize, u32),
-    pictures: u32,
+    pub(crate) pictures: u32,
+    pub(crate) overheard: Overheard,
+    /// Whether the liar claims chunks that it lacks.
+    pub(crate) has_lied: bool,
     pub(crate) trace: Trace,
     violation: Option<Violation>,
     /// What was sent.
@@ -159,6 +163,8 @@ impl World {
             heal_at: 1000 + options.heal_ms,
             ticks: (0, 0, 0),
             pictures: 0,
+            overheard: Overheard::default(),
+            has_lied: false,
             trace,
             violation: None,
             traffic: Traffic::default(),

@@ -10,7 +10,6 @@ use crate::check::{self, Violation};
 use crate::disk::Death;
 use crate::index::VirtualIndex;
 use crate::node::Node;
-use crate::workload::next_gesture;
 
 impl World {
     /// The pairing of two devices, with the code that does it.
@@ -95,9 +94,7 @@ impl World {
             return self.hosts[node].unseen.push(number);
         }
         // A chance of its own: leaving out one gesture leaves the others as they were.
-        let mut chance = Chance::new(self.seed, &format!("gesture {node} {number}"));
-        let gesture = next_gesture(&mut chance, &of.folder, &mut self.pictures);
-        self.trace.note(self.now, Some(node), format_args!("gesture {node}:{number}: {gesture:?}"));
-        self.folder_changes(node, gesture);
+        let chance = Chance::new(self.seed, &format!("gesture {node} {number}"));
+        self.act(node, number, chance);
     }
 }

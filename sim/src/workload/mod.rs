@@ -1,20 +1,22 @@
-//! What people do with their folders: new photos, copies on several devices, edits, deletions.
+//! What people do: new photos, copies on several devices, moved, edited and deleted files; captions, tags, albums,
+//! favourites and the trash.
 //!
 //! Photos are small made-up JPEG files; they are cut, sealed and described by the code that ships.
 
-use std::collections::BTreeMap;
+mod act;
+mod gesture;
 
 use bytes::Bytes;
 use holdfast::library::{FileName, ImportId, ImportedPhoto};
 use holdfast::store::InPlaceCut;
 use holdfast_protocol::cutting::{CutKind, cuts};
-use holdfast_protocol::id::{ChunkId, PhotoId};
+use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::manifest::{CaptureSource, CaptureTime, ContentBuilder, Dimensions, Facts, Manifest, Thumbnail};
 use holdfast_protocol::media_type::MediaType;
 use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
 
-use crate::chance::Chance;
+pub use gesture::{Act, Folder, Gesture, next_act};
 
 /// Names the bytes of a made-up photo: a picture, and how often its description was edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,50 +128,6 @@ pub fn prepare_file(secrets: &LibrarySecrets, content: Content, file: &[u8], nam
         replaces: Vec::new(),
     };
     Prepared { imported, chunks, cuts: in_place, content_hash }
-}
-
-/// Something that happened in a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gesture {
-    /// A file appeared, or has other bytes now.
-    Write {
-        /// Its path.
-        path: String,
-        /// Its bytes.
-        content: Content,
-    },
-    /// A file is gone.
-    Remove {
-        /// Its path.
-        path: String,
-    },
-}
-
-/// A folder of one device: what every file holds, and as which photo it was last handed over.
-pub type Folder = BTreeMap<String, (Content, PhotoId)>;
-
-/// What a person does next, given the folder and the pictures that exist anywhere.
-pub fn next_gesture(chance: &mut Chance, folder: &Folder, pictures: &mut u32) -> Gesture {
-    let paths: Vec<&String> = folder.keys().collect();
-    let existing = chance.pick(&paths).map(|path| (*path).clone());
-    match (chance.below(10), existing) {
-        (0, Some(path)) => Gesture::Remove { path },
-        (1 | 2, Some(path)) => {
-            let (content, _) = folder[&path];
-            Gesture::Write { path, content: Content { revision: chance.below(4) as u32, ..content } }
-        }
-        // A picture that some device may have already.
-        (3 | 4, _) if *pictures > 0 => {
-            let content =
-                Content { picture: chance.below(u64::from(*pictures)) as u32, revision: chance.below(2) as u32 };
-            Gesture::Write { path: format!("copy-{:03}.jpg", chance.below(40)), content }
-        }
-        _ => {
-            let content = Content { picture: *pictures, revision: 0 };
-            *pictures += 1;
-            Gesture::Write { path: format!("IMG_{:04}.jpg", content.picture), content }
-        }
-    }
 }
 
 #[cfg(test)]

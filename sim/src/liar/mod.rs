@@ -1,0 +1,177 @@
+//! Peers that lie. The last device of a world is a member like the others whose words are tampered with on their way out,
+//! until faults stop; strangers without membership repeat what they overheard.
+//!
+//! Each kind of lie is a class of faults with a stream of its own. The others must stay correct, bounded and live, and
+//! once the lies end all must agree, the liar too: what it is caught at costs it links, never its membership.
+
+mod stranger;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use holdfast::library::Input;
+use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::message::FRAME_HEADER_BYTES;
+use holdfast_protocol::position::Position;
+use holdfast_protocol::replica::Input as ReplicaInput;
+
+use crate::chance::Chance;
+use crate::disk::Death;
+use crate::fault::FaultClass;
+use crate::world::World;
+
+/// Messages that liars remember of what they overheard.
+const OVERHEARD_MAX: usize = 128;
+/// Messages of one flood.
+const FLOOD_MESSAGES: u64 = 60;
+
+/// What liars remember.
+#[derive(Debug, Default)]
+pub(crate) struct Overheard {
+    frames: VecDeque<Bytes>,
+    gossip: VecDeque<Bytes>,
+}
+
+impl Overheard {
+    fn keep(messages: &mut VecDeque<Bytes>, message: &Bytes) {
+        messages.truncate(OVERHEARD_MAX - 1);
+        messages.push_front(message.clone());
+    }
+
+    fn any(messages: &VecDeque<Bytes>, chance: &mut Chance) -> Option<Bytes> {
+        messages.get(chance.below(messages.len() as u64) as usize).cloned()
+    }
+}
+
+impl World {
+    /// Whether a node lies where a class of lies strikes: only the last of several does.
+    ///
+    /// Not yet in worlds that restore backups: there the others may never learn what a restored liar holds (seed 126).
+    fn may_lie(&self, node: usize) -> bool {
+        let is_restored = self.options.classes.contains(&FaultClass::BackupRestored);
+        node > 0 && node + 1 == self.nodes.len() && !is_restored
+    }
+
+    /// What is sent in place of a frame.
+    pub(crate) fn frames_told(&mut self, node: usize, frame: Bytes) -> Vec<Bytes> {
+        Overheard::keep(&mut self.overheard.frames, &frame);
+        if !self.may_lie(node) {
+            return vec![frame];
+        }
+        let mut told = vec![frame];
+        if let Some(mut chance) = self.faults.strike(FaultClass::LieReplayed) {
+            told.extend(Overheard::any(&self.overheard.frames, &mut chance));
+        }
+        if let Some(mut chance) = self.faults.strike(FaultClass::LieGarbled) {
+            told = told.into_iter().map(|frame| garbled_frame(&frame, &mut chance)).collect();
+        }
+        told
+    }
+
+    /// What is published in place of a message of gossip.
+    pub(crate) fn gossip_told(&mut self, node: usize, message: Bytes) -> Vec<Bytes> {
+        Overheard::keep(&mut self.overheard.gossip, &message);
+        if !self.may_lie(node) {
+            return vec![message];
+        }
+        let mut told = vec![message];
+        if let Some(mut chance) = self.faults.strike(FaultClass::LieGossip) {
+            let old = Overheard::any(&self.overheard.gossip, &mut chance);
+            told.extend(old.iter().map(|old| garbled(old, &mut chance)));
+            told.extend(old);
+        }
+        if let Some(mut chance) = self.faults.strike(FaultClass::LieFlood) {
+            for _ in 0..FLOOD_MESSAGES {
+                told.extend(Overheard::any(&self.overheard.gossip, &mut chance).map(|old| garbled(&old, &mut chance)));
+            }
+        }
+        told
+    }
+
+    /// The liar says that it holds chunks that it lacks.
+    pub(crate) fn lie_about_holdings(&mut self, chance: &mut Chance) {
+        let liar = self.nodes.len() - 1;
+        let Some(library) = self.nodes[liar].library.as_ref().filter(|_| self.may_lie(liar)) else { return };
+        let mut lacked: Vec<ChunkId> = Vec::new();
+        for slot in 0..library.photos().len() as u32 {
+            let run = library.photos().row(slot).run;
+            let at = |index| library.replica().chunk_at(&Position { author: run.author, index });
+            let chunks = (run.start..run.start + run.count).filter_map(|index| Some(at(index)?.chunk));
+            lacked.extend(chunks.filter(|chunk| !library.replica().holds(chunk)));
+        }
+        lacked.retain(|_| chance.one_in(2));
+        if !lacked.is_empty() {
+            self.has_lied = true;
+            self.handle(liar, Input::Replica(ReplicaInput::ChunksStored(lacked)));
+        }
+    }
+
+    /// Whoever lied about what it holds is started again, and looks.
+    pub(crate) fn stop_lying(&mut self) {
+        if std::mem::take(&mut self.has_lied) {
+            let liar = self.nodes.len() - 1;
+            if self.nodes[liar].library.is_some() {
+                self.end(liar, Death::Killed, 1);
+            }
+        }
+    }
+}
+
+/// Other bytes, of another length now and then.
+fn garbled(bytes: &Bytes, chance: &mut Chance) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    match chance.below(4) {
+        0 => bytes.truncate(chance.below(bytes.len() as u64) as usize),
+        1 => bytes.extend_from_slice(&chance.seed()),
+        2 => bytes = chance.seed().repeat(1 + chance.below(40) as usize),
+        _ => {}
+    }
+    for _ in 0..=chance.below(4) {
+        let at = chance.below(bytes.len() as u64) as usize;
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 1 << chance.below(8);
+        }
+    }
+    bytes.into()
+}
+
+/// A frame with a garbled body, and a header that fits it, or says too much.
+fn garbled_frame(frame: &Bytes, chance: &mut Chance) -> Bytes {
+    let Some((header, _)) = frame.split_first_chunk::<FRAME_HEADER_BYTES>() else { return frame.clone() };
+    let tag = if chance.one_in(4) { chance.below(256) as u8 } else { header[FRAME_HEADER_BYTES - 1] };
+    let body = garbled(&frame.slice(FRAME_HEADER_BYTES..), chance);
+    let length = if chance.one_in(8) { u32::MAX } else { body.len() as u32 };
+    [&length.to_le_bytes()[..], &[tag], &body].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::options::Options;
+
+    fn lying(class: FaultClass) -> Options {
+        Options { classes: BTreeSet::from([class]), ..Options::calm(3) }
+    }
+
+    #[test]
+    fn every_lie_is_told_and_none_outlives_the_liar() {
+        let lies =
+            FaultClass::ALL.iter().filter(|class| class.name().starts_with("lie-") || class.name() == "stranger");
+        let mut found = Vec::new();
+        for class in lies {
+            let mut world = World::new(21, lying(*class)).unwrap();
+            found.extend(world.run().err().map(|violation| format!("{class}: {violation}")));
+            found.extend((!world.faults.struck().contains_key(class)).then(|| format!("{class} never struck")));
+        }
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_garbled_is_not_what_it_was() {
+        let (mut chance, bytes) = (Chance::new(1, "garbled"), Bytes::from(vec![7; 500]));
+        assert!((0..100).all(|_| garbled(&bytes, &mut chance) != bytes));
+        assert!((0..100).any(|_| garbled_frame(&bytes, &mut chance).starts_with(&u32::MAX.to_le_bytes())));
+    }
+}

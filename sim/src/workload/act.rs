@@ -1,0 +1,62 @@
+//! A node does what its person does.
+
+use holdfast::library::{EditError, Effect, LibraryError, PhotoEdit};
+use holdfast_crdt::{AlbumId, EditRefused};
+use holdfast_protocol::id::PhotoId;
+use holdfast_protocol::replica::TaskId;
+
+use super::{Act, next_act};
+use crate::chance::Chance;
+use crate::check::Violation;
+use crate::world::World;
+
+impl World {
+    /// The next act of a node's person: numbered, and with a chance of its own, so that leaving one out leaves the others
+    /// as they were.
+    pub(crate) fn act(&mut self, node: usize, number: u64, mut chance: Chance) {
+        let of = &self.nodes[node];
+        let table = of.library.as_ref().map(|library| library.photos());
+        let photos: Vec<PhotoId> =
+            table.map_or_else(Vec::new, |table| (0..table.len() as u32).map(|slot| table.row(slot).photo).collect());
+        let act = next_act(&mut chance, &of.folder, &photos, &mut self.pictures);
+        self.trace.note(self.now, Some(node), format_args!("gesture {node}:{number}: {act:?}"));
+        match act {
+            Act::Folder(gesture) => self.folder_changes(node, gesture),
+            Act::Edit(edits) => self.edit(node, edits),
+            Act::Album(album, name) => self.name_album(node, album, name.as_deref()),
+        }
+    }
+
+    fn edit(&mut self, node: usize, mut edits: Vec<(PhotoId, PhotoEdit)>) {
+        let now = self.clock(node);
+        let of = &mut self.nodes[node];
+        let Some(library) = &mut of.library else { return };
+        // A caption needs the photo's manifest: whoever does not have it yet cannot write one.
+        edits.retain_mut(|(photo, edit)| {
+            let PhotoEdit::Caption { manifest, .. } = edit else { return true };
+            let read = library.manifest_of(photo).and_then(|chunk| of.machine.read(&chunk).ok());
+            let is_read = read.is_some();
+            *manifest = read.unwrap_or_default();
+            is_read
+        });
+        let outcome = library.edit_photos(now, edits);
+        self.edited(node, outcome);
+    }
+
+    fn name_album(&mut self, node: usize, album: AlbumId, name: Option<&str>) {
+        let now = self.clock(node);
+        let Some(library) = &mut self.nodes[node].library else { return };
+        let outcome = library.name_album(now, album, name);
+        self.edited(node, outcome);
+    }
+
+    fn edited(&mut self, node: usize, outcome: Result<(TaskId, Vec<Effect>), EditError>) {
+        match outcome {
+            Ok((_, effects)) => self.perform(node, effects),
+            // The person tries again another time.
+            Err(EditError::Refused(EditRefused::Behind { .. })) => {}
+            Err(EditError::Library(error)) => self.library_failed(node, error),
+            Err(refused) => self.fail(Violation::failed(node, LibraryError::Catalog(refused.to_string()))),
+        }
+    }
+}
