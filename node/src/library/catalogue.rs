@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_crdt::{CatalogBody, DocumentId, Edit, LocalChange, Patch};
 use holdfast_protocol::deposit::DepositedChunk;
 use holdfast_protocol::envelope::Kind;
-use holdfast_protocol::id::PhotoId;
+use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::metadata::Metadata;
 use holdfast_protocol::position::Run;
+use holdfast_protocol::replica;
 use holdfast_protocol::sealing::chunk_id;
 use holdfast_protocol::time::Now;
 
@@ -52,9 +53,10 @@ impl<M: Metadata> Library<M> {
         &mut self,
         now: Now,
         batch: Vec<Pending>,
+        lost: &BTreeSet<ChunkId>,
         out: &mut Vec<Effect>,
     ) -> Result<(), LibraryError> {
-        let runs = self.deposit_new(now, &batch, out)?;
+        let runs = self.deposit_new(now, &batch, lost, out)?;
         let mut edits: BTreeMap<DocumentId, Edits> = BTreeMap::new();
         let mut imports = Vec::with_capacity(batch.len());
         for pending in &batch {
@@ -85,11 +87,12 @@ impl<M: Metadata> Library<M> {
 
     /// Deposits the chunks of every photo of the batch that this device has not deposited itself. A photo that
     /// another device imported gets positions of this device's own too, so that no release by someone who does not know
-    /// of this import can erase it.
+    /// of this import can erase it. What is among `lost` is wanted back from others at once.
     fn deposit_new(
         &mut self,
         now: Now,
         batch: &[Pending],
+        lost: &BTreeSet<ChunkId>,
         out: &mut Vec<Effect>,
     ) -> Result<BTreeMap<PhotoId, Run>, LibraryError> {
         let mut chunks = Vec::new();
@@ -108,6 +111,12 @@ impl<M: Metadata> Library<M> {
         }
         let (run, effects) = self.replica.deposit(now, self.bodies.epoch(), &chunks)?;
         self.pass(effects, out)?;
+        let lost: Vec<_> =
+            chunks.iter().map(|deposited| deposited.chunk).filter(|chunk| lost.contains(chunk)).collect();
+        if !lost.is_empty() {
+            let effects = self.replica.handle(now, replica::Input::ChunksLost(lost))?;
+            self.pass(effects, out)?;
+        }
         let part = |(offset, count)| Run { author: run.author, start: run.start + offset, count };
         Ok(offsets.into_iter().map(|(photo, range)| (photo, part(range))).collect())
     }

@@ -84,6 +84,10 @@ pub(super) enum Pending {
 }
 
 impl Pending {
+    fn photo(&self) -> Option<&ImportedPhoto> {
+        if let Self::Photo(photo) = self { Some(photo) } else { None }
+    }
+
     /// The photos that must be in the catalog already for this to be written rightly.
     fn builds_on(&self) -> &[PhotoId] {
         match self {
@@ -99,7 +103,7 @@ pub(super) fn parted(batch: Vec<Pending>) -> Vec<Vec<Pending>> {
     let mut parts = vec![Vec::new()];
     let (mut written, mut changed): (BTreeSet<PhotoId>, BTreeSet<PhotoId>) = Default::default();
     for pending in batch {
-        let photo = if let Pending::Photo(photo) = &pending { Some(photo.photo) } else { None };
+        let photo = pending.photo().map(|imported| imported.photo);
         let earlier = pending.builds_on();
         let is_changed = |photo: &PhotoId| changed.contains(photo);
         if earlier.iter().any(|earlier| written.contains(earlier) || is_changed(earlier))
@@ -119,10 +123,14 @@ pub(super) fn parted(batch: Vec<Pending>) -> Vec<Vec<Pending>> {
 }
 
 /// Gathers imports into batches: catalog history costs half as much for a hundred photos at once as one by one.
+///
+/// Invariant: of the chunks that wait, those are in `lost` that the store has lost since, and not got back: a deposit
+/// counts all its chunks as held, and would else be the last word on them.
 #[derive(Debug, Default)]
 pub(super) struct ImportQueue {
     pending: Vec<Pending>,
     chunks: usize,
+    lost: BTreeSet<ChunkId>,
     due: Option<Timestamp>,
     held_until: Option<Timestamp>,
 }
@@ -136,6 +144,22 @@ impl ImportQueue {
         self.due.get_or_insert(now.elapsed + BATCH_DELAY);
     }
 
+    /// The store has lost chunks. Those of an import that waits are not to count as held when it is deposited: its file was
+    /// replaced meanwhile, or found changed.
+    pub(super) fn lost(&mut self, lost: &[ChunkId]) {
+        let lost: BTreeSet<_> = lost.iter().collect();
+        let photos = self.pending.iter().filter_map(Pending::photo);
+        let waiting = photos.flat_map(|photo| &photo.chunks).map(|(chunk, _)| chunk);
+        self.lost.extend(waiting.filter(|chunk| lost.contains(chunk)));
+    }
+
+    /// The store has chunks, whatever it lost before.
+    pub(super) fn stored(&mut self, stored: &[ChunkId]) {
+        if !self.lost.is_empty() {
+            stored.iter().for_each(|chunk| _ = self.lost.remove(chunk));
+        }
+    }
+
     /// Nothing is catalogued before `until`; `None` lets it go on.
     pub(super) const fn hold(&mut self, until: Option<Timestamp>) {
         self.held_until = until;
@@ -146,8 +170,8 @@ impl ImportQueue {
         self.due.map(|due| self.held_until.map_or(due, |until| due.max(until)))
     }
 
-    /// The batch, once it is full or has waited long enough.
-    pub(super) fn take_due(&mut self, now: Now) -> Option<Vec<Pending>> {
+    /// The batch, once it is full or has waited long enough, and which of its chunks the store has lost.
+    pub(super) fn take_due(&mut self, now: Now) -> Option<(Vec<Pending>, BTreeSet<ChunkId>)> {
         if self.held_until.is_some_and(|until| now.elapsed < until) {
             return None;
         }
@@ -156,6 +180,6 @@ impl ImportQueue {
             return None;
         }
         (self.chunks, self.due) = (0, None);
-        Some(std::mem::take(&mut self.pending))
+        Some((std::mem::take(&mut self.pending), std::mem::take(&mut self.lost)))
     }
 }

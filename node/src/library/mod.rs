@@ -216,9 +216,9 @@ impl<M: Metadata> Library<M> {
     /// What is due at the end of every input: batches to catalogue, manifests to read, index changes, a checkpoint.
     fn settle(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
         self.continue_if_retired(now, out)?;
-        if let Some(batch) = self.imports.take_due(now) {
+        if let Some((batch, lost)) = self.imports.take_due(now) {
             for part in import::parted(batch) {
-                self.catalogue(now, part, out)?;
+                self.catalogue(now, part, &lost, out)?;
             }
         }
         self.read_manifests(out);
@@ -234,8 +234,15 @@ impl<M: Metadata> Library<M> {
 
     fn handle_replica(&mut self, now: Now, input: replica::Input, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
         match &input {
-            replica::Input::Fetched { chunk, outcome: FetchOutcome::Stored, .. } => self.manifest_arrived(chunk),
-            replica::Input::ChunksStored(chunks) => chunks.iter().for_each(|chunk| self.manifest_arrived(chunk)),
+            replica::Input::Fetched { chunk, outcome: FetchOutcome::Stored, .. } => {
+                self.imports.stored(&[*chunk]);
+                self.manifest_arrived(chunk);
+            }
+            replica::Input::ChunksStored(chunks) => {
+                self.imports.stored(chunks);
+                chunks.iter().for_each(|chunk| self.manifest_arrived(chunk));
+            }
+            replica::Input::ChunksLost(chunks) => self.imports.lost(chunks),
             _ => {}
         }
         let effects = self.replica.handle(now, input)?;

@@ -402,3 +402,28 @@ fn edits_that_cannot_be_made_say_why_and_write_nothing() {
     assert!(matches!(refused(photo.photo, album), EditError::Refused(_)));
     assert_eq!(open.library.replica().own_length(), length);
 }
+
+#[test]
+fn what_is_lost_before_its_import_is_catalogued_is_not_held() {
+    let mut machine = Machine::new();
+    let mut open = machine.open(None);
+    let photos: Vec<_> = (0..2).map(|n| machine.photo(&format!("{n}.jpg"), &[n; 1000])).collect();
+    let piece = |photo: &ImportedPhoto| photo.chunks[photo.chunks.len() - 1].0;
+    let chunks = |photo: &ImportedPhoto| photo.chunks.iter().map(|(chunk, _)| *chunk).collect();
+    let imported = |photo: &ImportedPhoto| {
+        [Input::Imported(Box::new(photo.clone())), Input::Replica(replica::Input::ChunksStored(chunks(photo)))]
+    };
+    let lost = |photo: &ImportedPhoto| Input::Replica(replica::Input::ChunksLost(vec![piece(photo)]));
+    // The file of each is replaced while its import waits for others; that of the second is put back.
+    let mut inputs = Vec::new();
+    for photo in &photos {
+        inputs.extend(imported(photo));
+        inputs.push(lost(photo));
+    }
+    inputs.extend(imported(&photos[1]));
+    open.give(&mut machine, inputs);
+    assert_eq!(open.listed().len(), 2);
+    let replica = open.library.replica();
+    assert!(!replica.holds(&piece(&photos[0])) && replica.holds(&piece(&photos[1])));
+    assert_eq!(replica.transfers().missing_chunks, 1);
+}

@@ -409,9 +409,15 @@ impl Runtime {
             ImportEvent::Imported(photo) => {
                 self.uncatalogued += 1;
                 self.news.imported(&photo);
-                let stored = photo.chunks.iter().map(|(chunk, _)| *chunk).collect();
+                // A while after it was handed out: what the store has lost since, it may have said before this.
+                let chunks = photo.chunks.iter().map(|(chunk, _)| *chunk);
+                let (stored, lost): (Vec<_>, Vec<_>) = chunks.partition(|chunk| self.store.contains(chunk));
                 self.handle(Input::Imported(photo))?;
-                self.handle(Input::Replica(replica::Input::ChunksStored(stored)))
+                self.handle(Input::Replica(replica::Input::ChunksStored(stored)))?;
+                if !lost.is_empty() {
+                    self.handle(Input::Replica(replica::Input::ChunksLost(lost)))?;
+                }
+                Ok(())
             }
             ImportEvent::NameRemoved(removed) => {
                 self.uncatalogued += 1;

@@ -136,7 +136,9 @@ impl Machine {
             } else {
                 out.stale.extend(record.cuts.iter().map(|cut| cut.chunk));
             }
-            out.inputs.push(Input::Replica(replica::Input::ChunksStored(chunks)));
+            let (stored, gone) = chunks.into_iter().partition(|chunk| store.contains(chunk));
+            out.inputs.push(Input::Replica(replica::Input::ChunksStored(stored)));
+            out.inputs.extend(losses(gone));
         }
         out.inputs.extend(losses(lost));
         Ok(out)
