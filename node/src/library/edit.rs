@@ -199,7 +199,7 @@ impl<M: Metadata> Library<M> {
         if name.is_empty() || name.len() > LABEL_BYTES_MAX {
             return Err(EditError::WrongText { bytes: name.len(), bytes_max: LABEL_BYTES_MAX });
         }
-        Ok(self.sealer.seal(name.as_bytes()).bytes.into())
+        Ok(self.sealer.seal(name.as_bytes()).bytes)
     }
 
     fn write_puts(
