@@ -94,6 +94,9 @@ fn video(source: &mut Source) -> io::Result<Facts> {
             facts.unreadable = None;
             (facts.dimensions, facts.orientation) = (Some(dimensions), orientation);
         }
+        if movie.is_broken {
+            facts.unreadable.get_or_insert_with(|| "the video's header is damaged".to_owned());
+        }
     }
     if facts.dimensions.is_none() {
         facts.unreadable.get_or_insert_with(|| "the video's header names no picture".to_owned());

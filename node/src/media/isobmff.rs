@@ -50,6 +50,8 @@ pub(super) struct Movie {
     /// The first visible track's size and how it is turned when shown.
     pub(super) picture: Option<(Dimensions, Orientation)>,
     pub(super) content_identifier: Option<String>,
+    /// Whether boxes of it reach beyond those that they are in.
+    pub(super) is_broken: bool,
 }
 
 /// Reads a movie's header, wherever in the file it lies; nothing when there is none.
@@ -62,7 +64,22 @@ pub(super) fn movie(source: &mut Source) -> io::Result<Option<Movie>> {
     let tracks = children(&body).filter(|(kind, _)| kind == b"trak");
     movie.picture = tracks.filter_map(|(_, track)| track_picture(child(track, b"tkhd")?)).next();
     movie.content_identifier = child(&body, b"meta").and_then(content_identifier);
+    // What was cut off because it is long is not looked through.
+    movie.is_broken = (body.len() as u64) < BOX_BYTES_MAX && !fits_together(&body);
     Ok(Some(movie))
+}
+
+/// Whether the boxes that lead to a movie's samples fill each other.
+fn fits_together(mut body: &[u8]) -> bool {
+    // QuickTime ends some lists of boxes with four zeros.
+    while body.len() >= 8 {
+        let Some((kind, this, rest)) = first_box(body) else { return false };
+        if matches!(&kind, b"trak" | b"mdia" | b"minf" | b"stbl") && !fits_together(this) {
+            return false;
+        }
+        body = rest;
+    }
+    true
 }
 
 /// The preview that a CR3 keeps beside its sensor data.
@@ -105,12 +122,18 @@ fn box_header(head: &[u8]) -> Option<([u8; 4], usize, u64)> {
 /// The bodies of the boxes in `body`.
 fn children(mut body: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {
-        let (kind, head_length, length) = box_header(body)?;
-        let length = if length == 0 { body.len() } else { usize::try_from(length).ok()? };
-        let (this, rest) = body.split_at_checked(length)?;
+        let (kind, this, rest) = first_box(body)?;
         body = rest;
-        Some((kind, this.get(head_length..)?))
+        Some((kind, this))
     })
+}
+
+/// The kind and the body of the first box in `body`, and what is behind it.
+fn first_box(body: &[u8]) -> Option<([u8; 4], &[u8], &[u8])> {
+    let (kind, head_length, length) = box_header(body)?;
+    let length = if length == 0 { body.len() } else { usize::try_from(length).ok()? };
+    let (this, rest) = body.split_at_checked(length)?;
+    Some((kind, this.get(head_length..)?, rest))
 }
 
 fn child<'a>(body: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
