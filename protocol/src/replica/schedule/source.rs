@@ -18,6 +18,9 @@ const RARITIES: usize = 8;
 const WINDOW_BYTES_MIN: u64 = 4 << 20;
 const REQUEST_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(8 << 20);
 const MEASURE_MS: u64 = 100;
+/// How much of its transfer a peer may be asked for beyond what the path holds: an arrival counts once it is durable, and
+/// disks on both ends work in batches.
+const DISKS_MS: u64 = 250;
 const DELAY_RESET: Duration = Duration::from_secs(60);
 const BACKOFF_MS_MAX: u64 = 5 * 60 * 1000;
 
@@ -136,7 +139,9 @@ impl Source {
         }
     }
 
-    /// Measures an arrival: the window grows towards twice what the path and the peer hold at once.
+    /// Measures an arrival: the window grows towards twice what the path holds at once, and what the disks at its ends do.
+    /// The shortest delay says nothing about disks under load: a window made of it alone would shrink with every commit
+    /// that takes longer.
     pub(super) fn arrived(&mut self, now: Timestamp, bytes: u64, first_after: Option<Duration>) {
         (self.progress, self.failures, self.deferrals) = (now, 0, 0);
         self.measured_bytes += bytes;
@@ -153,7 +158,8 @@ impl Source {
                 if sample > self.rate { self.rate.midpoint(sample).max(1) } else { (7 * self.rate + sample) / 8 };
             (self.measured_from, self.measured_bytes) = (now, 0);
             let delay_ms = self.delay.as_millis().min(10_000) as u64;
-            self.window = (2 * self.rate.saturating_mul(delay_ms) / 1000).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+            let window = self.rate.saturating_mul(2 * delay_ms + DISKS_MS) / 1000;
+            self.window = window.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
         }
     }
 
