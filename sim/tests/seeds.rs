@@ -1,7 +1,4 @@
-//! A fixed batch of seeds, those that once found something, and fresh ones.
-//!
-//! `HOLDFAST_SIM_FRESH=N` adds N seeds that nobody has run yet, counted from `HOLDFAST_SIM_FRESH_FROM` or from the
-//! current time; which they are is printed.
+//! A fixed batch of seeds, and those that once found something.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -86,17 +83,4 @@ fn in_a_bad_network(seed: u64) -> Options {
 #[test]
 fn bad_networks_and_wrong_clocks_break_nothing() {
     run_all_as(&[0, 1, 2, 3, 30], in_a_bad_network);
-}
-
-#[test]
-fn fresh_seeds_break_nothing() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let Some(count) = number("HOLDFAST_SIM_FRESH").filter(|count| *count > 0) else { return };
-    #[expect(clippy::disallowed_methods, reason = "fresh seeds come from the time, and are printed")]
-    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let from = number("HOLDFAST_SIM_FRESH_FROM").unwrap_or_else(now);
-    // Not through the harness, which keeps to itself what a passing test prints.
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "fresh seeds {from} to {}", from + count - 1);
-    run_all(&(from..from + count).collect::<Vec<_>>());
 }
