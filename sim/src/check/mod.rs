@@ -8,13 +8,14 @@
 //! | 6 | shown copies ≤ true holders and those that lied | not yet: true holders during faults; in the end [`converged`] |
 //! | 7, 10 | equal inputs, equal counts and heads | [`equal`], [`folders`] |
 //! | 8 | inventories say what stores hold | [`inventory`] |
-//! | 9, 21 | no number said twice; served bytes match | see the files below that name them |
+//! | 9 | no (generation, seq) with two contents | not yet |
+//! | 21 | rot is found within a scrub | [`readable`]: every node is scrubbed before it; no checker of its own yet |
 //! | 11 | bundles lose no change | not yet: needs bundles |
 //! | 12, 18 | keepers | not yet: needs keepers |
 //! | 13 | what a removed device cannot open | not yet: needs removal |
 //! | 14, 15, 16, 17 | erasing | not yet: needs releases |
 //! | 19 | replayed and misdirected messages change nothing | [`replay`], and [`equal`] for those of members |
-//! | 20 | every fork is proven | see the files below that name it |
+//! | 20 | every fork is proven | not yet: needs worlds with cloned devices |
 //! | 22 | no input panics | every run: a panic is a finding. Bounds of memory: not yet |
 //! | 23 | clocks do not matter to safety | all checkers, in worlds whose clocks are wrong, drift and jump |
 //! | 24 | everything converges within a bound | [`converged`] |
