@@ -307,6 +307,75 @@ fn a_library_has_a_bounded_number_of_devices() {
     assert_eq!(refused, Some((1021, StatementRefused::TooMany { what: "devices" })));
 }
 
+#[test]
+fn certificates_that_make_nobody_a_member_take_no_room_from_those_that_do() {
+    let (anna, ben, _, said) = household();
+    let mut registry = registry(&said);
+    for number in 0..2_000_u32 {
+        let mut seed = [0xab; 32];
+        seed[..4].copy_from_slice(&number.to_le_bytes());
+        let device = Person { device: DeviceKey::from_seed(&seed), author: AuthorKey::from_seed(&seed) };
+        let _ = registry.apply(&ben.author(), 1, &Statement::Admit(device.by(&person(0x55), Role::Owner)));
+    }
+    let new = person(0x30);
+    registry.apply(&anna.author(), 1, &Statement::Admit(new.by(&anna, Role::Member))).unwrap();
+    assert!(registry.is_member(&new.id()));
+}
+
+#[test]
+fn removals_that_remove_nobody_keep_no_owner_from_removing() {
+    let (anna, _, cleo, said) = household();
+    for of_itself in [false, true] {
+        let mut registry = registry(&said);
+        assert_eq!(registry.role(&cleo.id()), Some(Role::Member));
+        for seq in 1..2_000 {
+            let device = if of_itself { cleo.id() } else { person(100 + (seq % 20) as u8).id() };
+            let removal = Removal { device, keep: vec![], logs: vec![(cleo.author(), seq + 5_000)] };
+            let _ = registry.apply(&cleo.author(), seq, &Statement::Remove(removal));
+        }
+        assert_eq!(registry.is_removed(&cleo.id()), of_itself);
+        let removal = Removal { device: cleo.id(), keep: vec![], logs: vec![(cleo.author(), 1)] };
+        registry.apply(&anna.author(), 1, &Statement::Remove(removal)).unwrap();
+        assert!(registry.is_removed(&cleo.id()));
+    }
+}
+
+#[test]
+fn nobody_speaks_of_more_than_it_may_or_leaves_others_without_a_voice() {
+    let (anna, ben, _, said) = household();
+    let mut registry = registry(&said);
+    let id = |number: u32| {
+        let mut id = [0xcd; 32];
+        id[..4].copy_from_slice(&number.to_le_bytes());
+        id
+    };
+    let statements: [fn([u8; 32]) -> Statement; 3] = [
+        |id| keys(Recipient::Device(DeviceId::from_bytes(id)), 1),
+        |id| Statement::Place {
+            device: DeviceId::from_bytes(id),
+            place: PlaceId::from_bytes(id),
+            revision: 0,
+            label: vec![0; 500],
+        },
+        |id| Statement::Retire { author: AuthorId::from_bytes(id), length: 1 },
+    ];
+    for statement in statements {
+        let taken = (0..2_000).filter(|number| registry.apply(&ben.author(), 1, &statement(id(*number))).is_ok());
+        assert_eq!(taken.count(), 512);
+        assert!(registry.apply(&ben.author(), 2, &statement(id(7))).is_ok(), "it may correct what it said");
+        assert!(registry.apply(&anna.author(), 1, &statement(id(1_999))).is_ok(), "others may still speak");
+    }
+    let authors = (0..500).filter(|number| {
+        let many = Person { device: DeviceKey::from_seed(&[3; 32]), author: AuthorKey::from_seed(&id(*number)) };
+        let (author, seq, statement) = many.introduce(many.by_root(Role::Member));
+        registry.apply(&author, seq, &statement).is_ok()
+    });
+    assert!(authors.count() <= 64);
+    let new = person(0x31);
+    let (author, seq, statement) = new.introduce(new.by_root(Role::Member));
+    registry.apply(&author, seq, &statement).unwrap();
+}
+
 /// What devices 1 to 5 may do to each other.
 fn act() -> impl Strategy<Value = (u8, u8, u8, u32)> {
     (0_u8..5, 1_u8..6, 1_u8..6, 0_u32..4)
