@@ -127,7 +127,7 @@ pub enum Misbehaviour {
     /// The rest of a frame did not come in time.
     #[error("a frame that did not arrive in time")]
     Stalled,
-    /// Something that was not asked for, or a chunk of another length than its deposit says.
+    /// Something that was not asked for.
     #[error("an answer that was not asked for")]
     Unasked,
     /// More at once than is allowed.

@@ -1,7 +1,8 @@
 //! Chunk streams: one side asks, the other answers each chunk with a header and, when it sends it, the bytes.
 //!
 //! A request is `length u32 ‖ body`; a header has a fixed size. Answers come in the order of the request. A chunk's bytes
-//! are checked by the asker against the length and the id that it asked for; the header's length must equal it.
+//! are checked by the asker against the id that it asked for; any length within a chunk's bounds may hash to it, whatever
+//! its depositors claim.
 
 use serde::{Deserialize, Serialize};
 

@@ -43,7 +43,6 @@ struct Entry {
 struct Again {
     author: u8,
     index: u32,
-    length: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -130,7 +129,7 @@ impl ChunkTable {
 
     fn add(&mut self, author: u8, index: u32, chunk: &DepositedChunk) -> Slot {
         if let Some(slot) = self.slot(&chunk.chunk) {
-            self.again.entry(slot).or_default().push(Again { author, index, length: chunk.length });
+            self.again.entry(slot).or_default().push(Again { author, index });
             return slot;
         }
         let slot = self.entries.len() as Slot;
@@ -165,7 +164,7 @@ impl ChunkTable {
         self.entries.len() as u32
     }
 
-    /// The chunk's id and sealed length.
+    /// The chunk's id, and the sealed length that its first depositor claims.
     pub(super) fn chunk(&self, slot: Slot) -> DepositedChunk {
         let entry = &self.entries[slot as usize];
         DepositedChunk { chunk: entry.chunk, length: entry.length }
@@ -178,15 +177,6 @@ impl ChunkTable {
         std::iter::once((entry.author, entry.index))
             .chain(again)
             .map(|(author, index)| Position { author: self.authors[usize::from(author)].author, index })
-    }
-
-    /// Tries the next of the lengths that depositors gave, after no peer had a chunk of this one; whether there is one.
-    pub(super) fn try_another_length(&mut self, slot: Slot) -> bool {
-        let entry = &mut self.entries[slot as usize];
-        let Some(again) = self.again.get_mut(&slot) else { return false };
-        let Some(other) = again.iter_mut().find(|again| again.length != entry.length) else { return false };
-        std::mem::swap(&mut entry.length, &mut other.length);
-        true
     }
 
     /// Marks positions of `author` as released, for ever; returns the slots that are live no more.

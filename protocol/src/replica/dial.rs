@@ -10,6 +10,8 @@ use crate::time::Timestamp;
 
 const RETRY_MS: u64 = 2000;
 const RETRY_MS_MAX: u64 = 5 * 60 * 1000;
+/// A peer whose last call failed is called again so long after others say where it is.
+const HEARSAY: Duration = Duration::from_secs(2);
 /// A peer that was just connected is called again after about this long.
 const REDIAL: Duration = Duration::from_millis(500);
 
@@ -86,6 +88,16 @@ impl<M: Metadata> Replica<M> {
             && self.peers.get(device).is_some_and(|peer| peer.shunned_until.is_none_or(|until| until <= now))
         {
             self.dial(*device);
+        }
+    }
+
+    /// Someone says where a peer can be reached: it is called at once if no call has failed yet, and soon otherwise, so
+    /// that nobody's words make this node dial as fast as they come.
+    pub(super) fn call_on_hearsay(&mut self, device: &DeviceId) {
+        let soon = self.now.elapsed + HEARSAY;
+        match self.peers.get_mut(device) {
+            Some(peer) if peer.dial_failures > 0 => peer.dial_at = peer.dial_at.min(soon),
+            _ => self.call_soon(device),
         }
     }
 

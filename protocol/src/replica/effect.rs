@@ -94,7 +94,7 @@ pub enum Effect {
 pub struct ChunkWanted {
     /// Which.
     pub chunk: ChunkId,
-    /// Its sealed length; another length is [`FetchOutcome::Corrupt`](super::FetchOutcome::Corrupt).
+    /// The sealed length that its depositor claims: for planning alone. The hash decides, not a third party's word.
     pub length: u32,
 }
 

@@ -121,11 +121,11 @@ pub enum Input {
 /// How the fetch of one chunk ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FetchOutcome {
-    /// Its bytes have the right length and hash and are durable here.
+    /// Its bytes have the right hash and are durable here.
     Stored,
     /// The peer answered without sending it.
     Declined(Declined),
-    /// The peer sent another length or bytes with another hash.
+    /// The peer sent bytes with another hash.
     Corrupt,
     /// Our own store could not take it.
     StorageFailed(StorageError),

@@ -206,9 +206,11 @@ impl<M: Metadata> Replica<M> {
         Ok(())
     }
 
+    /// Of two contents that a liar signed under one version all settle on the same: the one with the greater root.
     fn is_newer(&self, head: &SignedHead) -> bool {
+        let order = |head: &SignedHead| (head.head().version(), head.head().root);
         let known = self.peers.get(&head.head().peer).and_then(|peer| peer.inventory.as_ref());
-        known.is_none_or(|known| known.head.head().version() < head.head().version())
+        known.is_none_or(|known| order(&known.head) < order(head))
     }
 
     /// Whose inventory is of interest: members', and those of peers that have proved their membership.
@@ -228,7 +230,7 @@ impl<M: Metadata> Replica<M> {
                 let asked = self.sessions.values().any(|session| session.asked.contains_key(&peer));
                 let of_interest = self.counts_holdings_of(&peer);
                 if of_interest && !asked && !self.adopt_equal(&head) {
-                    self.ask_inventory(link, peer);
+                    self.ask_inventory(link, &head);
                 }
                 if (!of_interest || asked)
                     && let Some(session) = self.sessions.get_mut(&link)
@@ -239,11 +241,14 @@ impl<M: Metadata> Replica<M> {
         }
     }
 
-    fn ask_inventory(&mut self, link: LinkId, peer: DeviceId) {
+    fn ask_inventory(&mut self, link: LinkId, head: &SignedHead) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
+        let peer = head.head().peer;
         session.asked.insert(peer, self.now.elapsed + ANSWER);
         let inventory = self.peers.get(&peer).and_then(|known| known.inventory.as_ref());
         let known = inventory.map(|inventory| inventory.head.head().version());
+        // What is known under the very version is another content: the whole is wanted.
+        let known = known.filter(|known| *known < head.head().version());
         self.send(link, &Message::WantInventory(WantInventory { peer, known }));
     }
 
@@ -286,14 +291,14 @@ impl<M: Metadata> Replica<M> {
         };
         let peer = head.head().peer;
         let outcome = match part.base {
-            Some(base) => self.apply_delta(head, base, &part.changes),
-            None => self.assemble(link, head, part),
+            Some(base) => self.apply_delta(head.clone(), base, &part.changes),
+            None => self.assemble(link, head.clone(), part),
         };
         match outcome {
             Outcome::Adopted | Outcome::Incomplete => {}
             Outcome::Bad => self.misbehaved(link, Misbehaviour::BadInventory),
             Outcome::MissesBase if self.sessions.get(&link).is_some_and(|of| !of.asked.contains_key(&peer)) => {
-                self.ask_inventory(link, peer);
+                self.ask_inventory(link, &head);
             }
             Outcome::MissesBase => {}
         }
@@ -359,7 +364,8 @@ impl<M: Metadata> Replica<M> {
         for session in self.sessions.values_mut() {
             session.asked.remove(&device);
         }
-        self.scheduler.announce(&device, &changes, &mut self.chunks);
+        // Hints that this brings over the limit are the peer's own fault, found with its next hint.
+        let _ = self.scheduler.announce(&device, &changes, &mut self.chunks);
         if !changes.is_empty() {
             self.effects.push(Effect::HoldingsChanged { peer: device, changes });
         }
@@ -371,8 +377,10 @@ impl<M: Metadata> Replica<M> {
         if positions_in(changes) > HOLDINGS_POSITIONS_MAX {
             return self.misbehaved(link, Misbehaviour::BadInventory);
         }
-        if let Some(peer) = self.sessions.get(&link).map(|session| session.peer) {
-            self.scheduler.announce(&peer, changes, &mut self.chunks);
+        if let Some(peer) = self.sessions.get(&link).map(|session| session.peer)
+            && !self.scheduler.announce(&peer, changes, &mut self.chunks)
+        {
+            self.misbehaved(link, Misbehaviour::BadInventory);
         }
     }
 

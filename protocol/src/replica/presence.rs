@@ -46,7 +46,7 @@ impl<M: Metadata> Replica<M> {
         for Reachable { device, addresses } in reachable {
             if device != self.me && self.registry.is_member(&device) {
                 self.effects.push(Effect::AddressesLearned { peer: device, addresses });
-                self.call_soon(&device);
+                self.call_on_hearsay(&device);
             }
         }
     }

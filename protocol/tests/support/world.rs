@@ -63,7 +63,7 @@ pub(crate) struct Node {
     pub(crate) corrupt: bool,
     /// What the replica said about holdings, added up.
     pub(crate) told: BTreeMap<DeviceId, Holdings>,
-    lengths: BTreeMap<(u64, RequestId, ChunkId), u32>,
+    asked: BTreeSet<(u64, RequestId, ChunkId)>,
     ticks_at_once: u32,
 }
 
@@ -131,7 +131,7 @@ impl World {
             received: BTreeMap::new(),
             corrupt: false,
             told: BTreeMap::new(),
-            lengths: BTreeMap::new(),
+            asked: BTreeSet::new(),
             ticks_at_once: 0,
         });
         self.start(number);
@@ -175,7 +175,7 @@ impl World {
     /// The process dies: only what was flushed and stored is left.
     pub(crate) fn crash(&mut self, node: usize) {
         self.nodes[node].replica = None;
-        self.nodes[node].lengths.clear();
+        self.nodes[node].asked.clear();
         self.nodes[node].memory.crash();
         let links: Vec<u64> =
             self.links.iter().filter(|(_, link)| link.ends.contains(&node)).map(|(link, _)| *link).collect();
@@ -193,6 +193,11 @@ impl World {
 
     pub(crate) fn live_links(&self) -> Vec<u64> {
         self.links.iter().filter(|(_, link)| link.alive).map(|(link, _)| *link).collect()
+    }
+
+    /// Whether a link stands between `node` and the device.
+    pub(crate) fn leads_to(&self, link: u64, node: usize, device: DeviceId) -> bool {
+        self.other_end(link, node).is_some_and(|end| self.nodes[end].device == device)
     }
 
     /// Separates two nodes, or joins them again.
@@ -245,7 +250,7 @@ impl World {
                 Effect::Gossip(message) => self.gossip(node, &message),
                 Effect::Fetch { link, request, urgent, chunks } => {
                     for wanted in &chunks {
-                        self.nodes[node].lengths.insert((link.0, request, wanted.chunk), wanted.length);
+                        self.nodes[node].asked.insert((link.0, request, wanted.chunk));
                     }
                     if let Some(to) = self.other_end(link.0, node) {
                         let chunks = chunks.iter().map(|wanted| wanted.chunk).collect();
@@ -255,7 +260,7 @@ impl World {
                     }
                 }
                 Effect::CancelFetch { link, request } => {
-                    self.nodes[node].lengths.retain(|(of, id, _), _| (*of, *id) != (link.0, request));
+                    self.nodes[node].asked.retain(|(of, id, _)| (*of, *id) != (link.0, request));
                     self.input(node, Input::FetchEnded { link, request });
                 }
                 Effect::Serve { link, request, answers } => self.serve(node, link.0, request, answers),
@@ -473,10 +478,12 @@ impl World {
         answer: Result<Bytes, Declined>,
     ) {
         let node = &mut self.nodes[to];
-        let Some(length) = node.lengths.remove(&(link, request, chunk)) else { return };
+        if !node.asked.remove(&(link, request, chunk)) {
+            return;
+        }
         let outcome = match answer {
             Err(declined) => FetchOutcome::Declined(declined),
-            Ok(bytes) if bytes.len() as u32 != length || super::chunk_id(&bytes) != chunk => FetchOutcome::Corrupt,
+            Ok(bytes) if super::chunk_id(&bytes) != chunk => FetchOutcome::Corrupt,
             Ok(bytes) => {
                 *node.received.entry(chunk).or_default() += 1;
                 node.store.insert(chunk, bytes);

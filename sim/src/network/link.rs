@@ -1,6 +1,6 @@
 //! One connection between two nodes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::message::Gate;
@@ -42,8 +42,8 @@ pub struct Link {
     pub answering: [VecDeque<Answering>; 2],
     /// Whether each end is sending a chunk.
     pub is_sending: [bool; 2],
-    /// What each end asked for, with the length that it expects.
-    pub lengths: [BTreeMap<RequestId, BTreeMap<ChunkId, u32>>; 2],
+    /// What each end asked for.
+    pub asked: [BTreeMap<RequestId, BTreeSet<ChunkId>>; 2],
     pub(super) quality: Quality,
     pub(super) frames_until: [u64; 2],
     pub(super) chunks_until: [u64; 2],
@@ -57,7 +57,7 @@ impl Link {
             is_admitted: [false; 2],
             answering: Default::default(),
             is_sending: [false; 2],
-            lengths: Default::default(),
+            asked: Default::default(),
             quality: Quality { rate: quality.rate.max(1), ..quality },
             frames_until: [0; 2],
             chunks_until: [0; 2],

@@ -1,7 +1,5 @@
 //! Chunks on their way: asked for, served one after the other, verified, stored.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use holdfast::library::Input;
 use holdfast_protocol::id::ChunkId;
@@ -22,9 +20,8 @@ impl World {
         let Some(at) = self.network.frame_arrives(self.now, link, node, bytes) else { return };
         let Some(of) = self.network.alive(link) else { return };
         let (side, to) = (of.side(node), of.ends[1 - of.side(node)]);
-        let lengths: BTreeMap<_, _> = chunks.iter().map(|wanted| (wanted.chunk, wanted.length)).collect();
-        of.lengths[side].insert(request, lengths);
-        let chunks = chunks.iter().map(|wanted| wanted.chunk).collect();
+        let chunks: Vec<ChunkId> = chunks.iter().map(|wanted| wanted.chunk).collect();
+        of.asked[side].insert(request, chunks.iter().copied().collect());
         let request = FetchRequest { request: request.0, urgent, chunks };
         self.push(at - self.now, Coming::Asked { link, to, request });
     }
@@ -35,7 +32,7 @@ impl World {
             && let Some(of) = self.network.alive(link.0)
         {
             let (side, to) = (of.side(node), of.ends[1 - of.side(node)]);
-            of.lengths[side].remove(&request);
+            of.asked[side].remove(&request);
             self.push(at - self.now, Coming::TakenBack { link: link.0, to, request });
         }
         let ended = Input::Replica(ReplicaInput::FetchEnded { link, request });
@@ -121,15 +118,15 @@ impl World {
         answer: Result<Bytes, Declined>,
     ) {
         let Some(of) = self.network.alive(link) else { return };
-        let Some(lengths) = of.lengths[of.side(to)].get_mut(&request) else { return };
-        let Some(length) = lengths.remove(&chunk) else { return };
+        let Some(asked) = of.asked[of.side(to)].get_mut(&request) else { return };
+        if !asked.remove(&chunk) {
+            return;
+        }
         let fetched =
             |outcome| Box::new(Input::Replica(ReplicaInput::Fetched { link: LinkId(link), request, chunk, outcome }));
         let completion = match answer {
             Err(declined) => Completion::Done(fetched(FetchOutcome::Declined(declined))),
-            Ok(bytes) if bytes.len() as u32 != length || chunk_id(&bytes) != chunk => {
-                Completion::Done(fetched(FetchOutcome::Corrupt))
-            }
+            Ok(bytes) if chunk_id(&bytes) != chunk => Completion::Done(fetched(FetchOutcome::Corrupt)),
             Ok(bytes) => return self.chunk_arrived(to, link, request, chunk, &bytes),
         };
         self.complete(to, STORE_MS, completion);
@@ -138,7 +135,7 @@ impl World {
     pub(crate) fn answers_end(&mut self, link: LinkId, to: usize, request: RequestId) {
         let Some(of) = self.network.alive(link.0) else { return };
         let side = of.side(to);
-        if of.lengths[side].remove(&request).is_some() {
+        if of.asked[side].remove(&request).is_some() {
             // The last chunk is stored and reported before its request ends.
             let ended = Input::Replica(ReplicaInput::FetchEnded { link, request });
             self.complete(to, STORE_MS + 1, Completion::Done(Box::new(ended)));

@@ -1,7 +1,7 @@
 //! The fetching end of a chunk stream.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
 };
 
@@ -56,7 +56,7 @@ struct Asked {
 
 struct Request {
     /// What is still to be answered.
-    chunks: BTreeMap<ChunkId, u32>,
+    chunks: BTreeSet<ChunkId>,
     tracker: Arc<Tracker>,
     cancelled: bool,
 }
@@ -71,10 +71,7 @@ impl Asked {
         let mut requests = self.lock();
         let id = RequestId(header.request);
         let request = requests.get_mut(&id).ok_or(Misbehaviour::Unasked)?;
-        let length = request.chunks.remove(&header.chunk).ok_or(Misbehaviour::Unasked)?;
-        if let FetchStatus::Sent { length: sent } = header.status
-            && sent != length
-        {
+        if !request.chunks.remove(&header.chunk) {
             return Err(Misbehaviour::Unasked);
         }
         let tracker = (!request.cancelled).then(|| request.tracker.clone());
@@ -123,7 +120,7 @@ async fn ask(
 }
 
 fn register(link: &Link, asked: &Asked, request: RequestId, urgent: bool, chunks: &[ChunkWanted]) -> Vec<u8> {
-    let wanted: BTreeMap<ChunkId, u32> = chunks.iter().map(|wanted| (wanted.chunk, wanted.length)).collect();
+    let wanted: BTreeSet<ChunkId> = chunks.iter().map(|wanted| wanted.chunk).collect();
     let tracker = Tracker { link: link.id, request, open: AtomicUsize::new(wanted.len()) };
     let frame = FetchRequest { request: request.0, urgent, chunks: chunks.iter().map(|wanted| wanted.chunk).collect() };
     asked.lock().insert(request, Request { chunks: wanted, tracker: Arc::new(tracker), cancelled: false });

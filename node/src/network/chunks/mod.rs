@@ -1,7 +1,7 @@
 //! Chunks: the bulk path.
 //!
 //! Fetching: requests go out on one stream of the link, answers come back on it in order. Bytes are read into recycled
-//! buffers of the promised length ([`fetch`]), verified and appended to the store on a thread of their own, and
+//! buffers of the length that the peer announces ([`fetch`]), verified and appended to the store on a thread of their own, and
 //! reported once a commit has made them durable ([`intake`]). Serving: a thread reads, or seals again, ahead of the
 //! socket into large buffers that leave with one write each ([`serve`]).
 //!

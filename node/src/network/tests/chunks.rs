@@ -108,13 +108,16 @@ async fn what_is_not_sent_and_what_is_corrupt_is_told_for_each_chunk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chunk_of_another_length_than_promised_ends_the_link_unread() {
+async fn a_chunk_is_taken_whatever_length_its_depositors_claim() {
     let (mut a, mut b) = (Node::start(1, &[TCP]).await, Node::start(2, &[TCP]).await);
     let (_, at_b) = befriend(&mut a, &mut b).await;
-    let chunk = a.memory.put(vec![1; 1000]);
+    let [shorter, longer] = [1, 2].map(|byte| a.memory.put(vec![byte; 1000]));
     let serving = tokio::spawn(serve(a, |_| Answer::Send));
-    b.handle.fetch(at_b, RequestId(1), false, vec![wanted(chunk, 999)]);
-    assert_eq!(b.disconnected().await, LinkEnd::Misbehaved(Misbehaviour::Unasked));
+    b.handle.fetch(at_b, RequestId(1), false, vec![wanted(shorter, 999), wanted(longer, 70_000)]);
+    for (_, outcome) in outcomes(&mut b, RequestId(1)).await {
+        assert_eq!(outcome, FetchOutcome::Stored);
+    }
+    b.handle.disconnect(at_b);
     serving.await.unwrap();
 }
 

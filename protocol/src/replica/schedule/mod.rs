@@ -115,9 +115,11 @@ impl Scheduler {
         self.stirred = true;
     }
 
-    /// A connected peer says what it holds and has lost since.
-    pub(super) fn announce(&mut self, peer: &DeviceId, changes: &[HoldingChanges], chunks: &mut ChunkTable) {
-        let Some(source) = self.sources.get_mut(peer) else { return };
+    /// A connected peer says what it holds and has lost since. False when it has said more by now than any inventory may
+    /// hold.
+    #[must_use]
+    pub(super) fn announce(&mut self, peer: &DeviceId, changes: &[HoldingChanges], chunks: &mut ChunkTable) -> bool {
+        let Some(source) = self.sources.get_mut(peer) else { return true };
         let touched = |list: fn(&HoldingChanges) -> &Vec<Span>| {
             let mut slots: Vec<Slot> = changes
                 .iter()
@@ -144,6 +146,7 @@ impl Scheduler {
             source.offer(chunks, slot);
             self.stirred = true;
         }
+        !source.available.is_over_limit()
     }
 
     /// Chunks have become wanted: newly deposited, or lost here.
@@ -267,12 +270,8 @@ impl Scheduler {
             Settled::Corrupt => {
                 source.corrupt += 1;
                 let corrupt = source.corrupt;
-                if chunks.try_another_length(slot) {
-                    self.avoided.retain(|(avoided, _)| *avoided != slot);
-                } else {
-                    self.avoided.insert((slot, peer));
-                    self.waiting.insert((now + CORRUPT_WAIT, slot, peer));
-                }
+                self.avoided.insert((slot, peer));
+                self.waiting.insert((now + CORRUPT_WAIT, slot, peer));
                 self.offer_to_all(slot, chunks);
                 return Some(corrupt);
             }

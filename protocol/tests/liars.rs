@@ -1,0 +1,146 @@
+//! Members that lie: the others stay correct, bounded and live.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use bytes::Bytes;
+use holdfast_protocol::deposit::DepositedChunk;
+use holdfast_protocol::envelope::Kind;
+use holdfast_protocol::id::AuthorId;
+use holdfast_protocol::inventory::{Generation, Head, HoldingChanges, Holdings, SignedHead, Span};
+use holdfast_protocol::membership::{Statement, encode_statements};
+use holdfast_protocol::message::{FRAME_HEADER_BYTES, InventoryPart, Message, Reachable, tag};
+use holdfast_protocol::replica::{DisconnectReason, Effect, Input, LinkId, Misbehaviour};
+use holdfast_protocol::time::WallTime;
+use support::keys::{author_key, certificate};
+use support::world::World;
+use support::{EPOCH, chunk_bytes, deposited, device_key, root};
+
+/// Nodes that know each other as members.
+fn members(seed: u64, count: u8) -> World {
+    let mut world = World::new(seed, usize::from(count));
+    let admitted: Vec<_> = (1..count).map(|number| Statement::Admit(certificate(&root(), number))).collect();
+    let now = world.clock();
+    let (_, effects) = world.replica(0).append(now, Kind::Membership, EPOCH, 1, encode_statements(&admitted)).unwrap();
+    world.perform(0, effects);
+    let everyone: Vec<usize> = (0..usize::from(count)).collect();
+    assert!(world.run_while(20_000, |world| world.converged(&everyone)));
+    world
+}
+
+#[test]
+fn false_lengths_keep_nobody_from_a_chunk_and_get_nobody_blamed() {
+    const LIAR: usize = 1;
+    let mut world = members(1, 3);
+    world.block(0, 2, true);
+    let photos: Vec<Vec<u8>> = (0..8).map(|number| chunk_bytes(number, 5_000)).collect();
+    // It says of chunks that are not there yet that they are shorter and longer than they are, and that it has them.
+    for wrong in [10, 6_000, 4_999] {
+        let lies: Vec<_> = photos.iter().map(|bytes| DepositedChunk { length: wrong, ..deposited(bytes) }).collect();
+        let now = world.clock();
+        let (_, effects) = world.replica(LIAR).deposit(now, EPOCH, &lies).unwrap();
+        world.perform(LIAR, effects);
+    }
+    world.run_for(5_000);
+    assert_eq!(world.replica(2).transfers().missing_chunks, 8, "the lies arrived first");
+    world.block(LIAR, 2, true);
+    world.import(0, photos);
+    world.block(0, 2, false);
+    assert!(world.run_while(20_000, |world| world.nodes[2].store.len() == 8), "fetched all the same");
+    let honest = [world.nodes[0].device, world.nodes[2].device];
+    for node in [0, 2] {
+        let blamed = world.nodes[node].disconnects.iter().find(|(peer, _)| honest.contains(peer));
+        assert_eq!(blamed, None, "node {node}");
+    }
+}
+
+#[test]
+fn hints_without_end_end_the_session() {
+    let mut world = members(2, 2);
+    let mut hints = 0;
+    while world.nodes[0].disconnects.is_empty() {
+        let link = LinkId(world.live_links()[0]);
+        let changes = (0..200_u32).map(|number| {
+            let mut id = [7; 32];
+            id[..4].copy_from_slice(&(hints * 1_000 + number).to_be_bytes());
+            HoldingChanges { held: vec![Span { start: 0, count: 9 }], ..HoldingChanges::none(AuthorId::from_bytes(id)) }
+        });
+        let frame = Message::Have(changes.collect()).to_frame();
+        world.input(0, Input::Received { link, tag: tag::HAVE, body: frame.slice(FRAME_HEADER_BYTES..) });
+        hints += 1;
+        assert!(hints < 10, "the peer is let go");
+    }
+    let liar = world.nodes[1].device;
+    assert_eq!(world.nodes[0].disconnects, [(liar, DisconnectReason::Misbehaved(Misbehaviour::BadInventory))]);
+    assert!(world.run_while(60_000, |world| world.converged(&[0, 1])), "a false word does not end a membership");
+}
+
+/// A head of node 1's inventory, and the content that it speaks for.
+fn inventory(held: &[u32]) -> (Bytes, Bytes) {
+    let changes = held.iter().map(|count| HoldingChanges {
+        held: vec![Span { start: 0, count: *count }],
+        ..HoldingChanges::none(author_key(0).author_id())
+    });
+    let changes: Vec<_> = changes.collect();
+    let mut holdings = Holdings::new();
+    holdings.apply(&changes);
+    let head = Head {
+        peer: device_key(1).device_id(),
+        generation: Generation { counter: 1_000, nonce: 5 },
+        seq: 3,
+        root: holdings.root(),
+        held: holdings.held_count(),
+        erased: 0,
+        place: None,
+        time: WallTime(0),
+    };
+    let head = SignedHead::sign(head, &root().library_id(), &device_key(1));
+    let part = InventoryPart { head: head.wire().clone(), base: None, more: false, changes };
+    (head.wire().clone(), Message::Inventory(part).to_frame().slice(FRAME_HEADER_BYTES..))
+}
+
+#[test]
+fn two_inventories_under_one_version_settle_on_one_everywhere() {
+    let mut world = members(3, 4);
+    world.import(0, (0..8).map(|number| chunk_bytes(number, 500)));
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1, 2, 3])));
+    world.crash(1);
+    world.run_for(1_000);
+    for (node, held) in [(2, [3]), (3, [5])] {
+        // The liar told each of them another thing before it left; here it comes over the link to node 0.
+        let device = world.nodes[0].device;
+        let link = LinkId(*world.live_links().iter().find(|link| world.leads_to(**link, node, device)).unwrap());
+        world.input(node, Input::Received { link, tag: tag::INVENTORY, body: inventory(&held).1 });
+    }
+    let liar = world.nodes[1].device;
+    let says = |world: &mut World, node: usize| world.replica(node).holdings(&liar).map(Holdings::held_count);
+    assert_eq!((says(&mut world, 2), says(&mut world, 3)), (Some(3), Some(5)));
+    world.run_for(200_000);
+    let settled = says(&mut world, 0);
+    assert!(settled == Some(3) || settled == Some(5));
+    assert_eq!((says(&mut world, 2), says(&mut world, 3)), (settled, settled));
+}
+
+#[test]
+fn nobody_is_made_to_dial_as_fast_as_others_tell_it_to() {
+    let mut world = members(4, 3);
+    world.crash(2);
+    world.run_for(10_000);
+    let away = world.nodes[2].device;
+    let reachable = vec![Reachable { device: away, addresses: vec!["/ip4/192.0.2.1/tcp/9".to_owned()] }];
+    let frame = Message::Addresses(reachable).to_frame();
+    let mut dials = 0;
+    for _ in 0..200 {
+        let link = LinkId(world.live_links()[0]);
+        let now = world.clock();
+        let body = frame.slice(FRAME_HEADER_BYTES..);
+        let effects = world.replica(0).handle(now, Input::Received { link, tag: tag::ADDRESSES, body }).unwrap();
+        dials += effects.iter().filter(|effect| **effect == Effect::Dial { peer: away }).count();
+        world.perform(0, effects);
+        world.run_for(100);
+    }
+    assert!(dials <= 1, "{dials} dials, one for each word");
+    world.start(2);
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1, 2])), "it is called when it is back");
+}
