@@ -156,6 +156,10 @@ fault_classes! {
     LieHoldings = "lie-holdings", in one world of 5, every(2_000, 30_000);
     /// Someone who is no member connects, and repeats what members said.
     Stranger = "stranger", in one world of 4, every(2_000, 20_000);
+    /// A node's machine loses everything; its person gets a new disk, and joins again as a new device.
+    DiskLost = "disk-lost", in one world of 6, every(20_000, 90_000);
+    /// A device joins only while the world runs.
+    JoinLate = "join-late", in one world of 5, one_in(2);
 }
 
 impl fmt::Display for FaultClass {
@@ -353,6 +357,10 @@ impl World {
             | FaultClass::BackupRestored => self.strike_disk(class, chance),
             FaultClass::LieHoldings => self.lie_about_holdings(&mut chance),
             FaultClass::Stranger => self.stranger_knocks(&mut chance),
+            FaultClass::DiskLost => {
+                let node = chance.below(nodes) as usize;
+                self.lose_disk(node, &mut chance);
+            }
             // They strike at occasions.
             FaultClass::CrashAcknowledged
             | FaultClass::GossipLost
@@ -367,7 +375,8 @@ impl World {
             | FaultClass::LieReplayed
             | FaultClass::LieGarbled
             | FaultClass::LieGossip
-            | FaultClass::LieFlood => {}
+            | FaultClass::LieFlood
+            | FaultClass::JoinLate => {}
         }
     }
 
@@ -446,6 +455,9 @@ impl World {
         for node in 0..nodes {
             self.resume(node, 0);
             self.start(node);
+        }
+        for node in 0..nodes {
+            self.join_at_last(node);
             self.scrub(node);
         }
         self.run_until(self.now)

@@ -40,7 +40,10 @@ pub struct Node {
     /// Its number in the world.
     pub number: usize,
     device: DeviceKey,
-    secrets: LibrarySecrets,
+    /// None before it has joined.
+    secrets: Option<LibrarySecrets>,
+    /// Counts the devices that had this number before, whose disks were lost.
+    pub incarnation: u32,
     /// Its disk and what lies on it.
     pub machine: Machine,
     /// The index.
@@ -73,10 +76,12 @@ impl Node {
         Self::with(0, chance, founding.device, founding.secrets, &founding.membership)
     }
 
-    /// The key and the chance of a device that does not belong to a library yet.
+    /// The key and the chance of a device that does not belong to a library yet; `incarnation` counts those that had its
+    /// number before.
     #[must_use]
-    pub fn stranger(seed: u64, number: usize) -> (DeviceKey, Chance) {
-        let mut chance = Chance::new(seed, &format!("node {number}"));
+    pub fn stranger(seed: u64, number: usize, incarnation: u32) -> (DeviceKey, Chance) {
+        let again = if incarnation > 0 { format!(" again {incarnation}") } else { String::new() };
+        let mut chance = Chance::new(seed, &format!("node {number}{again}"));
         (DeviceKey::from_seed(&chance.seed()), chance)
     }
 
@@ -102,15 +107,31 @@ impl Node {
         secrets: LibrarySecrets,
         membership: &Membership,
     ) -> Result<Self, StorageError> {
-        let mut machine = Machine::new(&mut chance);
+        let machine = Machine::new(&mut chance);
+        let mut node = Self::on(number, chance, device, machine);
         let mut batch = Batch::new();
         membership.save(&mut batch);
-        machine.metadata.commit(batch)?;
-        machine.metadata.complete_flush(machine.metadata.begin_flush())?;
-        Ok(Self {
+        node.machine.metadata.commit(batch)?;
+        node.machine.metadata.complete_flush(node.machine.metadata.begin_flush())?;
+        node.secrets = Some(secrets);
+        Ok(node)
+    }
+
+    /// A device that is still to join: it has a folder, and nothing else.
+    #[must_use]
+    pub fn waiting(seed: u64, number: usize, incarnation: u32) -> Self {
+        let (device, _) = Self::stranger(seed, number, incarnation);
+        let mut chance = Chance::new(seed, &format!("node {number} before it joins {incarnation}"));
+        let machine = Machine::new(&mut chance);
+        Self { incarnation, ..Self::on(number, chance, device, machine) }
+    }
+
+    fn on(number: usize, chance: Chance, device: DeviceKey, machine: Machine) -> Self {
+        Self {
             number,
             device,
-            secrets,
+            secrets: None,
+            incarnation: 0,
             machine,
             index: VirtualIndex::default(),
             library: None,
@@ -121,7 +142,17 @@ impl Node {
             index_asked: 0,
             acknowledged: Vec::new(),
             imports: BTreeMap::new(),
-        })
+        }
+    }
+
+    /// Goes on in place of `before`: with the files that are left in its folder.
+    pub fn inherit(&mut self, before: &Self) {
+        self.incarnation = self.incarnation.max(before.incarnation);
+        self.run = before.run + 1;
+        self.folder.clone_from(&before.folder);
+        for (path, bytes) in before.machine.originals(&before.folder) {
+            self.machine.write_original(&path, bytes);
+        }
     }
 
     /// Its identity.
@@ -149,17 +180,19 @@ impl Node {
     ) -> Result<(Library<VirtualMetadata>, Membership, Vec<Effect>), LibraryError> {
         let missing = || StorageError::Damaged { what: "this device's membership".to_owned() };
         let membership = Membership::load(&machine.metadata)?.ok_or_else(missing)?;
-        machine.open(ChunkSealer::new(&self.secrets), blake3::derive_key("holdfast simulator fingerprints", &seed))?;
+        let stranger = || StorageError::Damaged { what: "this device's library, which it has not joined".to_owned() };
+        let secrets = self.secrets.as_ref().ok_or_else(stranger)?;
+        machine.open(ChunkSealer::new(secrets), blake3::derive_key("holdfast simulator fingerprints", &seed))?;
         let config = Config {
             replica: replica::Config {
-                library: self.secrets.library(),
+                library: secrets.library(),
                 device: self.device.clone(),
                 author: membership.author.clone(),
                 chain: vec![membership.certificate.wire().to_vec()],
                 place: None,
                 seed,
             },
-            secrets: self.secrets.clone(),
+            secrets: secrets.clone(),
             indexed,
         };
         let holds = |chunk: &ChunkId| machine.holds(chunk);
@@ -239,10 +272,33 @@ impl Node {
         }
     }
 
+    /// A person changes the folder, and nobody looks.
+    pub fn change_folder(&mut self, gesture: Gesture) {
+        let unknown = PhotoId::from_bytes([0; 32]);
+        match gesture {
+            Gesture::Write { path, content } => {
+                self.machine.write_original(&path, content.bytes());
+                self.folder.insert(path, (content, unknown));
+            }
+            Gesture::Move { from, to } => {
+                if let Some((content, _)) = self.folder.remove(&from) {
+                    self.machine.remove_original(&from);
+                    self.change_folder(Gesture::Write { path: to, content });
+                }
+            }
+            Gesture::Remove { path } => {
+                self.folder.remove(&path);
+                self.machine.remove_original(&path);
+            }
+        }
+    }
+
     fn look_at(&mut self, path: &str) -> Result<Ingested, StorageError> {
         let Some(&(content, _)) = self.folder.get(path) else { return Ok(Ingested::default()) };
         let mut out = if self.machine.is_reading(path) { self.adopt()? } else { Ingested::default() };
-        match self.machine.look_at(&self.secrets, &self.folder_name(), path, content)? {
+        let Some(secrets) = &self.secrets else { return Ok(out) };
+        let folder = folder_name(self.number, self.incarnation);
+        match self.machine.look_at(secrets, &folder, path, content)? {
             Looked::Nothing => {}
             Looked::Read(photo) => drop(self.folder.insert(path.to_owned(), (content, photo))),
             Looked::Unreadable => out.is_to_walk_again = true,
@@ -338,7 +394,7 @@ impl Node {
     /// The name of its watched folder.
     #[must_use]
     pub fn folder_name(&self) -> String {
-        format!("pictures-{}", self.number)
+        folder_name(self.number, self.incarnation)
     }
 
     /// A photo's file, put together from this node's own chunks; `None` when that cannot be done.
@@ -355,7 +411,8 @@ impl Node {
         library: &Library<VirtualMetadata>,
         photo: &PhotoId,
     ) -> Option<Vec<u8>> {
-        let sealer = ChunkSealer::new(&self.secrets);
+        let secrets = self.secrets.as_ref()?;
+        let sealer = ChunkSealer::new(secrets);
         let run = library.photo_copies(photo)?.run;
         let first = library.replica().chunk_at(&Position { author: run.author, index: run.start })?;
         let manifest = Manifest::open(&sealer, &first.chunk, &machine.read(&first.chunk).ok()?, |_| None).ok()?;
@@ -363,6 +420,10 @@ impl Node {
         for piece in &manifest.content.chunks {
             file.extend(sealer.open(&piece.chunk, &machine.read(&piece.chunk).ok()?).ok()?);
         }
-        (manifest.photo(&self.secrets) == *photo).then_some(file)
+        (manifest.photo(secrets) == *photo).then_some(file)
     }
+}
+
+fn folder_name(number: usize, incarnation: u32) -> String {
+    if incarnation == 0 { format!("pictures-{number}") } else { format!("pictures-{number}-{incarnation}") }
 }

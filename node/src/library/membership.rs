@@ -58,7 +58,8 @@ impl<M: Metadata> Library<M> {
         self.replica.registry().role(&self.device) == Some(Role::Owner)
     }
 
-    /// Makes an invitation, durable with the next flush, and the ticket that answers it.
+    /// Makes an invitation, durable with the next flush, and the ticket that answers it. Whoever joins with it as an
+    /// owner may invite others in turn.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -68,10 +69,10 @@ impl<M: Metadata> Library<M> {
         key: &DeviceKey,
         addresses: &[String],
         seed: &[u8; 32],
-        ttl: Duration,
+        (role, ttl): (Role, Duration),
     ) -> Result<Ticket, LibraryError> {
         let inviter = Inviter { key, secrets: &self.secrets, addresses };
-        let (invitation, ticket) = Invitation::create(&inviter, Role::Member, seed, now.wall, ttl);
+        let (invitation, ticket) = Invitation::create(&inviter, role, seed, now.wall, ttl);
         let mut batch = Batch::new();
         batch.put(Table::Invitation, invitation.id().as_bytes().to_vec(), invitation.to_bytes());
         self.replica.metadata_mut().commit(batch)?;

@@ -243,7 +243,7 @@ impl Runtime {
         }
         let ttl = Duration::from_secs(u64::from(minutes) * 60);
         let addresses = self.reachable_addresses();
-        let ticket = self.library.invite(self.clock.now(), &self.device, &addresses, &seed()?, ttl)?;
+        let ticket = self.library.invite(self.clock.now(), &self.device, &addresses, &seed()?, (Role::Member, ttl))?;
         Ok(Ok(Invitation { ticket: ticket.to_string(), expires_ms: ticket.expires() }))
     }
 

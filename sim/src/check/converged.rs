@@ -14,6 +14,8 @@ use crate::world::World;
 /// The first node of which that is not so.
 pub fn check(world: &World) -> Result<(), Violation> {
     let first = world.nodes.first().and_then(|node| node.library.as_ref());
+    // Nothing is asked of devices that are no more, but that all know the same of them.
+    let gone = |library| world.departed.iter().map(|device| held_root(library, device)).collect::<Vec<_>>();
     let vector = first.map(|library| library.replica().vector());
     let root = world.nodes.first().and_then(|node| held_root(first?, &node.device_id()));
     for node in &world.nodes {
@@ -38,6 +40,9 @@ pub fn check(world: &World) -> Result<(), Violation> {
             if held_root(library, &of.device_id()) != root {
                 return Err(apart(&format!("it does not know what node {} holds", of.number)));
             }
+        }
+        if first.map(gone) != Some(gone(library)) {
+            return Err(apart("it knows something else of what a device held that is gone"));
         }
         let photos = library.photos();
         let undescribed = (0..photos.len() as u32).filter(|slot| !photos.row(*slot).described).count();

@@ -12,18 +12,22 @@ pub struct Backup {
     machine: Machine,
     index: VirtualIndex,
     acknowledged: usize,
+    incarnation: u32,
 }
 
 impl World {
     /// A copy of a node's home.
     pub(crate) fn back_up(&self, node: usize) -> Backup {
         let of = &self.nodes[node];
-        Backup { machine: of.machine.backup(), index: of.index.clone(), acknowledged: of.acknowledged.len() }
+        let (machine, index) = (of.machine.backup(), of.index.clone());
+        Backup { machine, index, acknowledged: of.acknowledged.len(), incarnation: of.incarnation }
     }
 
     /// A node ends, its home is put back, and it starts again.
     pub(crate) fn restore(&mut self, node: usize, backup: &Backup) {
-        if self.nodes[node].library.is_none() || !self.is_restorable(node) {
+        // What was kept of a device whose disk was lost meanwhile is lost too.
+        let is_another = self.nodes[node].incarnation != backup.incarnation;
+        if is_another || self.nodes[node].library.is_none() || !self.is_restorable(node) {
             return;
         }
         self.trace.note(self.now, Some(node), format_args!("its home is put back as it was"));
@@ -44,6 +48,7 @@ impl World {
         self.excused.folders.insert(folder);
         // Some of it may be in the home as it was, or in the folder: it is asked of nobody.
         self.destroyed(node, held);
+        self.excuse_what_was_forgotten();
     }
 
     /// Whether the node will hear of what it has forgotten before it says anything new.

@@ -6,6 +6,7 @@
 mod backup;
 mod drive;
 mod ingest;
+mod lost;
 mod rot;
 mod strike;
 
@@ -25,6 +26,7 @@ use holdfast_protocol::sealing::ChunkSealer;
 use crate::chance::Chance;
 use crate::metadata::VirtualMetadata;
 use crate::node::Acknowledged;
+use crate::workload::Folder;
 
 pub use backup::Backup;
 pub use ingest::Ingested;
@@ -290,6 +292,14 @@ impl Machine {
     /// Someone deletes a file of the folder.
     pub fn remove_original(&self, path: &str) {
         self.disk.destroy(&Self::original(path));
+    }
+
+    /// What lies in the folder, by path, as the disk would give it.
+    #[must_use]
+    pub fn originals(&self, folder: &Folder) -> Vec<(String, Vec<u8>)> {
+        self.disk.set_failing(Failing::default());
+        let read = |path: &String| Some((path.clone(), self.read_original(&Self::original(path)).ok()?.0));
+        folder.keys().filter_map(read).collect()
     }
 
     fn read_original(&self, path: &Path) -> io::Result<(Vec<u8>, FileStat)> {

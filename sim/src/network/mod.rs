@@ -200,7 +200,13 @@ impl Network {
     #[must_use]
     pub fn is_reachable(&self, from: usize, to: usize, now: u64) -> bool {
         let is_open = self.ways.get(&(from, to)).is_none_or(|way| way.closed_until.max(way.stalled_until) <= now);
-        is_open && self.uplinks.get(&to).is_none_or(|uplink| !uplink.is_behind_nat)
+        is_open && self.is_dialable(to)
+    }
+
+    /// Whether a node can be dialled where nothing is wrong.
+    #[must_use]
+    pub fn is_dialable(&self, node: usize) -> bool {
+        self.uplinks.get(&node).is_none_or(|uplink| !uplink.is_behind_nat)
     }
 
     /// Whether both nodes may have one more link with each other.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::joining::Waiting;
 use super::{Coming, World};
 use crate::chance::Chance;
 use crate::clock::Clock;
@@ -24,6 +25,10 @@ pub(crate) struct Host {
     pub(crate) unseen: Vec<u64>,
     /// Until when the index is busy.
     pub(crate) index_until: u64,
+    /// Its device is no member yet.
+    pub(crate) waiting: Option<Waiting>,
+    /// Its device was thrown away.
+    pub(crate) is_gone: bool,
     heard: BTreeSet<u64>,
     heard_at: VecDeque<(u64, u64)>,
 }

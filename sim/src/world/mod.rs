@@ -7,6 +7,7 @@ mod chunks;
 mod drive;
 mod gossip;
 mod host;
+mod joining;
 mod links;
 mod nodes;
 
@@ -60,6 +61,7 @@ pub(crate) enum Coming {
     Separated { a: usize, b: usize, for_ms: u64 },
     DiskWorks { node: usize },
     Restore { node: usize, backup: Box<Backup> },
+    Join { node: usize },
 }
 
 impl Coming {
@@ -82,7 +84,8 @@ impl Coming {
             | Self::Resume { .. }
             | Self::Separated { .. }
             | Self::DiskWorks { .. }
-            | Self::Restore { .. } => None,
+            | Self::Restore { .. }
+            | Self::Join { .. } => None,
         }
     }
 }
@@ -114,6 +117,8 @@ pub struct World {
     probe: Chance,
     pub(crate) hosts: Vec<Host>,
     numbers: BTreeMap<DeviceId, usize>,
+    /// Devices that are no more: their disk was lost, or they were thrown away.
+    pub(crate) departed: Vec<DeviceId>,
     news: u64,
     /// When faults stop.
     heal_at: u64,
@@ -159,6 +164,7 @@ impl World {
             probe: Chance::new(seed, "probe"),
             hosts: (0..options.nodes).map(|_| Host::default()).collect(),
             numbers: BTreeMap::new(),
+            departed: Vec::new(),
             news: 0,
             heal_at: 1000 + options.heal_ms,
             ticks: (0, 0, 0),
@@ -180,10 +186,16 @@ impl World {
         world.settle(founder);
         world.start(0);
         for number in 1..nodes {
-            world.join(seed, number)?;
+            if let Some(mut chance) = world.faults.strike(FaultClass::JoinLate) {
+                world.settle(Node::waiting(seed, number, 0));
+                let after = chance.below(world.options.heal_ms);
+                world.wait_to_join(number, 0, after);
+                continue;
+            }
+            world.join(number)?;
             world.start(number);
         }
-        for from in 1..nodes {
+        for from in world.members_but_the_first() {
             let run = world.nodes[from].run;
             world.push(10, Coming::Dialled { from, run, to: world.nodes[0].device_id() });
         }
@@ -194,6 +206,14 @@ impl World {
     fn found(mut self, result: Result<(), Violation>) -> Result<Self, Violation> {
         result?;
         self.violation.take().map_or(Ok(self), Err)
+    }
+
+    fn members_but_the_first(&self) -> Vec<usize> {
+        (1..self.nodes.len()).filter(|node| self.is_member(*node)).collect()
+    }
+
+    pub(crate) const fn seed(&self) -> u64 {
+        self.seed
     }
 
     fn settle(&mut self, node: Node) {
@@ -340,6 +360,7 @@ impl World {
             Coming::Separated { a, b, for_ms } => self.separate(a, b, for_ms),
             Coming::DiskWorks { node } => self.disk_works(node),
             Coming::Restore { node, backup } => self.restore(node, &backup),
+            Coming::Join { node } => self.go_on_joining(node),
         }
     }
 

@@ -1,46 +1,16 @@
-//! The life of a node: it joins, starts, changes its folder and crashes.
-
-use std::time::Duration;
-
-use holdfast_protocol::pairing::JoinRequest;
+//! The life of a node: it starts, changes its folder and crashes.
 
 use super::{Coming, World};
 use crate::chance::Chance;
-use crate::check::{self, Violation};
+use crate::check;
 use crate::disk::Death;
 use crate::index::VirtualIndex;
-use crate::node::Node;
+use crate::workload::{Act, next_act};
 
 impl World {
-    /// The pairing of two devices, with the code that does it.
-    pub(crate) fn join(&mut self, seed: u64, number: usize) -> Result<(), Violation> {
-        let now = self.clock(0);
-        let (key, mut chance) = Node::stranger(seed, number);
-        let inviter = &mut self.nodes[0];
-        let inviter_key = inviter.device().clone();
-        let Some(library) = &mut inviter.library else { return Ok(()) };
-        let failed = |error| Violation::failed(0, error);
-        let hour = Duration::from_secs(3600);
-        let ticket = library.invite(now, &inviter_key, &[], &chance.seed(), hour).map_err(failed)?;
-        let request = JoinRequest::new(&ticket, &key, &format!("node {number}"));
-        let admitted = library.admit(now, &inviter_key, &[], &request, &chance.seed()).map_err(failed)?;
-        let (answer, effects) = admitted;
-        // The driver flushes before it answers.
-        let metadata = &inviter.machine.metadata;
-        metadata.complete_flush(metadata.begin_flush()).map_err(|error| failed(error.into()))?;
-        self.perform(0, effects);
-        let refused = |what: String| Violation::Joining { node: number, what };
-        let admission = answer.map_err(|error| refused(error.to_string()))?;
-        let joined = ticket.accept(&key, &request, &admission).map_err(|error| refused(error.to_string()))?;
-        let node = Node::admitted(number, (key, chance), &ticket, joined)
-            .map_err(|error| Violation::failed(number, error.into()))?;
-        self.settle(node);
-        Ok(())
-    }
-
     /// Starts a node that is down.
     pub(crate) fn start(&mut self, node: usize) {
-        if self.nodes[node].library.is_some() {
+        if self.nodes[node].library.is_some() || !self.is_member(node) {
             return;
         }
         // The monotonic clock starts anew, somewhere.
@@ -88,13 +58,30 @@ impl World {
     }
 
     pub(crate) fn gesture(&mut self, node: usize, number: u64) {
+        if !self.is_member(node) {
+            return self.change_folder_unwatched(node, number);
+        }
         let of = &self.nodes[node];
         // A folder that changes while the node is down is seen when it starts: as if it changed then.
         if of.library.is_none() {
             return self.hosts[node].unseen.push(number);
         }
         // A chance of its own: leaving out one gesture leaves the others as they were.
-        let chance = Chance::new(self.seed, &format!("gesture {node} {number}"));
+        let chance = self.chance_of_gesture(node, number);
         self.act(node, number, chance);
+    }
+
+    /// The folder of a device that is still to join changes: nobody looks before it has joined.
+    fn change_folder_unwatched(&mut self, node: usize, number: u64) {
+        let mut chance = self.chance_of_gesture(node, number);
+        let of = &mut self.nodes[node];
+        if let Act::Folder(gesture) = next_act(&mut chance, &of.folder, &[], &mut self.pictures) {
+            self.trace.note(self.now, Some(node), format_args!("gesture {node}:{number}, unwatched: {gesture:?}"));
+            of.change_folder(gesture);
+        }
+    }
+
+    fn chance_of_gesture(&self, node: usize, number: u64) -> Chance {
+        Chance::new(self.seed, &format!("gesture {node} {number}"))
     }
 }

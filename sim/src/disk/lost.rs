@@ -1,0 +1,173 @@
+//! Machines that lose everything, and devices that are thrown away: what only they had is gone.
+
+use std::collections::BTreeSet;
+
+use holdfast::library::Library;
+use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::position::Position;
+
+use super::{Death, Machine};
+use crate::chance::Chance;
+use crate::check::Violation;
+use crate::metadata::VirtualMetadata;
+use crate::node::Node;
+use crate::workload::Folder;
+use crate::world::World;
+
+/// What a crash of this moment would leave of a device.
+struct Remains {
+    node: usize,
+    machine: Machine,
+    library: Library<VirtualMetadata>,
+}
+
+impl World {
+    /// A node's disk is lost with everything on it; its folder lay elsewhere now and then. Its person gets a new disk, and
+    /// joins again as a new device.
+    ///
+    /// Not the disk of a device without which others could never meet: in the world too they would have to join again.
+    pub(crate) fn lose_disk(&mut self, node: usize, chance: &mut Chance) {
+        let is_folder_kept = chance.one_in(2);
+        let after = chance.span(500, 60_000);
+        if !self.is_member(node) {
+            return;
+        }
+        let rest = match self.remains_without(node) {
+            Ok(rest) => rest,
+            Err(violation) => return self.fail(violation),
+        };
+        if !self.can_meet(&rest) {
+            return;
+        }
+        let words = if is_folder_kept { "all but its folder" } else { "everything" };
+        self.trace.note(self.now, Some(node), format_args!("its machine loses {words}"));
+        self.bury(node);
+        let incarnation = self.nodes[node].incarnation + 1;
+        let mut fresh = Node::waiting(self.seed(), node, incarnation);
+        let before = &mut self.nodes[node];
+        if !is_folder_kept {
+            before.folder = Folder::new();
+        }
+        fresh.inherit(before);
+        self.nodes[node] = fresh;
+        self.excuse_what_is_gone(&rest);
+        self.wait_to_join(node, incarnation, after);
+    }
+
+    /// A device ends for good: nobody answers for what it has said but those who know it.
+    fn bury(&mut self, node: usize) {
+        if self.nodes[node].library.is_some() {
+            self.end(node, Death::Killed, 0);
+        }
+        let of = &mut self.nodes[node];
+        let (device, folder) = (of.device_id(), of.folder_name());
+        self.excused.entrusted.append(&mut of.acknowledged);
+        // Nobody takes back the names of its files.
+        self.excused.folders.insert(folder);
+        self.depart(device);
+    }
+
+    /// What crashes of this moment would leave of all devices but one.
+    fn remains_without(&self, node: usize) -> Result<Vec<Remains>, Violation> {
+        let others = self.nodes.iter().filter(|of| of.number != node && self.is_member(of.number));
+        let opened = others.map(|of| {
+            let mut machine = of.machine.after_crash();
+            let opened = of.open_on(&mut machine, None, [0; 32], self.clock(of.number));
+            let (library, _, _) = opened.map_err(|error| Violation::failed(of.number, error))?;
+            Ok(Remains { node: of.number, machine, library })
+        });
+        opened.collect()
+    }
+
+    /// Whether all of them know one device that they can dial, and some device can be dialled that may invite.
+    fn can_meet(&self, rest: &[Remains]) -> bool {
+        let is_hub = |hub: &Remains| {
+            let device = hub.library.replica().device();
+            let knows = |of: &Remains| of.node == hub.node || of.library.replica().registry().is_member(&device);
+            self.network.is_dialable(hub.node) && rest.iter().all(knows)
+        };
+        let is_inviting = |of: &Remains| self.network.is_dialable(of.node) && of.library.may_invite();
+        rest.iter().any(is_hub) && rest.iter().any(is_inviting)
+    }
+
+    /// After a device was lost or forgot something: what nobody durably has cannot be asked of anyone.
+    fn excuse_what_is_gone(&mut self, rest: &[Remains]) {
+        // What nodes that are up have heard, they may go on with.
+        let heard = self.nodes.iter().filter_map(|of| of.library.as_ref());
+        let told: BTreeSet<ChunkId> = rest.iter().map(|of| &of.library).chain(heard).flat_map(deposited).collect();
+        let is_left = |chunk: &ChunkId| rest.iter().any(|of| of.machine.holds(chunk) && of.machine.read(chunk).is_ok());
+        self.excused.chunks.extend(told.into_iter().filter(|chunk| !is_left(chunk)));
+        let (entrusted, forgotten): (Vec<_>, Vec<_>) = std::mem::take(&mut self.excused.entrusted)
+            .into_iter()
+            .partition(|of| rest.iter().any(|left| left.library.photos().slot(&of.photo).is_some()));
+        self.excused.entrusted = entrusted;
+        self.excused.photos.extend(forgotten.into_iter().map(|of| of.photo));
+    }
+
+    /// The same, when a node was put back as it was before it took in what only a lost device and it knew.
+    pub(crate) fn excuse_what_was_forgotten(&mut self) {
+        if !self.departed.is_empty() {
+            match self.remains_without(usize::MAX) {
+                Ok(rest) => self.excuse_what_is_gone(&rest),
+                Err(violation) => self.fail(violation),
+            }
+        }
+    }
+}
+
+/// Every chunk that was ever deposited, as far as a library knows.
+fn deposited(library: &Library<VirtualMetadata>) -> Vec<ChunkId> {
+    let replica = library.replica();
+    let chunks = replica.vector().into_iter().flat_map(|point| {
+        let positions = (0..).map(move |index| Position { author: point.author, index });
+        positions.map_while(|position| Some(replica.chunk_at(&position)?.chunk))
+    });
+    chunks.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultClass;
+    use crate::options::Options;
+
+    fn world(seed: u64) -> World {
+        let classes = BTreeSet::from([FaultClass::DiskLost]);
+        World::new(seed, Options { classes, ..Options::calm(3) }.lasting(90_000)).unwrap()
+    }
+
+    #[test]
+    fn who_joins_again_gets_every_photo_back_and_the_lost_device_is_counted_as_it_said() {
+        let mut world = world(1);
+        world.run().unwrap();
+        assert!(!world.departed.is_empty());
+        for node in &world.nodes {
+            let library = node.library.as_ref().unwrap();
+            let replica = library.replica();
+            let is_missed = |chunk: &&ChunkId| replica.position_of(chunk).is_some() && !replica.holds(chunk);
+            let gone = world.excused.chunks.iter().filter(is_missed).count();
+            assert_eq!(replica.transfers().missing_chunks, gone as u64);
+            for gone in &world.departed {
+                assert!(library.replica().peers().iter().any(|peer| peer.device == *gone && !peer.connected));
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_a_lost_disk_had_is_asked_of_nobody_and_the_rest_is() {
+        let mut world = world(1);
+        world.run_until(25_000).unwrap();
+        let promised = |world: &World| {
+            let said = world.nodes.iter().flat_map(|node| &node.acknowledged).chain(&world.excused.entrusted);
+            said.map(|of| of.photo).chain(world.excused.photos.iter().copied()).collect::<BTreeSet<_>>()
+        };
+        let before = promised(&world);
+        world.lose_disk(2, &mut Chance::new(1, "lost"));
+        assert_eq!((promised(&world), world.departed.len()), (before, 1));
+        assert!(!world.excused.entrusted.is_empty() && !world.is_member(2));
+        // The last two: neither can lose its disk while nobody else may invite or has joined.
+        world.lose_disk(1, &mut Chance::new(1, "lost"));
+        world.lose_disk(0, &mut Chance::new(1, "lost"));
+        assert!(world.is_member(0) && world.departed.len() <= 2);
+    }
+}
