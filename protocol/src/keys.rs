@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::id::{AuthorId, DeviceId, LibraryId};
 use crate::recovery::RecoveryPhrase;
+use crate::verified;
 
 /// Bytes of a signature.
 pub const SIGNATURE_BYTES: usize = 64;
@@ -98,9 +99,12 @@ pub fn verify(
     message: &[u8],
     signature: &Signature,
 ) -> Result<(), SignatureInvalid> {
-    let key = VerifyingKey::from_bytes(public).map_err(|_| SignatureInvalid)?;
-    let signature = ed25519_dalek::Signature::from_bytes(&signature.to_bytes());
-    key.verify_strict(&purpose.message(message), &signature).map_err(|_| SignatureInvalid)
+    let message = purpose.message(message);
+    let is_valid = verified::recall(public, &message, signature, || {
+        let signature = ed25519_dalek::Signature::from_bytes(&signature.to_bytes());
+        VerifyingKey::from_bytes(public).is_ok_and(|key| key.verify_strict(&message, &signature).is_ok())
+    });
+    is_valid.then_some(()).ok_or(SignatureInvalid)
 }
 
 macro_rules! signing_key {

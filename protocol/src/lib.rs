@@ -43,6 +43,7 @@ pub mod replica;
 pub mod sealing;
 pub mod secrets;
 pub mod time;
+pub mod verified;
 
 mod varint;
 mod xchacha;

@@ -19,6 +19,7 @@ use holdfast_protocol::id::{ChunkId, DeviceId};
 use holdfast_protocol::message::{Declined, FetchRequest};
 use holdfast_protocol::replica::{Input as ReplicaInput, LinkId, RequestId};
 use holdfast_protocol::time::Now;
+use holdfast_protocol::verified;
 
 use crate::chance::Chance;
 use crate::check::{self, Violation};
@@ -149,6 +150,8 @@ impl World {
     /// # Errors
     /// When a node cannot start.
     pub fn traced(seed: u64, options: Options, trace: Trace) -> Result<Self, Violation> {
+        // Every node verifies what all others say.
+        verified::remember();
         let mut world = Self {
             nodes: Vec::new(),
             now: 1000,
