@@ -153,6 +153,14 @@ impl Catalog {
         Some(Evicted { document, saved })
     }
 
+    /// Whether this device cannot edit an open document: changes of its own author wait there for others that they build
+    /// on, or were refused. [`Catalog::continue_as`] another author goes on.
+    #[must_use]
+    pub fn is_behind(&self, document: DocumentId) -> bool {
+        let open = self.open.get(&document);
+        open.is_some_and(|open| open.replica.waiting().concerns(&self.author) || open.replica.is_refused(&self.author))
+    }
+
     /// Makes an edit as one change, which is in the document at once. Answers `None` when it changes nothing.
     ///
     /// # Errors
@@ -163,10 +171,10 @@ impl Catalog {
         write: impl FnOnce(&mut Edit<'_>),
     ) -> Result<Option<LocalChange>, EditRefused> {
         let author = self.author;
-        let replica = self.replica(document).map_err(|NotOpen { document }| EditRefused::NotOpen { document })?;
-        if replica.waiting().concerns(&author) || replica.is_refused(&author) {
+        if self.is_behind(document) {
             return Err(EditRefused::Behind { document });
         }
+        let replica = self.replica(document).map_err(|NotOpen { document }| EditRefused::NotOpen { document })?;
         let mut edit = Edit::new(replica, author);
         write(&mut edit);
         let puts = edit.finish()?;

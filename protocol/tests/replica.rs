@@ -282,6 +282,70 @@ fn a_node_restored_from_a_backup_continues_under_a_new_author() {
 }
 
 #[test]
+fn a_restored_node_has_compared_logs_only_once_everyone_has_spoken() {
+    let mut world = World::new(13, 3);
+    admit(&mut world, 1..3);
+    assert!(world.run_while(10_000, |world| world.converged(&[0, 1, 2])));
+    assert!(world.replica(2).has_compared());
+    let backup = world.nodes[2].memory.backup();
+    // Only node 0 hears the latest of node 2.
+    world.block(0, 1, true);
+    world.block(1, 2, true);
+    world.import(2, photos(0, 3));
+    world.run_for(3_000);
+    world.crash(2);
+    world.nodes[2].memory = backup;
+    world.block(0, 2, true);
+    world.block(1, 2, false);
+    world.start(2);
+    let node_1 = world.nodes[1].device;
+    let is_connected =
+        |world: &mut World| world.replica(2).peers().iter().any(|peer| peer.device == node_1 && peer.connected);
+    assert!(world.run_while(60_000, is_connected));
+    world.run_for(1_000);
+    assert!(!world.replica(2).has_compared(), "node 1 cannot say what it has missed");
+    world.block(0, 2, false);
+    assert!(world.run_while(400_000, |world| world.replica(2).is_retired()));
+    assert!(world.nodes.iter().all(|node| !node.events.iter().any(|event| matches!(event, Event::ForkProven { .. }))));
+}
+
+#[test]
+fn a_restored_node_outdoes_its_earlier_inventory_whoever_heard_of_it() {
+    let mut world = World::new(14, 3);
+    admit(&mut world, 1..3);
+    assert!(world.run_while(10_000, |world| world.converged(&[0, 1, 2])));
+    let backup = world.nodes[2].memory.backup();
+    world.block(0, 1, true);
+    world.block(0, 2, true);
+    // Node 1 hears of several later runs of node 2.
+    for _ in 0..3 {
+        world.run_for(5_000);
+        world.crash(2);
+        world.start(2);
+    }
+    world.run_for(20_000);
+    world.crash(2);
+    world.nodes[2].memory = backup;
+    world.block(1, 2, true);
+    world.block(0, 2, false);
+    world.start(2);
+    // Node 0 greets it first, and hears of those runs only then.
+    let node_0 = world.nodes[0].device;
+    let is_connected =
+        |world: &mut World| world.replica(2).peers().iter().any(|peer| peer.device == node_0 && peer.connected);
+    assert!(world.run_while(400_000, is_connected));
+    world.run_for(1_000);
+    world.block(0, 1, false);
+    let node_1 = world.nodes[1].device;
+    let has_met =
+        |world: &mut World| world.replica(0).peers().iter().any(|peer| peer.device == node_1 && peer.connected);
+    assert!(world.run_while(400_000, has_met));
+    world.run_for(60_000);
+    world.import(2, photos(0, 3));
+    assert!(world.run_while(60_000, |world| world.converged(&[0, 1, 2])), "its new inventory counts");
+}
+
+#[test]
 fn lost_chunks_are_fetched_back() {
     let mut world = World::new(12, 2);
     world.import(0, photos(0, 20));

@@ -179,6 +179,19 @@ impl<M: Metadata> Library<M> {
         Ok(())
     }
 
+    /// The documents that a batch is about to edit.
+    pub(super) fn documents_of(&self, batch: &[Pending]) -> BTreeSet<DocumentId> {
+        let known = |photo: &PhotoId| self.photos.slot(photo).map(|slot| self.photos.document(slot));
+        let mut documents: BTreeSet<_> = batch.iter().flat_map(Pending::builds_on).filter_map(known).collect();
+        documents.extend(batch.iter().filter_map(|pending| match pending {
+            Pending::Photo(photo) => {
+                Some(known(&photo.photo).unwrap_or_else(|| DocumentId::for_photo(photo.month(), &photo.photo)))
+            }
+            Pending::NameRemoved(_) => None,
+        }));
+        documents
+    }
+
     fn edit_removed(&self, removed: &RemovedName, edits: &mut BTreeMap<DocumentId, Edits>) {
         if let Some(slot) = self.photos.slot(&removed.photo) {
             let file = NamedFile { device: self.device, name: removed.name.clone() };

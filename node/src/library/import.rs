@@ -89,7 +89,7 @@ impl Pending {
     }
 
     /// The photos that must be in the catalog already for this to be written rightly.
-    fn builds_on(&self) -> &[PhotoId] {
+    pub(super) fn builds_on(&self) -> &[PhotoId] {
         match self {
             Self::Photo(photo) => &photo.replaces,
             Self::NameRemoved(removed) => std::slice::from_ref(&removed.photo),
@@ -158,6 +158,11 @@ impl ImportQueue {
         if !self.lost.is_empty() {
             stored.iter().for_each(|chunk| _ = self.lost.remove(chunk));
         }
+    }
+
+    /// Whether something waits.
+    pub(super) const fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Nothing is catalogued before `until`; `None` lets it go on.

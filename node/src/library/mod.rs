@@ -58,6 +58,7 @@ use checkpoint::Checkpoints;
 use documents::Documents;
 use feeding::CHANGES_BYTES_MAX;
 use import::{ImportQueue, Pending};
+use retirement::Comparison;
 
 /// Envelopes read at once when logs are taken in again.
 const REPLAY_PAGE: usize = 256;
@@ -82,6 +83,7 @@ pub struct Library<M: Metadata> {
     /// What the keys of further authors come from.
     author_seed: Zeroizing<[u8; 32]>,
     authors_begun: u64,
+    comparison: Comparison,
     secrets: LibrarySecrets,
     bodies: BodySealer,
     sealer: ChunkSealer,
@@ -131,6 +133,7 @@ impl<M: Metadata> Library<M> {
             key,
             author_seed,
             authors_begun: 0,
+            comparison: Comparison::default(),
             bodies: BodySealer::new(&config.secrets),
             sealer: ChunkSealer::new(&config.secrets),
             secrets: config.secrets,
@@ -216,8 +219,10 @@ impl<M: Metadata> Library<M> {
     /// What is due at the end of every input: batches to catalogue, manifests to read, index changes, a checkpoint.
     fn settle(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
         self.continue_if_retired(now, out)?;
+        self.compare_before_importing(now);
         if let Some((batch, lost)) = self.imports.take_due(now) {
             for part in import::parted(batch) {
+                self.continue_if_behind(now, &part, out)?;
                 self.catalogue(now, part, &lost, out)?;
             }
         }

@@ -2,40 +2,80 @@
 //!
 //! Invariants:
 //! - the new author's key is in the metadata before anything it has signed, so whatever a crash leaves can be continued;
-//! - after a start nothing is catalogued until a peer has said how far it knows this device's log, for a while: a device
-//!   that was restored hears of it before it says anything twice.
+//! - after a start nothing is catalogued until every other member has said how far it knows this device's log, for a
+//!   while: a device that was restored hears of it before it says anything twice;
+//! - nothing is catalogued while a connected peer knows more of this device's log, for a while.
 
 use std::time::Duration;
 
 use holdfast_protocol::keys::AuthorKey;
 use holdfast_protocol::metadata::{Batch, Metadata, StorageError};
-use holdfast_protocol::time::Now;
+use holdfast_protocol::time::{Now, Timestamp};
 use zeroize::Zeroizing;
 
+use super::import::Pending;
 use super::{Effect, Event, Library, LibraryError, Membership};
 
-/// How long imports wait after a start for a peer to compare logs with; without one they go on then.
+/// How long imports wait after a start for peers to compare logs with; without them they go on then.
 const COMPARED_WITHIN: Duration = Duration::from_secs(15);
+/// How long imports wait for what a peer says it knows of this device's log: it may lie, or the rest may never come.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
 /// A log of so many envelopes may be one that nobody else has seen yet.
 const LENGTH_TO_COMPARE: u64 = 2;
+
+/// How this device's log stands to what peers know of it.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    /// Until when to wait for peers to compare with; `None` once all have, or there are none.
+    until: Option<Timestamp>,
+    /// Since when some peer has known more.
+    behind_since: Option<Timestamp>,
+}
 
 impl<M: Metadata> Library<M> {
     /// Imports wait until logs were compared, when there is anyone to compare them with.
     pub(super) fn hold_imports(&mut self, now: Now) {
-        let others = self.replica.registry().members().filter(|member| member.device() != self.device).count();
         // A log that only introduces this device has nothing to be compared with.
         let is_begun = self.replica.own_length() > LENGTH_TO_COMPARE;
-        self.imports.hold((others > 0 && is_begun).then(|| now.elapsed + COMPARED_WITHIN));
+        self.comparison.until = is_begun.then(|| now.elapsed + COMPARED_WITHIN);
     }
 
-    /// Lets imports go on once logs were compared, and goes on under another author when this one must not be used.
+    /// Lets imports that wait go on once logs were compared, and keeps them waiting while a peer knows more.
+    pub(super) fn compare_before_importing(&mut self, now: Now) {
+        if !self.imports.has_pending() {
+            return;
+        }
+        if self.comparison.until.is_some() && self.replica.has_compared() {
+            self.comparison.until = None;
+        }
+        let behind_since = self.comparison.behind_since.unwrap_or(now.elapsed);
+        self.comparison.behind_since = self.replica.is_behind().then_some(behind_since);
+        let caught_up_by = self.comparison.behind_since.map(|since| since + CAUGHT_UP_WITHIN);
+        self.imports.hold(caught_up_by.max(self.comparison.until));
+    }
+
+    /// Goes on under another author when this one must not be used.
     pub(super) fn continue_if_retired(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
-        if self.replica.has_compared() {
-            self.imports.hold(None);
+        if self.replica.is_retired() { self.continue_as_another(now, out) } else { Ok(()) }
+    }
+
+    /// Goes on under another author when changes of this one are not in a document that `batch` edits, because what they
+    /// build on is on its way, or for good: waiting for it could stop imports for ever.
+    pub(super) fn continue_if_behind(
+        &mut self,
+        now: Now,
+        batch: &[Pending],
+        out: &mut Vec<Effect>,
+    ) -> Result<(), LibraryError> {
+        for document in self.documents_of(batch) {
+            if self.opened(document)?.is_behind(document) {
+                return self.continue_as_another(now, out);
+            }
         }
-        if !self.replica.is_retired() {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    fn continue_as_another(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
         let missing = || StorageError::Damaged { what: "this device's membership".to_owned() };
         let kept = Membership::load(self.replica.metadata())?.ok_or_else(missing)?;
         self.authors_begun += 1;
@@ -51,6 +91,8 @@ impl<M: Metadata> Library<M> {
         self.replica.adopt_author(membership.author);
         let author = self.replica.author();
         self.documents.catalog.continue_as(author);
+        // Nobody can know more of a log that begins now.
+        self.comparison = Comparison::default();
         self.say_body(now, membership.first_body, out)?;
         out.push(Effect::Event(Event::AuthorContinued { retired, author }));
         Ok(())

@@ -427,3 +427,27 @@ fn what_is_lost_before_its_import_is_catalogued_is_not_held() {
     assert!(!replica.holds(&piece(&photos[0])) && replica.holds(&piece(&photos[1])));
     assert_eq!(replica.transfers().missing_chunks, 1);
 }
+
+#[test]
+fn a_device_whose_own_changes_cannot_be_applied_goes_on_under_another_author() {
+    let mut machine = Machine::new();
+    let mut open = machine.open(None);
+    let retired = open.library.replica().author();
+    let mut other = Catalog::new(retired, 1);
+    other.open(JULY, None).unwrap();
+    let tag = |n| TagId::from_bytes([n; 16]);
+    let mut tagged = |n| other.edit(JULY, |edit| edit.set_tag(PhotoId::from_bytes([5; 32]), tag(n), true)).unwrap();
+    let [_, second] = [tagged(1), tagged(2)];
+    open.library.opened(JULY).unwrap().apply(JULY, &[(retired, &second.unwrap().change)]).unwrap();
+    assert!(open.library.documents.catalog.is_behind(JULY));
+
+    let photo = machine.photo("0.jpg", &[0; 1000]);
+    open.import(&mut machine, &photo);
+    let author = open.library.replica().author();
+    assert!(open.events.contains(&Event::AuthorContinued { retired, author }));
+    assert_eq!(open.listed(), [photo.photo].into());
+    // The key that it goes on with outlives a crash.
+    drop(open);
+    let open = machine.open(None);
+    assert_eq!((open.library.replica().author(), open.listed()), (author, [photo.photo].into()));
+}

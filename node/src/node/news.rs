@@ -211,11 +211,12 @@ impl News {
                 ),
             }),
             Event::RestoredFromBackup { author } => self.problem(Problem {
-                what: format!("this device's log {} is older than what other devices know of it", author.short()),
+                what: format!("this device knows less of its own log {} than other devices do", author.short()),
                 next: Some(
-                    "it was restored from a backup, and goes on under a new key; if it was copied instead, let one of the \
-                     copies join anew in an empty home"
-                        .to_owned()),
+                    "if it was restored from a backup, there is nothing to do: it goes on under a new key; if it was \
+                     copied, let one of the copies join anew in an empty home"
+                        .to_owned(),
+                ),
             }),
             Event::ChunkCorrupt { peer, chunk } => {
                 tracing::warn!(peer = peer.short(), chunk = chunk.short(), "a peer sent wrong bytes");

@@ -135,7 +135,9 @@ impl<M: Metadata> Replica<M> {
         batch
     }
 
-    /// Writes changed inventories of peers to storage and relays their heads to every session but their own.
+    /// Writes changed inventories of peers to storage and relays their heads to every session, the peers' own
+    /// among them: a device that was restored from a backup learns of its earlier inventory, which it has to outdo, from
+    /// whoever heard of that only after they had greeted each other.
     pub(super) fn keep_inventories(&mut self) -> Result<(), StorageError> {
         if self.gossip.keep_due.is_none_or(|due| due > self.now.elapsed) {
             return Ok(());
@@ -143,13 +145,10 @@ impl<M: Metadata> Replica<M> {
         self.gossip.keep_due = None;
         let batch = self.unkept_inventories();
         let changed = std::mem::take(&mut self.gossip.relay).into_iter();
-        let head = |device: DeviceId| Some((device, self.peers.get(&device)?.inventory.as_ref()?.head.wire().clone()));
+        let head = |device: DeviceId| Some(self.peers.get(&device)?.inventory.as_ref()?.head.wire().clone());
         let heads: Vec<_> = changed.filter_map(head).collect();
-        for (link, session) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
-            let others = heads.iter().filter(|(device, _)| *device != session.peer).map(|(_, head)| head.clone());
-            for heads in others.collect::<Vec<_>>().chunks(HEADS_PER_FRAME_MAX) {
-                self.effects.push(Effect::Send { link: *link, frame: Message::Heads(heads.to_vec()).to_frame() });
-            }
+        for heads in heads.chunks(HEADS_PER_FRAME_MAX) {
+            self.send_to_all(&Message::Heads(heads.to_vec()).to_frame());
         }
         if !batch.is_empty() {
             self.metadata.commit(batch)?;
@@ -394,7 +393,7 @@ impl<M: Metadata> Replica<M> {
         }
         let link = self.session_with(from);
         if let Some(link) = link {
-            self.handle_vector(link, announcement.points);
+            self.note_points(link, announcement.points);
         }
         let Some(part) = announcement.inventory else { return Ok(()) };
         let Some(Ok(head)) = self.newer_head(&part.head) else { return Ok(()) };

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha20Rng;
 
+use crate::certificate::DeviceCertificate;
 use crate::deposit::DepositedChunk;
 use crate::envelope::SignedEnvelope;
 use crate::id::{AuthorId, ChunkId, DeviceId, LibraryId, PlaceId};
@@ -93,8 +94,8 @@ pub struct Replica<M: Metadata> {
     logs: BTreeMap<AuthorId, Log>,
     /// Whether this device's author must not be used any more.
     retired: bool,
-    /// Whether a peer has said since the opening how far it knows this device's own log.
-    compared: bool,
+    /// Who has said since the opening how far it knows this device's own log.
+    compared: BTreeSet<DeviceId>,
     /// Authors whose logs may count further, or less far, than before.
     ends_to_review: BTreeSet<AuthorId>,
     chunks: ChunkTable,
@@ -263,11 +264,21 @@ impl<M: Metadata> Replica<M> {
         self.retired
     }
 
-    /// Whether some peer has said, since the opening, how far it knows this device's own log, and knows no more than is
-    /// known here. Until then this device may be one that was restored from a backup and does not know it yet.
+    /// Whether every other member has said, since the opening, how far it knows this device's own log, and nobody knows
+    /// more than is known here. Until then this device may be one that was restored from a backup and does not know it
+    /// yet: whoever has missed the latest cannot say so.
     #[must_use]
-    pub const fn has_compared(&self) -> bool {
-        self.compared
+    pub fn has_compared(&self) -> bool {
+        let mut others = self.registry.members().map(DeviceCertificate::device).filter(|device| *device != self.me);
+        others.all(|device| self.compared.contains(&device)) && !self.is_behind()
+    }
+
+    /// Whether a connected peer says that it knows more of this device's own log, or another version of it.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        let (author, own) = (self.author(), self.log_extent(&self.author()));
+        let mut said = self.sessions.values().filter_map(|session| session.points.get(&author));
+        said.any(|point| point.length > own.length || (point.length == own.length && point.head != own.head))
     }
 
     /// This device.

@@ -95,8 +95,15 @@ impl<M: Metadata> Replica<M> {
     }
 
     pub(super) fn handle_vector(&mut self, link: LinkId, points: Vec<LogPoint>) {
-        let own = self.log_extent(&self.author()).length;
-        self.compared |= points.iter().any(|point| point.author == self.author() && point.length <= own);
+        // The first on a link names all logs that the peer knows. Gossip does not count: it may be late.
+        if let Some(session) = self.sessions.get(&link) {
+            self.compared.insert(session.peer);
+        }
+        self.note_points(link, points);
+    }
+
+    /// Takes in how far a peer knows logs, whichever way it said so.
+    pub(super) fn note_points(&mut self, link: LinkId, points: Vec<LogPoint>) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         for point in points {
             let log = self.logs.get(&point.author);

@@ -1,5 +1,7 @@
 //! Homes that are put back as they were: what was written since is gone, as far as this node alone knew it.
 
+use std::collections::BTreeSet;
+
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::position::Position;
 
@@ -11,7 +13,8 @@ use crate::world::World;
 pub struct Backup {
     machine: Machine,
     index: VirtualIndex,
-    acknowledged: usize,
+    /// What it had acknowledged: of two backups that are put back in turn, the second may be of another past.
+    acknowledged: BTreeSet<PhotoId>,
     incarnation: u32,
 }
 
@@ -19,8 +22,9 @@ impl World {
     /// A copy of a node's home.
     pub(crate) fn back_up(&self, node: usize) -> Backup {
         let of = &self.nodes[node];
+        let acknowledged = of.acknowledged.iter().map(|acknowledged| acknowledged.photo).collect();
         let (machine, index) = (of.machine.backup(), of.index.clone());
-        Backup { machine, index, acknowledged: of.acknowledged.len(), incarnation: of.incarnation }
+        Backup { machine, index, acknowledged, incarnation: of.incarnation }
     }
 
     /// A node ends, its home is put back, and it starts again.
@@ -37,7 +41,11 @@ impl World {
         of.machine.restore(&backup.machine);
         of.index = backup.index.clone();
         // What it has said since it does not know any more: it is as safe as others know it.
-        for acknowledged in of.acknowledged.split_off(backup.acknowledged.min(of.acknowledged.len())) {
+        let acknowledged = std::mem::take(&mut of.acknowledged).into_iter();
+        let (kept, forgotten): (Vec<_>, Vec<_>) =
+            acknowledged.partition(|acknowledged| backup.acknowledged.contains(&acknowledged.photo));
+        of.acknowledged = kept;
+        for acknowledged in forgotten {
             if self.is_known_to_another(node, &acknowledged.photo) {
                 self.excused.entrusted.push(acknowledged);
             } else {
