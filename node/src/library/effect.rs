@@ -43,6 +43,9 @@ pub enum Effect {
         chunk: ChunkId,
     },
     /// Bring the index up to `version` with these changes; answered by [`Input::Indexed`].
+    ///
+    /// The metadata as it is now is flushed first: otherwise a crash could leave an index that shows what the logs never
+    /// said, and nothing would take that out of it.
     Index {
         /// Counts batches of changes; never goes back.
         version: u64,

@@ -106,10 +106,11 @@ impl Workers {
         let (reads, read_queue) = channel();
         let (changes, index_queue) = channel();
         let done = completions.clone();
-        spawn("flush", move || flush(&metadata, &flush_queue, &done))?;
+        let flushed = metadata.clone();
+        spawn("flush", move || flush(&flushed, &flush_queue, &done))?;
         let done = completions.clone();
         spawn("read", move || read(&store, &read_queue, &done))?;
-        spawn("index", move || keep_index(index, &index_queue, &completions))?;
+        spawn("index", move || keep_index(index, &metadata, &index_queue, &completions))?;
         Ok(Self { flushes, reads, index: changes })
     }
 
@@ -168,8 +169,13 @@ fn read(store: &ChunkStore, queue: &Receiver<(TaskId, ChunkId)>, done: &mpsc::Se
     }
 }
 
-/// Applies everything that waits in one transaction.
-fn keep_index(mut index: Index, queue: &Receiver<(u64, Vec<IndexChange>)>, done: &mpsc::Sender<Completion>) {
+/// Applies everything that waits in one transaction, once the metadata that says it is durable.
+fn keep_index(
+    mut index: Index,
+    metadata: &SledMetadata,
+    queue: &Receiver<(u64, Vec<IndexChange>)>,
+    done: &mpsc::Sender<Completion>,
+) {
     const CHANGES_MAX: usize = 4096;
     while let Ok((mut version, mut changes)) = queue.recv() {
         while changes.len() < CHANGES_MAX
@@ -178,10 +184,9 @@ fn keep_index(mut index: Index, queue: &Receiver<(u64, Vec<IndexChange>)>, done:
             version = later;
             changes.extend(more);
         }
-        let completion = match index.apply(&changes, &version.to_le_bytes()) {
-            Ok(()) => Completion::Indexed(version),
-            Err(error) => Completion::Failed(error.into()),
-        };
+        let flushed = metadata.flush().map_err(NodeError::from);
+        let applied = flushed.and_then(|()| Ok(index.apply(&changes, &version.to_le_bytes())?));
+        let completion = applied.map_or_else(Completion::Failed, |()| Completion::Indexed(version));
         if done.blocking_send(completion).is_err() {
             return;
         }

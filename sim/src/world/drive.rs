@@ -42,7 +42,8 @@ impl World {
                     *until = (*until).max(at);
                     let after = *until - self.now;
                     self.nodes[node].index_asked = version;
-                    self.complete(node, after, Completion::Indexed { version, changes });
+                    let point = self.nodes[node].machine.metadata.begin_flush();
+                    self.complete(node, after, Completion::Indexed { point, version, changes });
                 }
                 Effect::Flush(task) => self.flush(node, Input::Flushed(task)),
                 Effect::Catalogued(imports) => {
@@ -98,7 +99,10 @@ impl World {
             Completion::Stored { link, request, chunk } => self.chunk_stored(node, link, request, chunk),
             Completion::Adopt => self.adopt(node),
             Completion::Walk => self.walk(node),
-            Completion::Indexed { version, changes } => {
+            Completion::Indexed { point, version, changes } => {
+                if let Err(error) = self.nodes[node].machine.metadata.complete_flush(point) {
+                    return self.library_failed(node, error.into());
+                }
                 self.nodes[node].index.apply(version, changes);
                 self.handle(node, Input::Indexed(version));
             }

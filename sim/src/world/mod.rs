@@ -98,7 +98,7 @@ pub(crate) enum Completion {
     Stored { link: u64, request: RequestId, chunk: ChunkId },
     Adopt,
     Walk,
-    Indexed { version: u64, changes: Vec<holdfast::index::IndexChange> },
+    Indexed { point: FlushPoint, version: u64, changes: Vec<holdfast::index::IndexChange> },
 }
 
 /// See the head of the module.
