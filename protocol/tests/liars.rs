@@ -11,10 +11,10 @@ use holdfast_protocol::id::AuthorId;
 use holdfast_protocol::inventory::{Generation, Head, HoldingChanges, Holdings, SignedHead, Span};
 use holdfast_protocol::membership::{Statement, encode_statements};
 use holdfast_protocol::message::{FRAME_HEADER_BYTES, InventoryPart, Message, Reachable, tag};
-use holdfast_protocol::replica::{DisconnectReason, Effect, Input, LinkId, Misbehaviour};
+use holdfast_protocol::replica::{DisconnectReason, Effect, Event, Input, LinkId, Misbehaviour};
 use holdfast_protocol::time::WallTime;
 use support::keys::{author_key, certificate};
-use support::world::World;
+use support::world::{Lie, World};
 use support::{EPOCH, chunk_bytes, deposited, device_key, root};
 
 /// Nodes that know each other as members.
@@ -76,8 +76,8 @@ fn hints_without_end_end_the_session() {
     assert!(world.run_while(60_000, |world| world.converged(&[0, 1])), "a false word does not end a membership");
 }
 
-/// A head of node 1's inventory, and the content that it speaks for.
-fn inventory(held: &[u32]) -> (Bytes, Bytes) {
+/// A head of node 1's inventory, and a frame with the content that it speaks for.
+fn inventory_of((generation, seq): (Generation, u64), held: &[u32]) -> (SignedHead, Bytes) {
     let changes = held.iter().map(|count| HoldingChanges {
         held: vec![Span { start: 0, count: *count }],
         ..HoldingChanges::none(author_key(0).author_id())
@@ -87,8 +87,8 @@ fn inventory(held: &[u32]) -> (Bytes, Bytes) {
     holdings.apply(&changes);
     let head = Head {
         peer: device_key(1).device_id(),
-        generation: Generation { counter: 1_000, nonce: 5 },
-        seq: 3,
+        generation,
+        seq,
         root: holdings.root(),
         held: holdings.held_count(),
         erased: 0,
@@ -97,7 +97,7 @@ fn inventory(held: &[u32]) -> (Bytes, Bytes) {
     };
     let head = SignedHead::sign(head, &root().library_id(), &device_key(1));
     let part = InventoryPart { head: head.wire().clone(), base: None, more: false, changes };
-    (head.wire().clone(), Message::Inventory(part).to_frame().slice(FRAME_HEADER_BYTES..))
+    (head, Message::Inventory(part).to_frame().slice(FRAME_HEADER_BYTES..))
 }
 
 #[test]
@@ -110,8 +110,9 @@ fn two_inventories_under_one_version_settle_on_one_everywhere() {
     for (node, held) in [(2, [3]), (3, [5])] {
         // The liar told each of them another thing before it left; here it comes over the link to node 0.
         let device = world.nodes[0].device;
+        let (_, body) = inventory_of((Generation { counter: 1_000, nonce: 5 }, 3), &held);
         let link = LinkId(*world.live_links().iter().find(|link| world.leads_to(**link, node, device)).unwrap());
-        world.input(node, Input::Received { link, tag: tag::INVENTORY, body: inventory(&held).1 });
+        world.input(node, Input::Received { link, tag: tag::INVENTORY, body });
     }
     let liar = world.nodes[1].device;
     let says = |world: &mut World, node: usize| world.replica(node).holdings(&liar).map(Holdings::held_count);
@@ -143,4 +144,72 @@ fn nobody_is_made_to_dial_as_fast_as_others_tell_it_to() {
     assert!(dials <= 1, "{dials} dials, one for each word");
     world.start(2);
     assert!(world.run_while(20_000, |world| world.converged(&[0, 1, 2])), "it is called when it is back");
+}
+
+#[test]
+fn what_one_peer_does_not_answer_others_are_asked_and_it_again_later() {
+    const LIAR: usize = 1;
+    let mut world = members(5, 3);
+    world.nodes[LIAR].lie = Some(Lie::NoAnswer);
+    world.block(0, 2, true);
+    world.import(0, (0..8).map(|number| chunk_bytes(number, 5_000)));
+    world.run_for(20_000);
+    assert_eq!(world.nodes[2].store.len(), 0, "the liar alone could tell");
+    world.block(0, 2, false);
+    assert!(world.run_while(60_000, |world| world.converged(&[0, 2])), "another one is asked");
+    world.import(LIAR, (20..24).map(|number| chunk_bytes(number, 5_000)));
+    world.run_for(120_000);
+    assert_eq!((world.nodes[0].store.len(), world.nodes[2].store.len()), (8, 8));
+    let links = world.live_links();
+    world.nodes[LIAR].lie = None;
+    assert!(world.run_while(330_000, |world| world.converged(&[0, 1, 2])), "asked again though it says nothing new");
+    assert_eq!(world.live_links(), links, "and on the same links");
+    world.check();
+}
+
+#[test]
+fn who_declines_what_it_claims_is_asked_less_and_less_and_again() {
+    let mut world = members(7, 2);
+    world.nodes[1].lie = Some(Lie::NotHeld);
+    world.import(1, (0..8).map(|number| chunk_bytes(number, 5_000)));
+    world.run_for(100_000);
+    let transfers = world.replica(0).transfers();
+    assert_eq!((transfers.missing_chunks, transfers.unavailable_chunks), (8, 8));
+    let links = world.live_links();
+    world.nodes[1].lie = None;
+    assert!(world.run_while(330_000, |world| world.converged(&[0, 1])), "asked again though it says nothing new");
+    assert_eq!(world.live_links(), links, "and on the same links");
+}
+
+#[test]
+fn who_sent_wrong_bytes_is_given_another_try() {
+    let mut world = members(8, 2);
+    world.nodes[1].lie = Some(Lie::WrongBytes);
+    world.import(1, (0..8).map(|number| chunk_bytes(number, 5_000)));
+    world.run_for(3_600_000);
+    let corrupt = |event: &&Event| matches!(event, Event::ChunkCorrupt { .. });
+    let wasted = world.nodes[0].events.iter().filter(corrupt).count();
+    assert!((8..60).contains(&wasted), "{wasted} chunks for nothing in an hour");
+    assert!(!world.nodes[0].disconnects.is_empty() && world.nodes[0].store.is_empty());
+    world.nodes[1].lie = None;
+    assert!(world.run_while(6_000_000, |world| world.converged(&[0, 1])));
+}
+
+#[test]
+fn an_inventory_that_took_another_path_is_asked_for_whole() {
+    let mut world = members(9, 2);
+    world.import(1, (0..8).map(|number| chunk_bytes(number, 500)));
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
+    let liar = world.nodes[1].device;
+    let version = world.replica(0).peers()[0].inventory.unwrap();
+    // The other content of its newest version, the one that counts of the two.
+    let root = world.replica(0).holdings(&liar).unwrap().clone().root();
+    let mut others = (1..200).map(|count| inventory_of(version, &[count]));
+    let (_, other) = others.find(|(signed, _)| signed.head().root > root).unwrap();
+    let link = LinkId(world.live_links()[0]);
+    world.input(0, Input::Received { link, tag: tag::INVENTORY, body: other });
+    assert!(!world.converged(&[0, 1]));
+    world.import(1, (20..24).map(|number| chunk_bytes(number, 500)));
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
+    assert_eq!(world.nodes[0].disconnects, []);
 }

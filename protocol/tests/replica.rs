@@ -12,7 +12,7 @@ use holdfast_protocol::keys::RootKey;
 use holdfast_protocol::membership::{Statement, encode_statements};
 use holdfast_protocol::replica::{DisconnectReason, Event, Input, LinkId, Misbehaviour};
 use support::keys::{author_key, certificate};
-use support::world::World;
+use support::world::{Lie, World};
 use support::{EPOCH, chunk_bytes, chunk_id, root};
 
 /// Chunks like those of a few photos: small and large ones.
@@ -85,7 +85,7 @@ fn corrupt_chunks_are_fetched_from_another_peer() {
     world.import(0, photos(0, 20));
     assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
     // Node 1 goes bad; node 2 meets it first.
-    world.nodes[1].corrupt = true;
+    world.nodes[1].lie = Some(Lie::WrongBytes);
     world.block(0, 2, true);
     world.run_for(1_000);
     world.nodes[2].store.clear();

@@ -1,7 +1,8 @@
 //! Exchanging inventories: own ones told, others' asked for, checked, kept and relayed.
 //!
 //! Invariants: an inventory counts only when it is complete and its root is the one its owner signed; an older one never
-//! replaces a newer one, whoever brings it; hints count only for the scheduler and only while their session stands.
+//! replaces a newer one, whoever brings it; who did not give one that it offered is asked again after a rest, longer each
+//! time, and others before it; hints count only for the scheduler and only while their session stands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use rand_core::RngCore;
 
 use super::own_inventory::PeerInventory;
+use super::schedule::backoff;
 use super::{Effect, LinkId, Misbehaviour, Replica};
 use crate::id::{AuthorId, DeviceId};
 use crate::inventory::{Generation, HOLDINGS_POSITIONS_MAX, HoldingChanges, Holdings, SignedHead};
@@ -18,8 +20,11 @@ use crate::message::{Announcement, HEADS_PER_FRAME_MAX, InventoryPart, LogPoint,
 use crate::metadata::{Batch, Metadata, StorageError, Table};
 use crate::time::Timestamp;
 
-/// How long a peer may take to give an inventory.
+/// How long a peer may take to give an inventory before another one is asked; what comes later is still taken.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long a peer that did not give one is not asked for it again: at first, and at most.
+const REST_MS: u64 = 5_000;
+const REST_MS_MAX: u64 = 5 * 60 * 1000;
 /// How long changed inventories of peers may stay out of storage, and unrelayed: losing them costs asking again.
 const KEEP_AFTER: Duration = Duration::from_secs(30);
 /// Logs that grew are gossiped after so long.
@@ -37,6 +42,25 @@ pub(super) fn generation_batch(generation: &Generation) -> Batch {
 
 pub(super) fn heard_key(peer: &DeviceId) -> Vec<u8> {
     [peer.as_bytes().as_slice(), b"/heard"].concat()
+}
+
+/// An inventory that a peer can give.
+#[derive(Debug)]
+pub(super) struct Offer {
+    head: SignedHead,
+    /// How often in a row the peer did not give it.
+    failures: u32,
+    /// The peer is not asked for it before; `None` when it may be.
+    pub(super) rests_until: Option<Timestamp>,
+}
+
+/// An inventory that a peer was asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    offer: Offer,
+    /// Whether the whole was asked for, not what has changed.
+    whole: bool,
+    pub(super) until: Timestamp,
 }
 
 /// What is to be gossiped, relayed and kept, and when.
@@ -182,8 +206,12 @@ impl<M: Metadata> Replica<M> {
             return self.outdo(head.head().generation);
         }
         let Some(session) = self.sessions.get_mut(&link) else { return Ok(()) };
-        if session.offered.len() < PEERS_MAX {
-            session.offered.insert(head.head().peer, head);
+        let is_known = session.offered.contains_key(&head.head().peer);
+        if is_known || session.offered.len() < PEERS_MAX {
+            let offer = Offer { head: head.clone(), failures: 0, rests_until: None };
+            // A newer head does not make good that the peer did not give the one before.
+            let peer = head.head().peer;
+            session.offered.entry(peer).or_insert(offer).head = head;
         }
         Ok(())
     }
@@ -222,33 +250,52 @@ impl<M: Metadata> Replica<M> {
         let links: Vec<LinkId> = self.sessions.keys().copied().collect();
         for link in links {
             let Some(session) = self.sessions.get_mut(&link) else { continue };
-            for (peer, head) in std::mem::take(&mut session.offered) {
-                if !self.is_newer(&head) {
+            for (peer, offer) in std::mem::take(&mut session.offered) {
+                if !self.is_newer(&offer.head) {
                     continue;
                 }
-                let asked = self.sessions.values().any(|session| session.asked.contains_key(&peer));
-                let of_interest = self.counts_holdings_of(&peer);
-                if of_interest && !asked && !self.adopt_equal(&head) {
-                    self.ask_inventory(link, &head);
-                }
-                if (!of_interest || asked)
-                    && let Some(session) = self.sessions.get_mut(&link)
-                {
-                    session.offered.insert(peer, head);
+                let waits = offer.rests_until.is_some() || !self.counts_holdings_of(&peer);
+                if waits || self.sessions.values().any(|session| session.asked.contains_key(&peer)) {
+                    if let Some(session) = self.sessions.get_mut(&link) {
+                        session.offered.insert(peer, offer);
+                    }
+                } else if !self.adopt_equal(&offer.head) {
+                    self.ask_inventory(link, offer, false);
                 }
             }
         }
     }
 
-    fn ask_inventory(&mut self, link: LinkId, head: &SignedHead) {
+    /// Asks for an inventory: for what has changed in what is known of it, or for the whole.
+    fn ask_inventory(&mut self, link: LinkId, offer: Offer, whole: bool) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        let peer = head.head().peer;
-        session.asked.insert(peer, self.now.elapsed + ANSWER);
+        let (peer, version) = (offer.head.head().peer, offer.head.head().version());
+        session.asked.insert(peer, Asked { offer, whole, until: self.now.elapsed + ANSWER });
         let inventory = self.peers.get(&peer).and_then(|known| known.inventory.as_ref());
         let known = inventory.map(|inventory| inventory.head.head().version());
         // What is known under the very version is another content: the whole is wanted.
-        let known = known.filter(|known| *known < head.head().version());
+        let known = known.filter(|known| !whole && *known < version);
         self.send(link, &Message::WantInventory(WantInventory { peer, known }));
+    }
+
+    /// What peers did not give in time is asked of others, and of them again after a rest.
+    pub(super) fn expire_inventories(&mut self) {
+        let now = self.now.elapsed;
+        for session in self.sessions.values_mut() {
+            for offer in session.offered.values_mut() {
+                offer.rests_until = offer.rests_until.filter(|until| *until > now);
+            }
+            for (peer, mut asked) in session.asked.extract_if(.., |_, asked| asked.until <= now) {
+                let failures = asked.offer.failures;
+                asked.offer.failures += 1;
+                asked.offer.rests_until = Some(now + backoff(failures, REST_MS, REST_MS_MAX, &mut self.random));
+                if let Some(newer) = session.offered.remove(&peer) {
+                    asked.offer.head = newer.head;
+                }
+                session.offered.insert(peer, asked.offer);
+            }
+        }
+        self.ask_for_inventories();
     }
 
     /// A new head over content that is known already needs no exchange.
@@ -293,13 +340,15 @@ impl<M: Metadata> Replica<M> {
             Some(base) => self.apply_delta(head.clone(), base, &part.changes),
             None => self.assemble(link, head.clone(), part),
         };
+        let asked = self.sessions.get(&link).and_then(|session| session.asked.get(&peer)).map(|asked| asked.whole);
+        let offer = Offer { head, failures: 0, rests_until: None };
         match outcome {
             Outcome::Adopted | Outcome::Incomplete => {}
             Outcome::Bad => self.misbehaved(link, Misbehaviour::BadInventory),
-            Outcome::MissesBase if self.sessions.get(&link).is_some_and(|of| !of.asked.contains_key(&peer)) => {
-                self.ask_inventory(link, &head);
-            }
-            Outcome::MissesBase => {}
+            Outcome::MissesBase if asked.is_none() => self.ask_inventory(link, offer, false),
+            // What it changes may be another content under the same version, if their owner signed two.
+            Outcome::Unfit if asked != Some(true) => self.ask_inventory(link, offer, true),
+            Outcome::MissesBase | Outcome::Unfit => {}
         }
         self.ask_for_inventories();
         Ok(())
@@ -327,6 +376,9 @@ impl<M: Metadata> Replica<M> {
         }
         let mut holdings = known.holdings.clone();
         holdings.apply(changes);
+        if holdings.root() != head.head().root {
+            return Outcome::Unfit;
+        }
         self.adopt(head, holdings, Some(changes.to_vec()))
     }
 
@@ -415,6 +467,8 @@ enum Outcome {
     Incomplete,
     /// It changes an inventory that is not the one known here.
     MissesBase,
+    /// It makes of the inventory known here something else than was signed.
+    Unfit,
     /// It is not what was signed, or too much.
     Bad,
 }

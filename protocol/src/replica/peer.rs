@@ -15,6 +15,8 @@ pub(super) struct Peer {
     pub(super) dialling: bool,
     /// Turned away until then, because it sent wrong bytes.
     pub(super) shunned_until: Option<Timestamp>,
+    /// How often it was turned away since it last sent a chunk that was right.
+    pub(super) distrust: u32,
     /// Its number in the table of peers that chunks were served to; 0 for none.
     pub(super) serve_number: u8,
     /// When a chunk was last sent to it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::chunks::{ChunkTable, Slot};
 use super::own_inventory::{OwnInventory, Pending};
-use super::schedule::{CORRUPT_WAIT, Settled};
+use super::schedule::{Settled, corrupt_rest};
 use super::{
     Answer, DisconnectReason, Effect, Event, FetchOutcome, LinkId, Misbehaviour, Replica, RequestId, Transfers,
 };
@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 
 /// So long after the last chunk was sent to a peer, it counts as busy spreading what it got.
 const SPREADING: Duration = Duration::from_secs(10 * 60);
-/// After so many chunks with wrong bytes in one session a peer is turned away for a while.
+/// After so many chunks with wrong bytes in one session a peer is turned away for a while, longer each time.
 const CORRUPT_MAX: u32 = 3;
 
 /// Notes in the own inventory that a chunk's positions are held, or no more.
@@ -112,8 +112,12 @@ impl<M: Metadata> Replica<M> {
         outcome: FetchOutcome,
     ) -> Result<(), StorageError> {
         let Some(slot) = self.chunks.slot(chunk) else { return Ok(()) };
+        let peer = self.sessions.get(&link).map(|session| session.peer);
         let settled = match outcome {
             FetchOutcome::Stored => {
+                if let Some(known) = peer.and_then(|peer| self.peers.get_mut(&peer)) {
+                    known.distrust = 0;
+                }
                 self.received_bytes += u64::from(self.chunks.chunk(slot).length);
                 self.mark_held(slot);
                 Settled::Stored
@@ -128,11 +132,13 @@ impl<M: Metadata> Replica<M> {
         let now = self.now.elapsed;
         let corrupt = self.scheduler.settle(now, request, slot, settled, &mut self.chunks, &mut self.random);
         if let Some(corrupt) = corrupt
-            && let Some(peer) = self.sessions.get(&link).map(|session| session.peer)
+            && let Some(peer) = peer
         {
             self.effects.push(Effect::Event(Event::ChunkCorrupt { peer, chunk: *chunk }));
             if corrupt >= CORRUPT_MAX {
-                self.peers.entry(peer).or_default().shunned_until = Some(now + CORRUPT_WAIT);
+                let known = self.peers.entry(peer).or_default();
+                known.shunned_until = Some(now + corrupt_rest(known.distrust, &mut self.random));
+                known.distrust += 1;
                 self.refuse(link, DisconnectReason::Misbehaved(Misbehaviour::CorruptChunks));
             }
         }

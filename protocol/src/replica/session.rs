@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::inventories::{Asked, Offer};
 use super::{DisconnectReason, Effect, Event, LinkId, Misbehaviour, Replica};
 use crate::certificate::{DeviceCertificate, Issuer, Role};
 use crate::id::{AuthorId, DeviceId};
-use crate::inventory::{Holdings, SignedHead};
+use crate::inventory::Holdings;
 use crate::limits::HELLO_BYTES_MAX;
 use crate::message::{Farewell, Hello, LogPoint, Message, Prove, VERSIONS, library_tag};
 use crate::metadata::{Metadata, StorageError};
@@ -37,9 +38,9 @@ pub(super) struct Session {
     /// Forks that the peer was given the proof of.
     pub(super) forks_told: BTreeSet<AuthorId>,
     /// Inventories that the peer can give and that are not known here yet.
-    pub(super) offered: BTreeMap<DeviceId, SignedHead>,
-    /// Inventories asked of the peer, each until when.
-    pub(super) asked: BTreeMap<DeviceId, Timestamp>,
+    pub(super) offered: BTreeMap<DeviceId, Offer>,
+    /// Inventories asked of the peer.
+    pub(super) asked: BTreeMap<DeviceId, Asked>,
     /// An inventory that comes in pieces: its head and what has come so far.
     pub(super) assembly: Option<(Bytes, Holdings)>,
     /// The peer's requests that are being served.
@@ -55,7 +56,10 @@ impl Session {
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         match self.state {
             State::ExpectHello { until } | State::ExpectProve { until } => Some(until),
-            State::Established => self.asked.values().min().copied(),
+            State::Established => {
+                let rests = self.offered.values().filter_map(|offer| offer.rests_until);
+                self.asked.values().map(|asked| asked.until).chain(rests).min()
+            }
         }
     }
 }
@@ -207,7 +211,8 @@ impl<M: Metadata> Replica<M> {
         let holdings = known.inventory.as_ref().map(|inventory| inventory.holdings.clone()).unwrap_or_default();
         self.effects.push(Effect::Admitted { link, peer });
         self.effects.push(Effect::Event(Event::PeerConnected { peer }));
-        self.scheduler.add_source(self.now.elapsed, peer, link, holdings, &mut self.chunks);
+        let distrust = known.distrust;
+        self.scheduler.add_source(self.now.elapsed, peer, link, holdings, distrust, &mut self.chunks);
         self.greet(link);
     }
 
@@ -260,10 +265,7 @@ impl<M: Metadata> Replica<M> {
         for link in expired {
             self.refuse(link, DisconnectReason::HandshakeTimeout);
         }
-        for session in self.sessions.values_mut() {
-            session.asked.retain(|_, until| *until > now);
-        }
-        self.ask_for_inventories();
+        self.expire_inventories();
     }
 
     /// The established session with `peer`.

@@ -1,14 +1,17 @@
 //! Pulling logs: each side says how far it knows which log, and asks for what it lacks.
 //!
 //! Invariants: one request per author at a time; an author is accepted only once its introduction stands in the registry;
-//! two branches of one log always end in a proof, which is kept and passed on, and the log grows no further here.
+//! two branches of one log always end in a proof, which is kept and passed on, and the log grows no further here; who did
+//! not give what it says it has is asked again after a rest, longer each time, and others before it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::logs::read;
+use super::schedule::backoff;
 use super::{Effect, LinkId, Misbehaviour, Replica};
 use crate::envelope::{EnvelopeRefused, ForkProof, Kind, SignedEnvelope};
 use crate::id::AuthorId;
@@ -19,8 +22,11 @@ use crate::message::{Envelopes, LogPoint, Message, WantEnvelopes};
 use crate::metadata::{Metadata, StorageError};
 use crate::time::Timestamp;
 
-/// How long a peer may take to answer.
+/// How long a peer may take to answer before another one is asked; what comes later is still taken.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long a peer that did not give what it says it has is not asked for it again: at first, and at most.
+const REST_MS: u64 = 5_000;
+const REST_MS_MAX: u64 = 5 * 60 * 1000;
 /// Authors asked of one peer at once.
 const PULLS_PER_SESSION_MAX: usize = 4;
 /// Envelopes sent in one frame: verifying them takes the receiver a few milliseconds.
@@ -43,10 +49,21 @@ struct Pull {
     until: Timestamp,
 }
 
+/// A peer did not give what it says it has of one log.
+#[derive(Debug)]
+struct Rest {
+    /// It is not asked before; `None` once it may be.
+    until: Option<Timestamp>,
+    failures: u32,
+    /// What it was asked for and may still answer.
+    late: Option<(u64, Purpose)>,
+}
+
 /// What was asked for.
 #[derive(Debug, Default)]
 pub(super) struct Pulls {
     asked: BTreeMap<AuthorId, Pull>,
+    resting: BTreeMap<(LinkId, AuthorId), Rest>,
     /// Authors whose introduction does not stand yet, by the peer that offered them.
     unknown: BTreeSet<(LinkId, AuthorId)>,
     /// Whether anything changed since the last look.
@@ -61,12 +78,25 @@ impl Pulls {
 
     pub(super) fn forget(&mut self, link: LinkId) {
         self.asked.retain(|_, pull| pull.link != link);
+        self.resting.retain(|(of, _), _| *of != link);
         self.unknown.retain(|(of, _)| *of != link);
         self.stirred = true;
     }
 
+    /// When [`Replica::expire_pulls`] has something to do next.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        self.asked.values().map(|pull| pull.until).min()
+        let rests = self.resting.values().filter_map(|rest| rest.until);
+        self.asked.values().map(|pull| pull.until).chain(rests).min()
+    }
+
+    fn rests(&self, link: LinkId, author: AuthorId) -> bool {
+        self.resting.get(&(link, author)).is_some_and(|rest| rest.until.is_some())
+    }
+
+    /// How often in a row the peer did not give what it says it has of any log: who keeps its word is asked first.
+    fn failures(&self, link: LinkId) -> u32 {
+        let of_link = (link, AuthorId::from_bytes([0; 32]))..=(link, AuthorId::from_bytes([0xff; 32]));
+        self.resting.range(of_link).map(|(_, rest)| rest.failures).max().unwrap_or(0)
     }
 }
 
@@ -128,22 +158,24 @@ impl<M: Metadata> Replica<M> {
         if !std::mem::take(&mut self.pulls.stirred) {
             return;
         }
-        let mut best = BTreeMap::<AuthorId, (u64, LinkId, Purpose)>::new();
+        let mut offers = BTreeMap::<AuthorId, Vec<(u32, Reverse<u64>, LinkId, Purpose)>>::new();
         let mut busy = BTreeMap::<LinkId, usize>::new();
         self.pulls.asked.values().for_each(|pull| *busy.entry(pull.link).or_default() += 1);
         for (link, session) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
+            let failures = self.pulls.failures(*link);
             for point in session.points.values() {
-                let Some(purpose) = self.reason_to_pull(*link, point) else { continue };
-                let known = best.get(&point.author).is_some_and(|(length, ..)| *length >= point.length);
-                if !known {
-                    best.insert(point.author, (point.length, *link, purpose));
+                if let Some(purpose) = self.reason_to_pull(*link, point) {
+                    let offer = (failures, Reverse(point.length), *link, purpose);
+                    offers.entry(point.author).or_default().push(offer);
                 }
             }
         }
-        for (author, (_, link, purpose)) in best {
-            let busy = busy.entry(link).or_default();
-            if *busy < PULLS_PER_SESSION_MAX {
-                *busy += 1;
+        for (author, mut offers) in offers {
+            offers.sort_unstable_by_key(|(failures, length, link, _)| (*failures, *length, *link));
+            // Nobody who is slow, and claims to know the most, keeps others from being asked.
+            let has_room = |link: &LinkId| busy.get(link).is_none_or(|busy| *busy < PULLS_PER_SESSION_MAX);
+            if let Some((.., link, purpose)) = offers.into_iter().find(|(_, _, link, _)| has_room(link)) {
+                *busy.entry(link).or_default() += 1;
                 self.ask_envelopes(link, author, purpose);
             }
         }
@@ -152,7 +184,8 @@ impl<M: Metadata> Replica<M> {
     fn reason_to_pull(&self, link: LinkId, point: &LogPoint) -> Option<Purpose> {
         let author = point.author;
         let forked = self.logs.get(&author).is_some_and(|log| log.fork().is_some());
-        if forked || self.pulls.asked.contains_key(&author) || self.pulls.unknown.contains(&(link, author)) {
+        let waits = self.pulls.asked.contains_key(&author) || self.pulls.unknown.contains(&(link, author));
+        if forked || waits || self.pulls.rests(link, author) {
             return None;
         }
         let known = self.log_extent(&author);
@@ -176,20 +209,37 @@ impl<M: Metadata> Replica<M> {
 
     pub(super) fn expire_pulls(&mut self) {
         let now = self.now.elapsed;
-        let late: Vec<_> =
-            self.pulls.asked.iter().filter(|(_, pull)| pull.until <= now).map(|(a, pull)| (*a, pull.link)).collect();
-        for (author, link) in late {
-            self.pulls.asked.remove(&author);
-            self.forget_point(link, &author);
+        let late: Vec<AuthorId> =
+            self.pulls.asked.iter().filter(|(_, pull)| pull.until <= now).map(|(author, _)| *author).collect();
+        for author in late {
+            if let Some(pull) = self.pulls.asked.remove(&author) {
+                self.let_rest(pull.link, author, Some((pull.from, pull.purpose)));
+            }
+        }
+        for rest in self.pulls.resting.values_mut().filter(|rest| rest.until.is_some_and(|until| until <= now)) {
+            rest.until = None;
+            self.pulls.stirred = true;
         }
     }
 
-    /// The peer did not give what it said it has: it is asked again when it says so again.
-    fn forget_point(&mut self, link: LinkId, author: &AuthorId) {
-        if let Some(session) = self.sessions.get_mut(&link) {
-            session.points.remove(author);
-        }
+    /// The peer did not give what it says it has: it is asked again later.
+    fn let_rest(&mut self, link: LinkId, author: AuthorId, late: Option<(u64, Purpose)>) {
+        let failures = self.pulls.resting.get(&(link, author)).map_or(0, |rest| rest.failures);
+        let until = self.now.elapsed + backoff(failures, REST_MS, REST_MS_MAX, &mut self.random);
+        self.pulls.resting.insert((link, author), Rest { until: Some(until), failures: failures + 1, late });
         self.pulls.stirred = true;
+    }
+
+    /// What the peer's answer was asked for as; `None` when nobody asked for it, or it is of no use any more.
+    fn asked_as(&mut self, link: LinkId, author: &AuthorId, from: u64) -> Option<Purpose> {
+        if self.pulls.asked.get(author).is_some_and(|pull| pull.link == link && pull.from == from) {
+            return self.pulls.asked.remove(author).map(|pull| pull.purpose);
+        }
+        let late = &mut self.pulls.resting.get_mut(&(link, *author))?.late;
+        let (_, purpose) = late.take_if(|(of, _)| *of == from)?;
+        let is_next = purpose == Purpose::Extend && from == self.log_extent(author).length;
+        let is_free = !self.pulls.asked.contains_key(author);
+        (is_free && is_next).then_some(purpose)
     }
 
     pub(super) fn handle_want_envelopes(&mut self, link: LinkId, want: &WantEnvelopes) -> Result<(), StorageError> {
@@ -213,18 +263,15 @@ impl<M: Metadata> Replica<M> {
 
     pub(super) fn handle_envelopes(&mut self, link: LinkId, received: Envelopes) -> Result<(), StorageError> {
         let Envelopes { author, from, envelopes } = received;
-        // Only what was asked for is looked at; an answer that comes too late has been asked for elsewhere.
-        if self.pulls.asked.get(&author).is_none_or(|pull| pull.link != link || pull.from != from) {
-            return Ok(());
-        }
-        let Some(pull) = self.pulls.asked.remove(&author) else { return Ok(()) };
+        // Only what was asked for is looked at.
+        let Some(purpose) = self.asked_as(link, &author, from) else { return Ok(()) };
         self.pulls.stirred = true;
-        match pull.purpose {
+        match purpose {
             Purpose::Extend => self.extend(link, author, envelopes),
             Purpose::Compare { accused } => match envelopes.into_iter().next() {
                 Some(wire) => self.compare(link, &author, from, wire, accused),
                 None => {
-                    self.forget_point(link, &author);
+                    self.let_rest(link, author, None);
                     Ok(())
                 }
             },
@@ -266,6 +313,7 @@ impl<M: Metadata> Replica<M> {
         }
         let fruitless = next.is_empty();
         if !fruitless {
+            self.pulls.resting.remove(&(link, author));
             if author == self.author() {
                 self.retire();
             }
@@ -278,7 +326,7 @@ impl<M: Metadata> Replica<M> {
                 self.ask_envelopes(link, author, Purpose::Compare { accused: true });
             }
             Verdict::NotYet => drop(self.pulls.unknown.insert((link, author))),
-            Verdict::Good | Verdict::OtherBranch if fruitless => self.forget_point(link, &author),
+            Verdict::Good | Verdict::OtherBranch if fruitless => self.let_rest(link, author, None),
             Verdict::Good | Verdict::OtherBranch => {}
         }
         Ok(())
@@ -316,7 +364,7 @@ impl<M: Metadata> Replica<M> {
             Ok(proof) => self.freeze(proof)?,
             // It sent an envelope that follows neither this one nor another: no honest peer keeps such a log.
             Err(_) if accused => self.misbehaved(link, Misbehaviour::BadEnvelope),
-            Err(_) => self.forget_point(link, author),
+            Err(_) => self.let_rest(link, *author, None),
         }
         Ok(())
     }

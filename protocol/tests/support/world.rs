@@ -9,7 +9,7 @@ use holdfast_protocol::deposit::DepositedChunk;
 use holdfast_protocol::id::{ChunkId, DeviceId};
 use holdfast_protocol::inventory::Holdings;
 use holdfast_protocol::keys::RootKey;
-use holdfast_protocol::message::{Declined, FRAME_HEADER_BYTES, FetchRequest, Gate};
+use holdfast_protocol::message::{Declined, FRAME_HEADER_BYTES, FetchRequest, Gate, Message};
 use holdfast_protocol::position::Run;
 use holdfast_protocol::replica::{
     Answer, DisconnectReason, Effect, Event, FetchOutcome, Input, LinkId, Replica, RequestId, TaskId,
@@ -46,6 +46,17 @@ struct Link {
     chunks_until: [u64; 2],
 }
 
+/// What a node does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// It sends other bytes than a chunk's.
+    WrongBytes,
+    /// It says of every chunk that it has not got it.
+    NotHeld,
+    /// It answers nothing: no envelopes, no inventory, no chunk.
+    NoAnswer,
+}
+
 pub(crate) struct Node {
     pub(crate) replica: Option<Replica<Memory>>,
     pub(crate) memory: Memory,
@@ -60,7 +71,7 @@ pub(crate) struct Node {
     pub(crate) sent_bytes: u64,
     pub(crate) received: BTreeMap<ChunkId, u32>,
     /// Sends flipped bytes.
-    pub(crate) corrupt: bool,
+    pub(crate) lie: Option<Lie>,
     /// What the replica said about holdings, added up.
     pub(crate) told: BTreeMap<DeviceId, Holdings>,
     asked: BTreeSet<(u64, RequestId, ChunkId)>,
@@ -129,7 +140,7 @@ impl World {
             accepted: 0,
             sent_bytes: 0,
             received: BTreeMap::new(),
-            corrupt: false,
+            lie: None,
             told: BTreeMap::new(),
             asked: BTreeSet::new(),
             ticks_at_once: 0,
@@ -295,6 +306,9 @@ impl World {
 
     fn send(&mut self, node: usize, link: u64, frame: Bytes) {
         let Some(to) = self.other_end(link, node) else { return };
+        if self.nodes[node].lie == Some(Lie::NoAnswer) && is_answer(&frame) {
+            return;
+        }
         let at = self.now + self.delay_ms + self.random(3);
         let Some(of) = self.links.get_mut(&link) else { return };
         let side = usize::from(of.ends[0] != node);
@@ -330,10 +344,15 @@ impl World {
 
     fn serve(&mut self, node: usize, link: u64, request: RequestId, answers: Vec<(ChunkId, Answer)>) {
         let Some(to) = self.other_end(link, node) else { return };
+        let lie = self.nodes[node].lie;
+        if lie == Some(Lie::NoAnswer) {
+            return self.input(node, Input::ServeEnded { link: LinkId(link), request });
+        }
         for (chunk, answer) in answers {
             let stored = self.nodes[node].store.get(&chunk).cloned();
             let answer = match (answer, stored) {
-                (Answer::Send, Some(bytes)) => Ok(bytes),
+                (Answer::Send, Some(bytes)) if lie == Some(Lie::WrongBytes) => Ok(flipped(&bytes)),
+                (Answer::Send, Some(bytes)) if lie != Some(Lie::NotHeld) => Ok(bytes),
                 (Answer::Send | Answer::NotHeld, _) => Err(Declined::NotHeld),
                 (Answer::Elsewhere(peer), _) => Err(Declined::Elsewhere(peer)),
                 (Answer::Busy, _) => Err(Declined::Busy),
@@ -344,8 +363,6 @@ impl World {
             let side = usize::from(of.ends[0] != node);
             of.chunks_until[side] = of.chunks_until[side].max(start) + length / rate;
             let at = of.chunks_until[side];
-            let corrupt = self.nodes[node].corrupt;
-            let answer = answer.map(|bytes| if corrupt { flipped(&bytes) } else { bytes });
             if let Ok(bytes) = &answer {
                 self.nodes[node].sent_bytes += bytes.len() as u64;
                 let bytes = bytes.len() as u32;
@@ -551,6 +568,15 @@ impl World {
                 }
             }
         }
+    }
+}
+
+/// Whether a frame is there because somebody asked for it.
+fn is_answer(frame: &Bytes) -> bool {
+    match Message::decode(frame[FRAME_HEADER_BYTES - 1], &frame.slice(FRAME_HEADER_BYTES..)) {
+        Ok(Message::Inventory(part)) => part.base.is_none(),
+        Ok(Message::Envelopes(_)) => true,
+        _ => false,
     }
 }
 

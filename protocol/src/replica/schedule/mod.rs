@@ -2,9 +2,11 @@
 //!
 //! Invariants:
 //! - a chunk is in at most one request at a time, and only while it is wanted;
-//! - for every wanted chunk, `sources` in the table is the number of connected peers that say they hold it;
+//! - for every wanted chunk, `sources` in the table is the number of connected peers that say they hold it and have not
+//!   declined to send it lately;
 //! - a wanted chunk that is not requested is, for each peer that has it, a candidate there, waiting for another try, or
 //!   avoided there because that peer's bytes were wrong;
+//! - nothing that a peer did wrong keeps it from being asked again for ever: it rests, longer each time;
 //! - what is asked of one peer stays within its window and [`REQUESTS_PER_PEER_MAX`](crate::limits::REQUESTS_PER_PEER_MAX) requests.
 //!
 //! The cost of an input is that of the chunks it names. Only a peer that connects or leaves costs a pass over what is
@@ -35,8 +37,10 @@ const IN_FLIGHT_BYTES_MAX: u64 = 96 << 20;
 const ELSEWHERE_WAIT: Duration = Duration::from_secs(2);
 /// How long a chunk that others do have is left to them before the source is asked again.
 const ELSEWHERE_HELD_WAIT: Duration = Duration::from_secs(10);
-/// How long a peer is not asked again for a chunk of which it sent wrong bytes, and not connected to after several.
-pub(super) const CORRUPT_WAIT: Duration = Duration::from_secs(60 * 60);
+/// How long a peer is not asked again for a chunk of which it sent wrong bytes, and not connected to after several: at
+/// first, and at most.
+const CORRUPT_MS: u64 = 60 * 1000;
+const CORRUPT_MS_MAX: u64 = 60 * 60 * 1000;
 
 #[derive(Debug)]
 struct Request {
@@ -81,16 +85,19 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    /// A peer is connected and says it holds `available`.
+    /// A peer is connected and says it holds `available`. `distrust` says how often it was turned away for wrong bytes
+    /// since it last sent right ones.
     pub(super) fn add_source(
         &mut self,
         now: Timestamp,
         peer: DeviceId,
         link: LinkId,
         available: Holdings,
+        distrust: u32,
         chunks: &mut ChunkTable,
     ) {
         let mut source = Source::new(link, available, now);
+        source.distrust = distrust;
         let gained: Vec<Slot> = chunks.wanted().iter().filter(|&slot| source.has(chunks, slot)).collect();
         for &slot in &gained {
             chunks.set_sources(slot, chunks.sources(slot).saturating_add(1));
@@ -133,6 +140,7 @@ impl Scheduler {
         };
         let mut gained = touched(|changes| &changes.held);
         gained.retain(|&slot| !source.has(chunks, slot));
+        gained.iter().for_each(|&slot| source.believe(slot));
         let mut lost = touched(|changes| &changes.lost);
         lost.retain(|&slot| source.has(chunks, slot));
         source.available.apply(changes);
@@ -271,7 +279,7 @@ impl Scheduler {
                 source.corrupt += 1;
                 let corrupt = source.corrupt;
                 self.avoided.insert((slot, peer));
-                self.waiting.insert((now + CORRUPT_WAIT, slot, peer));
+                self.waiting.insert((now + corrupt_rest(source.distrust, random), slot, peer));
                 self.offer_to_all(slot, chunks);
                 return Some(corrupt);
             }
@@ -307,12 +315,15 @@ impl Scheduler {
         let Some(source) = self.sources.get_mut(&peer) else { return };
         match declined {
             Declined::NotHeld => {
-                let had = chunks.is_wanted(slot) && source.has(chunks, slot);
-                for position in chunks.positions(slot) {
-                    source.available.remove(&position);
+                // If it has lost it, its inventory will say so; if not, it is asked again.
+                if source.has(chunks, slot) {
+                    source.decline(now, slot, random);
+                    if chunks.is_wanted(slot) {
+                        chunks.set_sources(slot, chunks.sources(slot).saturating_sub(1));
+                    }
                 }
-                if had {
-                    chunks.set_sources(slot, chunks.sources(slot).saturating_sub(1));
+                if fruitless {
+                    source.fail(now, random);
                 }
             }
             Declined::Busy => source.fail(now, random),
@@ -397,6 +408,14 @@ impl Scheduler {
             self.waiting.pop_first();
             self.wake(now, slot, peer, chunks);
         }
+        for source in self.sources.values_mut() {
+            for slot in source.take_declined(now) {
+                if chunks.is_wanted(slot) && source.has(chunks, slot) {
+                    chunks.set_sources(slot, chunks.sources(slot).saturating_add(1));
+                    source.offer(chunks, slot);
+                }
+            }
+        }
         // Pauses may have ended.
         self.stirred = true;
     }
@@ -431,7 +450,8 @@ impl Scheduler {
         let requests = self.requests.values().map(|request| self.request_deadline(request));
         let waiting = self.waiting.first().map(|(due, _, _)| *due);
         let pauses = self.sources.values().map(|source| source.paused_until).chain([self.paused_until]);
-        requests.chain(waiting).chain(pauses.filter(|&pause| pause > now)).min()
+        let declined = self.sources.values().filter_map(|source| source.declined_until);
+        requests.chain(waiting).chain(declined).chain(pauses.filter(|&pause| pause > now)).min()
     }
 
     /// The peer that a request was sent to.
@@ -448,6 +468,11 @@ impl Scheduler {
     pub(super) fn rate(&self) -> u64 {
         self.sources.values().filter(|source| source.requests > 0).map(Source::rate).sum()
     }
+}
+
+/// How long a peer that was turned away so often for wrong bytes is left alone.
+pub(super) fn corrupt_rest(distrust: u32, random: &mut ChaCha20Rng) -> Duration {
+    backoff(distrust, CORRUPT_MS, CORRUPT_MS_MAX, random)
 }
 
 /// The chunks of the next request to `source`, marked as requested, and whether they are urgent. After a chunk that was

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
+use roaring::RoaringBitmap;
 
 use super::super::chunks::{ChunkTable, Slot};
 use super::super::input::LinkId;
@@ -23,6 +24,8 @@ const MEASURE_MS: u64 = 100;
 const DISKS_MS: u64 = 250;
 const DELAY_RESET: Duration = Duration::from_secs(60);
 const BACKOFF_MS_MAX: u64 = 5 * 60 * 1000;
+/// How long a peer is not asked again for what it did not send, at first.
+const DECLINED_MS: u64 = 10_000;
 
 /// See the head of the module.
 #[derive(Debug)]
@@ -40,7 +43,16 @@ pub(super) struct Source {
     failures: u32,
     /// Requests in a row that brought nothing because others were to be asked first.
     deferrals: u32,
+    /// Chunks with wrong bytes in this session.
     pub(super) corrupt: u32,
+    /// How often it was turned away before because of such.
+    pub(super) distrust: u32,
+    /// What the peer says it holds and did not send when asked: it is asked again after a rest.
+    declined: RoaringBitmap,
+    /// When that rest ends.
+    pub(super) declined_until: Option<Timestamp>,
+    /// Rests in a row after which nothing came.
+    rests: u32,
     window: u64,
     rate: u64,
     delay: Duration,
@@ -63,6 +75,10 @@ impl Source {
             failures: 0,
             deferrals: 0,
             corrupt: 0,
+            distrust: 0,
+            declined: RoaringBitmap::new(),
+            declined_until: None,
+            rests: 0,
             window: WINDOW_BYTES_MIN,
             rate: 0,
             delay: Duration::MAX,
@@ -73,9 +89,32 @@ impl Source {
         }
     }
 
-    /// Whether the peer says that it holds the chunk.
+    /// Whether the peer says that it holds the chunk, and has not declined to send it lately.
     pub(super) fn has(&self, chunks: &ChunkTable, slot: Slot) -> bool {
-        chunks.positions(slot).any(|position| self.available.holds(&position))
+        !self.declined.contains(slot) && chunks.positions(slot).any(|position| self.available.holds(&position))
+    }
+
+    /// The peer does not send what it says it holds: it is not asked for it again for a while.
+    pub(super) fn decline(&mut self, now: Timestamp, slot: Slot, random: &mut ChaCha20Rng) {
+        self.declined.insert(slot);
+        if self.declined_until.is_none() {
+            self.declined_until = Some(now + backoff(self.rests, DECLINED_MS, BACKOFF_MS_MAX, random));
+            self.rests += 1;
+        }
+    }
+
+    /// The peer says anew that it holds the chunk.
+    pub(super) fn believe(&mut self, slot: Slot) {
+        self.declined.remove(slot);
+    }
+
+    /// What may be asked for again, once the rest is over.
+    pub(super) fn take_declined(&mut self, now: Timestamp) -> RoaringBitmap {
+        if self.declined_until.is_none_or(|until| until > now) {
+            return RoaringBitmap::new();
+        }
+        self.declined_until = None;
+        std::mem::take(&mut self.declined)
     }
 
     /// Makes the chunk a candidate.
@@ -143,7 +182,7 @@ impl Source {
     /// The shortest delay says nothing about disks under load: a window made of it alone would shrink with every commit
     /// that takes longer.
     pub(super) fn arrived(&mut self, now: Timestamp, bytes: u64, first_after: Option<Duration>) {
-        (self.progress, self.failures, self.deferrals) = (now, 0, 0);
+        (self.progress, self.failures, self.deferrals, self.rests) = (now, 0, 0, 0);
         self.measured_bytes += bytes;
         if let Some(delay) = first_after {
             let stale = now.since(self.delay_measured) > DELAY_RESET;
