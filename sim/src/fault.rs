@@ -160,6 +160,16 @@ fault_classes! {
     DiskLost = "disk-lost", in one world of 6, every(20_000, 90_000);
     /// A device joins only while the world runs.
     JoinLate = "join-late", in one world of 5, one_in(2);
+    /// The last device does not answer: no envelopes, no inventory, no chunks, and not that it has none.
+    LieUnanswered = "lie-unanswered", in one world of 5, one_in(4);
+    /// The last device keeps to itself what it should say unasked, until it begins anew when faults stop.
+    LieWithheld = "lie-withheld", in one world of 6, one_in(10);
+    /// The last device is up to three minutes late with what it sends on a link.
+    LieSlow = "lie-slow", in one world of 6, one_in(30);
+    /// The last device sends other bytes than the chunk's.
+    LieChunk = "lie-chunk", in one world of 5, one_in(3);
+    /// The last device does not send a chunk that it claims: it says that it is busy, that another has it, or nobody.
+    LieDeclined = "lie-declined", in one world of 5, one_in(3);
 }
 
 impl fmt::Display for FaultClass {
@@ -376,7 +386,12 @@ impl World {
             | FaultClass::LieGarbled
             | FaultClass::LieGossip
             | FaultClass::LieFlood
-            | FaultClass::JoinLate => {}
+            | FaultClass::JoinLate
+            | FaultClass::LieUnanswered
+            | FaultClass::LieWithheld
+            | FaultClass::LieSlow
+            | FaultClass::LieChunk
+            | FaultClass::LieDeclined => {}
         }
     }
 

@@ -4,6 +4,7 @@
 //! Each kind of lie is a class of faults with a stream of its own. The others must stay correct, bounded and live, and
 //! once the lies end all must agree, the liar too: what it is caught at costs it links, never its membership.
 
+mod answers;
 mod stranger;
 
 use std::collections::VecDeque;
@@ -65,7 +66,7 @@ impl World {
         if let Some(mut chance) = self.faults.strike(FaultClass::LieGarbled) {
             told = told.into_iter().map(|frame| garbled_frame(&frame, &mut chance)).collect();
         }
-        told
+        self.frames_not_withheld(told)
     }
 
     /// What is published in place of a message of gossip.
@@ -106,12 +107,16 @@ impl World {
         }
     }
 
-    /// Whoever lied about what it holds is started again, and looks.
+    /// Whoever lied about what it holds is started again, and looks. Who kept to itself what others can only know from it
+    /// begins anew with everybody: nobody can ask for what was never mentioned.
     pub(crate) fn stop_lying(&mut self) {
-        if std::mem::take(&mut self.has_lied) {
-            let liar = self.nodes.len() - 1;
-            if self.nodes[liar].library.is_some() {
-                self.end(liar, Death::Killed, 1);
+        let liar = self.nodes.len() - 1;
+        if std::mem::take(&mut self.has_lied) && self.nodes[liar].library.is_some() {
+            self.end(liar, Death::Killed, 1);
+        }
+        if std::mem::take(&mut self.has_withheld) {
+            for link in self.network.standing(Some(liar)) {
+                self.cut(link);
             }
         }
     }

@@ -183,6 +183,15 @@ impl Network {
         way.stalled_until = way.stalled_until.max(until);
     }
 
+    /// What `node` sends on a link from now on arrives in its order, and not before so much later.
+    pub fn dawdle(&mut self, now: u64, link: u64, node: usize, by_ms: u64) {
+        let Some(of) = self.links.get_mut(&link) else { return };
+        let side = of.side(node);
+        for until in [&mut of.frames_until[side], &mut of.chunks_until[side]] {
+            *until = (*until).max(now + by_ms);
+        }
+    }
+
     /// One node cannot dial the other until then.
     pub fn close(&mut self, from: usize, to: usize, until: u64) {
         let way = self.ways.entry((from, to)).or_default();

@@ -51,6 +51,10 @@ impl World {
 
     /// A node answers a request, behind those that it answers already.
     pub(crate) fn serve(&mut self, node: usize, link: LinkId, request: RequestId, answers: Vec<(ChunkId, Answer)>) {
+        self.dawdle(node, link.0);
+        if self.ignores(node, link, request) {
+            return;
+        }
         let Some(of) = self.network.alive(link.0) else { return };
         let side = of.side(node);
         of.answering[side].push_back(Answering { request, answers: answers.into() });
@@ -73,7 +77,7 @@ impl World {
                 continue;
             };
             let to = of.ends[1 - side];
-            let answer = match answer {
+            let answer = match self.answer_told(node, answer) {
                 Answer::Send => {
                     let (served, lost) = self.nodes[node].serve_chunk(&chunk);
                     if let Some(lost) = lost {
@@ -85,6 +89,7 @@ impl World {
                 Answer::Elsewhere(peer) => Err(Declined::Elsewhere(peer)),
                 Answer::Busy => Err(Declined::Busy),
             };
+            let answer = self.chunk_told(node, answer);
             let bytes = answer.as_ref().map_or(0, Bytes::len) as u32;
             let Some((sent, at)) = self.network.chunk_arrives(self.now, link, node, u64::from(bytes)) else { return };
             self.traffic.chunk_bytes += u64::from(bytes);

@@ -114,6 +114,7 @@ impl World {
         match effect {
             Do::Send { link, frame } => {
                 let Some(to) = self.network.other_end(link.0, node) else { return };
+                self.dawdle(node, link.0);
                 for frame in self.frames_told(node, frame) {
                     self.traffic.control_bytes += frame.len() as u64;
                     let at = self.network.frame_arrives(self.now, link.0, node, frame.len() as u64).unwrap_or(self.now);

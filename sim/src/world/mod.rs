@@ -128,6 +128,8 @@ pub struct World {
     pub(crate) overheard: Overheard,
     /// Whether the liar claims chunks that it lacks.
     pub(crate) has_lied: bool,
+    /// Whether the liar kept to itself what nobody can ask for.
+    pub(crate) has_withheld: bool,
     pub(crate) trace: Trace,
     violation: Option<Violation>,
     /// What was sent.
@@ -174,6 +176,7 @@ impl World {
             pictures: 0,
             overheard: Overheard::default(),
             has_lied: false,
+            has_withheld: false,
             trace,
             violation: None,
             traffic: Traffic::default(),
