@@ -170,6 +170,10 @@ fault_classes! {
     LieChunk = "lie-chunk", in one world of 5, one_in(3);
     /// The last device does not send a chunk that it claims: it says that it is busy, that another has it, or nobody.
     LieDeclined = "lie-declined", in one world of 5, one_in(3);
+    /// A device is thrown away: it never comes back.
+    ThrownAway = "thrown-away", in one world of 7, every(30_000, 120_000);
+    /// A node is stopped in order, and starts again within a minute.
+    Restart = "restart", in one world of 3, every(3_000, 40_000);
 }
 
 impl fmt::Display for FaultClass {
@@ -367,6 +371,11 @@ impl World {
             | FaultClass::BackupRestored => self.strike_disk(class, chance),
             FaultClass::LieHoldings => self.lie_about_holdings(&mut chance),
             FaultClass::Stranger => self.stranger_knocks(&mut chance),
+            FaultClass::Restart => {
+                let node = chance.below(nodes) as usize;
+                self.restart(node, chance.span(100, MINUTE_MS));
+            }
+            FaultClass::ThrownAway => self.throw_away(chance.below(nodes) as usize),
             FaultClass::DiskLost => {
                 let node = chance.below(nodes) as usize;
                 self.lose_disk(node, &mut chance);

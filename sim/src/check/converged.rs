@@ -18,7 +18,10 @@ pub fn check(world: &World) -> Result<(), Violation> {
     let gone = |library| world.departed.iter().map(|device| held_root(library, device)).collect::<Vec<_>>();
     let vector = first.map(|library| library.replica().vector());
     let root = world.nodes.first().and_then(|node| held_root(first?, &node.device_id()));
-    for node in &world.nodes {
+    if let Some(node) = world.nodes.iter().find(|node| world.is_waiting(node.number)) {
+        return Err(Violation::NotConverged { node: node.number, what: "it has not joined yet".to_owned() });
+    }
+    for node in world.nodes.iter().filter(|node| world.is_member(node.number)) {
         let apart = |what: &str| Violation::NotConverged { node: node.number, what: what.to_owned() };
         let library = node.library.as_ref().ok_or_else(|| apart("it is down"))?;
         if !node.is_idle() {
@@ -36,7 +39,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
         if missing > world.excused.chunks.iter().filter(is_missed).count() as u64 {
             return Err(apart(&format!("{missing} chunks are missing")));
         }
-        for of in &world.nodes {
+        for of in world.nodes.iter().filter(|of| world.is_member(of.number)) {
             if held_root(library, &of.device_id()) != root {
                 return Err(apart(&format!("it does not know what node {} holds", of.number)));
             }

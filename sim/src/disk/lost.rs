@@ -29,19 +29,11 @@ impl World {
     pub(crate) fn lose_disk(&mut self, node: usize, chance: &mut Chance) {
         let is_folder_kept = chance.one_in(2);
         let after = chance.span(500, 60_000);
-        if !self.is_member(node) {
-            return;
-        }
-        let rest = match self.remains_without(node) {
-            Ok(rest) => rest,
-            Err(violation) => return self.fail(violation),
-        };
-        if !self.can_meet(&rest) {
+        if !self.is_member(node) || !self.part_with(node) {
             return;
         }
         let words = if is_folder_kept { "all but its folder" } else { "everything" };
-        self.trace.note(self.now, Some(node), format_args!("its machine loses {words}"));
-        self.bury(node);
+        self.trace.note(self.now, Some(node), format_args!("its machine has lost {words}"));
         let incarnation = self.nodes[node].incarnation + 1;
         let mut fresh = Node::waiting(self.seed(), node, incarnation);
         let before = &mut self.nodes[node];
@@ -50,8 +42,24 @@ impl World {
         }
         fresh.inherit(before);
         self.nodes[node] = fresh;
-        self.excuse_what_is_gone(&rest);
         self.wait_to_join(node, incarnation, after);
+    }
+
+    /// A device is no more: whatever only it had is asked of nobody. False when it cannot be spared.
+    pub(crate) fn part_with(&mut self, node: usize) -> bool {
+        let rest = match self.remains_without(node) {
+            Ok(rest) => rest,
+            Err(violation) => {
+                self.fail(violation);
+                return false;
+            }
+        };
+        let is_dispensable = self.can_meet(&rest);
+        if is_dispensable {
+            self.bury(node);
+            self.excuse_what_is_gone(&rest);
+        }
+        is_dispensable
     }
 
     /// A device ends for good: nobody answers for what it has said but those who know it.

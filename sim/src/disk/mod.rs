@@ -156,7 +156,7 @@ impl Machine {
         self.has_failed_to_read
     }
 
-    fn is_short_of_space(&self) -> bool {
+    pub(crate) fn is_short_of_space(&self) -> bool {
         self.disk.free_bytes(Path::new(HOME)).is_ok_and(|free| free < SPACE_WANTED)
     }
 

@@ -66,7 +66,7 @@ impl World {
                 // Whoever writes nothing is caught by this.
                 self.push(chance.between(500, 5_000), Coming::Crash { node, down_ms: chance.between(10, 5_000) });
             }
-            FaultClass::BackupRestored => {
+            FaultClass::BackupRestored if self.is_member(node) => {
                 let backup = Box::new(self.back_up(node));
                 self.push(chance.between(5_000, 60_000), Coming::Restore { node, backup });
             }

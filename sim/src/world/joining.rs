@@ -25,6 +25,8 @@ const TICKET_MS_MIN: u64 = 60_000;
 const USED_AFTER_MS_MAX: u64 = 120_000;
 /// When a person tries again at the latest.
 const AGAIN_MS_MAX: u64 = 10_000;
+/// When a device tries again once faults have stopped.
+const AGAIN_AT_LAST_MS: u64 = 1_000;
 
 /// A device that is no member yet.
 pub(crate) struct Waiting {
@@ -74,6 +76,9 @@ impl World {
 
     /// The next step of a device on its way into the library: a ticket, or its use.
     pub(crate) fn go_on_joining(&mut self, node: usize) {
+        if self.now >= self.heal_at {
+            return self.join_at_last(node);
+        }
         let Some(mut waiting) = self.hosts[node].waiting.take() else { return };
         let after = match waiting.ticket.take() {
             None => self.get_ticket(node, &mut waiting),
@@ -160,22 +165,23 @@ impl World {
         self.push(10, Coming::Dialled { from: number, run, to: self.nodes[inviter].device_id() });
     }
 
-    /// Faults have stopped: whoever still waits joins now.
+    /// Faults have stopped: whoever still waits joins as soon as anybody is there who may invite.
     pub(crate) fn join_at_last(&mut self, node: usize) {
         let Some(mut waiting) = self.hosts[node].waiting.take() else { return };
-        let Some(inviter) = (0..self.nodes.len()).find(|inviter| self.may_invite(*inviter)) else {
-            return self.fail(Violation::Joining { node, what: "nobody is there who may invite".to_owned() });
-        };
-        let ticket = self.invite(inviter, (self.role(node), TICKET_MS), &mut waiting.chance);
-        let answer = ticket.and_then(|ticket| {
+        let inviter = (0..self.nodes.len()).find(|inviter| self.may_invite(*inviter));
+        let answer = inviter.map(|inviter| {
+            let ticket = self.invite(inviter, (self.role(node), TICKET_MS), &mut waiting.chance)?;
             let joined = self.ask(inviter, node, &ticket, (&waiting.key, &mut waiting.chance))?;
-            Ok((ticket, joined))
+            Ok((inviter, ticket, joined))
         });
         match answer {
-            Ok((ticket, Ok(joined))) => self.joined(node, inviter, &ticket, joined, waiting),
-            Ok((_, Err(refused))) => self.fail(Violation::Joining { node, what: refused.to_string() }),
-            Err(error) => self.library_failed(inviter, error),
+            Some(Ok((inviter, ticket, Ok(joined)))) => return self.joined(node, inviter, &ticket, joined, waiting),
+            Some(Ok((_, _, Err(refused)))) => self.fail(Violation::Joining { node, what: refused.to_string() }),
+            Some(Err(error)) => self.library_failed(inviter.unwrap_or_default(), error),
+            None => {}
         }
+        self.hosts[node].waiting = Some(waiting);
+        self.push(AGAIN_AT_LAST_MS, Coming::Join { node });
     }
 
     fn may_invite(&self, inviter: usize) -> bool {
@@ -232,6 +238,12 @@ impl World {
     fn make_durable(&self, node: usize) -> Result<(), LibraryError> {
         let metadata = &self.nodes[node].machine.metadata;
         Ok(metadata.complete_flush(metadata.begin_flush())?)
+    }
+
+    /// Whether the node is still to join.
+    #[must_use]
+    pub fn is_waiting(&self, node: usize) -> bool {
+        self.hosts.get(node).is_some_and(|host| host.waiting.is_some())
     }
 
     /// Whether the node is a device of the library: not one that waits to join, nor one that left for good.

@@ -10,6 +10,7 @@ mod host;
 mod joining;
 mod links;
 mod nodes;
+mod stop;
 
 use std::collections::BTreeMap;
 

@@ -73,6 +73,9 @@ impl World {
 
     /// The folder of a device that is still to join changes: nobody looks before it has joined.
     fn change_folder_unwatched(&mut self, node: usize, number: u64) {
+        if self.hosts[node].is_gone {
+            return;
+        }
         let mut chance = self.chance_of_gesture(node, number);
         let of = &mut self.nodes[node];
         if let Act::Folder(gesture) = next_act(&mut chance, &of.folder, &[], &mut self.pictures) {
