@@ -1,6 +1,6 @@
 //! Orderly stops, as the real node does them, and devices that never come back.
 
-use holdfast::library::{Input, LibraryError};
+use holdfast::library::LibraryError;
 
 use super::{Coming, Completion, World};
 use crate::disk::Death;
@@ -31,9 +31,8 @@ impl World {
             library.checkpoint();
         }
         // No new work: only the index is waited for.
-        for (version, changes) in self.index_changes_on_their_way(node) {
-            self.nodes[node].index.apply(version, changes);
-            self.handle(node, Input::Indexed(version));
+        for update in self.updates_of_the_index(node) {
+            self.completed(node, update);
         }
         let of = &mut self.nodes[node];
         let Some(library) = &mut of.library else { return Ok(()) };
@@ -42,12 +41,17 @@ impl World {
         Ok(of.machine.metadata.complete_flush(of.machine.metadata.begin_flush())?)
     }
 
-    fn index_changes_on_their_way(&mut self, of: usize) -> Vec<(u64, Vec<holdfast::index::IndexChange>)> {
+    fn updates_of_the_index(&mut self, of: usize) -> Vec<Completion> {
         let run = self.nodes[of].run;
-        let is_ours = |coming: &Coming| matches!(coming, Coming::Completed { node, run: at, completion: Completion::Indexed { .. } } if (*node, *at) == (of, run));
-        let keys: Vec<_> = self.queue.iter().filter(|(_, coming)| is_ours(coming)).map(|(key, _)| *key).collect();
-        let taken = keys.into_iter().filter_map(|key| match self.queue.remove(&key)? {
-            Coming::Completed { completion: Completion::Indexed { version, changes }, .. } => Some((version, changes)),
+        let is_update = |coming: &Coming| match coming {
+            Coming::Completed { node, run: at, completion } => {
+                (*node, *at) == (of, run) && matches!(completion, Completion::Indexed { .. })
+            }
+            _ => false,
+        };
+        let updates: Vec<_> = self.queue.iter().filter(|(_, coming)| is_update(coming)).map(|(key, _)| *key).collect();
+        let taken = updates.into_iter().filter_map(|key| match self.queue.remove(&key)? {
+            Coming::Completed { completion, .. } => Some(completion),
             _ => None,
         });
         taken.collect()
