@@ -78,6 +78,24 @@ fn three_nodes_from_one_source_send_each_chunk_about_once() {
 }
 
 #[test]
+fn few_chunks_reach_many_nodes_soon() {
+    let mut world = World::new(3, 24);
+    world.delay_ms = 90;
+    admit(&mut world, 1..24);
+    world.run_for(5_000);
+    let chunks = photos(0, 12);
+    let bytes = total(&chunks);
+    world.import(0, chunks);
+    let all: Vec<usize> = (0..24).collect();
+    let before = world.now;
+    assert!(world.run_while(200_000, |world| world.converged(&all)), "converge");
+    world.check();
+    let ratio = world.nodes[0].sent_bytes as f64 / bytes as f64;
+    println!("the source sent {ratio:.3} times the bytes, in {} ms", world.now - before);
+    assert!(ratio <= 3.0, "the source sent {ratio:.3} times the bytes");
+}
+
+#[test]
 fn corrupt_chunks_are_fetched_from_another_peer() {
     let mut world = World::new(4, 3);
     admit(&mut world, 1..3);

@@ -4,8 +4,8 @@
 //! - a chunk is in at most one request at a time, and only while it is wanted;
 //! - for every wanted chunk, `sources` in the table is the number of connected peers that say they hold it and have not
 //!   declined to send it lately;
-//! - a wanted chunk that is not requested is, for each peer that has it, a candidate there, waiting for another try, or
-//!   avoided there because that peer's bytes were wrong;
+//! - a wanted chunk that is not requested is, for each peer that has it, either a candidate there or resting there: whoever
+//!   sends elsewhere is asked again only after a while, so that every other holder is asked before;
 //! - nothing that a peer did wrong keeps it from being asked again for ever: it rests, longer each time;
 //! - what is asked of one peer stays within its window and [`REQUESTS_PER_PEER_MAX`](crate::limits::REQUESTS_PER_PEER_MAX) requests.
 //!
@@ -35,8 +35,9 @@ pub(super) use source::backoff;
 const IN_FLIGHT_BYTES_MAX: u64 = 96 << 20;
 /// How long another peer may take to get a chunk before it is asked of the source urgently.
 const ELSEWHERE_WAIT: Duration = Duration::from_secs(2);
-/// How long a chunk that others do have is left to them before the source is asked again.
-const ELSEWHERE_HELD_WAIT: Duration = Duration::from_secs(10);
+/// How long a chunk that others do have is left to them at least before the source is asked again; up to a half longer by
+/// chance, so that not everyone comes back to the first source.
+const ELSEWHERE_HELD_WAIT_MS: u64 = 10_000;
 /// How long a peer is not asked again for a chunk of which it sent wrong bytes, and not connected to after several: at
 /// first, and at most.
 const CORRUPT_MS: u64 = 60 * 1000;
@@ -55,6 +56,17 @@ struct Request {
     fruitful: bool,
 }
 
+/// Why a peer is not asked for a chunk for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// It wants others to pass the chunk on.
+    Elsewhere,
+    /// The same, and others do have the chunk.
+    Held,
+    /// It sent wrong bytes.
+    Corrupt,
+}
+
 /// How a chunk of a request was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
@@ -70,10 +82,10 @@ pub(super) struct Scheduler {
     sources: BTreeMap<DeviceId, Source>,
     requests: BTreeMap<RequestId, Request>,
     next_request: u64,
-    /// Chunks to be offered to a peer's source again at a time.
-    waiting: BTreeSet<(Timestamp, Slot, DeviceId)>,
-    /// Chunks of which a peer sent wrong bytes.
-    avoided: BTreeSet<(Slot, DeviceId)>,
+    /// Chunks that peers are not asked for until a time.
+    resting: BTreeMap<(Slot, DeviceId), Rest>,
+    /// When each of them ends; an entry may be stale.
+    rests: BTreeSet<(Timestamp, Slot, DeviceId)>,
     paused_until: Timestamp,
     storage_failures: u32,
     in_flight_bytes: u64,
@@ -174,7 +186,7 @@ impl Scheduler {
             return;
         }
         for (peer, source) in &mut self.sources {
-            if source.has(chunks, slot) && !self.avoided.contains(&(slot, *peer)) {
+            if source.has(chunks, slot) && !self.resting.contains_key(&(slot, *peer)) {
                 source.offer(chunks, slot);
                 self.stirred = true;
             }
@@ -215,10 +227,10 @@ impl Scheduler {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let alone = self.sources.len() == 1;
-        let avoided = &self.avoided;
+        let resting = &self.resting;
         let Some(source) = self.sources.get_mut(&peer) else { return false };
         let Some(budget) = source.room(now) else { return false };
-        let (urgent, picked) = pick(source, budget, chunks, random, &|slot| avoided.contains(&(slot, peer)));
+        let (urgent, picked) = pick(source, budget, chunks, random, &|slot| resting.contains_key(&(slot, peer)));
         if picked.is_empty() {
             return false;
         }
@@ -278,8 +290,8 @@ impl Scheduler {
             Settled::Corrupt => {
                 source.corrupt += 1;
                 let corrupt = source.corrupt;
-                self.avoided.insert((slot, peer));
-                self.waiting.insert((now + corrupt_rest(source.distrust, random), slot, peer));
+                let until = now + corrupt_rest(source.distrust, random);
+                self.rest(until, slot, peer, Rest::Corrupt);
                 self.offer_to_all(slot, chunks);
                 return Some(corrupt);
             }
@@ -290,6 +302,11 @@ impl Scheduler {
             }
         }
         None
+    }
+
+    fn rest(&mut self, until: Timestamp, slot: Slot, peer: DeviceId, rest: Rest) {
+        self.resting.insert((slot, peer), rest);
+        self.rests.insert((until, slot, peer));
     }
 
     /// Fetches at once, after the store had refused chunks.
@@ -331,13 +348,13 @@ impl Scheduler {
                 if fruitless {
                     source.defer(now, random);
                 }
-                self.waiting.insert((now + ELSEWHERE_WAIT, slot, peer));
+                self.rest(now + ELSEWHERE_WAIT, slot, peer, Rest::Elsewhere);
             }
             Declined::Elsewhere(_) => source.urgent.push(slot),
         }
         for (other, source) in &mut self.sources {
             let again = *other != peer || declined == Declined::Busy;
-            if again && source.has(chunks, slot) && !self.avoided.contains(&(slot, *other)) {
+            if again && source.has(chunks, slot) && !self.resting.contains_key(&(slot, *other)) {
                 source.offer(chunks, slot);
             }
         }
@@ -381,7 +398,7 @@ impl Scheduler {
         }
     }
 
-    /// Deadlines that have come: stalled and overdue requests are cancelled, waiting chunks offered again.
+    /// Deadlines that have come: stalled and overdue requests are cancelled, chunks that rested offered again.
     pub(super) fn tick(
         &mut self,
         now: Timestamp,
@@ -401,12 +418,12 @@ impl Scheduler {
             }
             self.end_early(now, request, chunks, random);
         }
-        while let Some(&(due, slot, peer)) = self.waiting.first() {
+        while let Some(&(due, slot, peer)) = self.rests.first() {
             if due > now {
                 break;
             }
-            self.waiting.pop_first();
-            self.wake(now, slot, peer, chunks);
+            self.rests.pop_first();
+            self.wake(now, slot, peer, chunks, random);
         }
         for source in self.sources.values_mut() {
             for slot in source.take_declined(now) {
@@ -420,22 +437,21 @@ impl Scheduler {
         self.stirred = true;
     }
 
-    fn wake(&mut self, now: Timestamp, slot: Slot, peer: DeviceId, chunks: &ChunkTable) {
-        let was_avoided = self.avoided.remove(&(slot, peer));
-        if !chunks.is_wanted(slot) {
-            return;
-        }
-        let others = self
-            .sources
-            .iter()
-            .any(|(other, source)| *other != peer && source.paused_until <= now && source.has(chunks, slot));
+    fn wake(&mut self, now: Timestamp, slot: Slot, peer: DeviceId, chunks: &ChunkTable, random: &mut ChaCha20Rng) {
+        let Some(rest) = self.resting.remove(&(slot, peer)).filter(|_| chunks.is_wanted(slot)) else { return };
+        // Those that rest too have sent elsewhere: the first time they are left to get on with it.
+        let is_left_to = |other: &DeviceId| rest == Rest::Elsewhere || !self.resting.contains_key(&(slot, *other));
+        let others = self.sources.iter().any(|(other, source)| {
+            *other != peer && is_left_to(other) && source.paused_until <= now && source.has(chunks, slot)
+        });
         let Some(source) = self.sources.get_mut(&peer).filter(|source| source.has(chunks, slot)) else { return };
-        if was_avoided {
-            source.offer(chunks, slot);
-        } else if others {
-            self.waiting.insert((now + ELSEWHERE_HELD_WAIT, slot, peer));
-        } else {
-            source.urgent.push(slot);
+        match rest {
+            Rest::Corrupt => source.offer(chunks, slot),
+            Rest::Elsewhere | Rest::Held if others => {
+                let wait = backoff(0, ELSEWHERE_HELD_WAIT_MS, ELSEWHERE_HELD_WAIT_MS, random);
+                self.rest(now + wait, slot, peer, Rest::Held);
+            }
+            Rest::Elsewhere | Rest::Held => source.urgent.push(slot),
         }
     }
 
@@ -448,10 +464,10 @@ impl Scheduler {
     /// When `tick` has something to do next.
     pub(super) fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let requests = self.requests.values().map(|request| self.request_deadline(request));
-        let waiting = self.waiting.first().map(|(due, _, _)| *due);
+        let rests = self.rests.first().map(|(due, _, _)| *due);
         let pauses = self.sources.values().map(|source| source.paused_until).chain([self.paused_until]);
         let declined = self.sources.values().filter_map(|source| source.declined_until);
-        requests.chain(waiting).chain(declined).chain(pauses.filter(|&pause| pause > now)).min()
+        requests.chain(rests).chain(declined).chain(pauses.filter(|&pause| pause > now)).min()
     }
 
     /// The peer that a request was sent to.
@@ -482,10 +498,10 @@ fn pick(
     budget: u64,
     chunks: &mut ChunkTable,
     random: &mut ChaCha20Rng,
-    avoided: &dyn Fn(Slot) -> bool,
+    rests: &dyn Fn(Slot) -> bool,
 ) -> (bool, Vec<(Slot, u32)>) {
     let usable = |source: &Source, chunks: &ChunkTable, slot: Slot| {
-        chunks.is_wanted(slot) && !chunks.is_requested(slot) && source.has(chunks, slot) && !avoided(slot)
+        chunks.is_wanted(slot) && !chunks.is_requested(slot) && source.has(chunks, slot) && !rests(slot)
     };
     let (mut picked, mut bytes) = (Vec::new(), 0u64);
     let mut take = |slot: Slot, chunks: &mut ChunkTable, picked: &mut Vec<(Slot, u32)>| {
