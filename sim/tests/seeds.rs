@@ -52,7 +52,30 @@ fn seeds_that_found_something_find_it_no_more() {
     // 17, 2099: what a store lost while its import waited to be catalogued was counted as held ever after.
     // 48: a node restored from a backup believed the one peer that had missed its latest, and forked its log. 1045: a
     // restored node stopped because its own changes were on their way. 1194: photos without a manifest have no name.
-    run_all(&[1, 2, 5, 6, 9, 17, 23, 25, 42, 48, 1045, 1121, 1194, 1299, 1368, 1590, 2099]);
+    // 50037: the index kept an album's name that a kill took from the log.
+    run_all(&[1, 2, 5, 6, 9, 17, 23, 25, 42, 48, 1045, 1121, 1194, 1299, 1368, 1590, 2099, 50037]);
+}
+
+/// A world of `nodes` with the faults of a seed as they were when it found something.
+fn of_then(seed: u64, nodes: usize, faults: &str) -> Options {
+    let classes = faults.split(',').map(|name| name.parse().unwrap()).collect();
+    Options { nodes, classes, ..Options::of(seed) }
+}
+
+#[test]
+fn worlds_of_ten_nodes_that_found_something_find_it_no_more() {
+    let worlds = [
+        // Peers that each named another as the one to ask first were asked in a circle, for ever and without a pause.
+        (100_016, "cut,one-way,offline,clock-drift,clock-jump,gossip-lost,lie-flood"),
+        (
+            100_849,
+            "crash-acknowledged,half-open,link-slow,uplink-slow,clock-drift,index-lost,read-errors,crash-writing",
+        ),
+    ];
+    for (seed, faults) in worlds {
+        let outcome = outcome::run_unwatched(seed, &of_then(seed, 10, faults));
+        assert!(outcome.verdict.is_clean(), "seed {seed}: {}", outcome.verdict.what());
+    }
 }
 
 /// With everything that networks, clocks and machines do wrong at once.

@@ -531,3 +531,6 @@ fn pick(
     }
     (false, picked)
 }
+
+#[cfg(test)]
+mod tests;
