@@ -174,6 +174,8 @@ fault_classes! {
     ThrownAway = "thrown-away", in one world of 7, every(30_000, 120_000);
     /// A node is stopped in order, and starts again within a minute.
     Restart = "restart", in one world of 3, every(3_000, 40_000);
+    /// The last device signs two contents of its inventory under one version, or a version that it has not come to.
+    LieInventories = "lie-inventories", in one world of 5, one_in(6);
 }
 
 impl fmt::Display for FaultClass {
@@ -400,7 +402,8 @@ impl World {
             | FaultClass::LieWithheld
             | FaultClass::LieSlow
             | FaultClass::LieChunk
-            | FaultClass::LieDeclined => {}
+            | FaultClass::LieDeclined
+            | FaultClass::LieInventories => {}
         }
     }
 

@@ -8,7 +8,7 @@
 //! | 6 | shown copies ≤ true holders and those that lied | not yet: true holders during faults; in the end [`converged`] |
 //! | 7, 10 | equal inputs, equal counts and heads | [`equal`], [`folders`] |
 //! | 8 | inventories say what stores hold | [`inventory`] |
-//! | 9 | no (generation, seq) with two contents | not yet |
+//! | 9 | no (generation, seq) with two contents | [`versions`] |
 //! | 21 | rot is found within a scrub | [`readable`]: every node is scrubbed before it; no checker of its own yet |
 //! | 11 | bundles lose no change | not yet: needs bundles |
 //! | 12, 18 | keepers | not yet: needs keepers |
@@ -30,6 +30,7 @@ pub mod inventory;
 pub mod readable;
 pub mod replay;
 pub mod replayed;
+pub mod versions;
 
 use holdfast::library::{Library, LibraryError};
 use holdfast_protocol::id::PhotoId;
@@ -112,6 +113,14 @@ pub enum Violation {
         node: usize,
         /// What is missing.
         what: String,
+    },
+    /// Invariant 9.
+    #[error("node {node} signed two contents of its inventory with number {seq} of one generation")]
+    VersionTwice {
+        /// Which.
+        node: usize,
+        /// The number.
+        seq: u64,
     },
     /// Invariant 19.
     #[error("node {node} took something from a stranger")]

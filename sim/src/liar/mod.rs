@@ -5,6 +5,7 @@
 //! once the lies end all must agree, the liar too: what it is caught at costs it links, never its membership.
 
 mod answers;
+mod inventories;
 mod stranger;
 
 use std::collections::VecDeque;
@@ -59,7 +60,7 @@ impl World {
         if !self.may_lie(node) {
             return vec![frame];
         }
-        let mut told = vec![frame];
+        let mut told = self.inventory_told(node, frame);
         if let Some(mut chance) = self.faults.strike(FaultClass::LieReplayed) {
             told.extend(Overheard::any(&self.overheard.frames, &mut chance));
         }

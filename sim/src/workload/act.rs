@@ -8,7 +8,7 @@ use holdfast_protocol::replica::TaskId;
 use super::{Act, next_act};
 use crate::chance::Chance;
 use crate::check::Violation;
-use crate::world::World;
+use crate::world::{Completion, World};
 
 impl World {
     /// The next act of a node's person: numbered, and with a chance of its own, so that leaving one out leaves the others
@@ -30,15 +30,24 @@ impl World {
     fn edit(&mut self, node: usize, mut edits: Vec<(PhotoId, PhotoEdit)>) {
         let now = self.clock(node);
         let of = &mut self.nodes[node];
-        let Some(library) = &mut of.library else { return };
+        let mut lost = Vec::new();
         // A caption needs the photo's manifest: whoever does not have it yet cannot write one.
         edits.retain_mut(|(photo, edit)| {
             let PhotoEdit::Caption { manifest, .. } = edit else { return true };
-            let read = library.manifest_of(photo).and_then(|chunk| of.machine.read(&chunk).ok());
+            let chunk = of.library.as_ref().and_then(|library| library.manifest_of(photo));
+            let (read, loss) = chunk.map_or((None, None), |chunk| {
+                let (read, loss) = of.serve_chunk(&chunk);
+                (read.ok(), loss)
+            });
             let is_read = read.is_some();
-            *manifest = read.unwrap_or_default();
+            lost.extend(loss);
+            *manifest = read.map(Vec::from).unwrap_or_default();
             is_read
         });
+        for input in lost {
+            self.complete(node, 1, Completion::Done(Box::new(input)));
+        }
+        let Some(library) = &mut self.nodes[node].library else { return };
         let outcome = library.edit_photos(now, edits);
         self.edited(node, outcome);
     }

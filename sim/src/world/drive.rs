@@ -114,6 +114,9 @@ impl World {
         match effect {
             Do::Send { link, frame } => {
                 let Some(to) = self.network.other_end(link.0, node) else { return };
+                if let Err(violation) = self.signed.check_frame(&self.nodes[node], &frame) {
+                    self.fail(violation);
+                }
                 self.dawdle(node, link.0);
                 for frame in self.frames_told(node, frame) {
                     self.traffic.control_bytes += frame.len() as u64;
@@ -131,6 +134,9 @@ impl World {
                 self.push(after, Coming::Dialled { from: node, run, to: peer });
             }
             Do::Gossip(message) => {
+                if let Err(violation) = self.signed.check_gossip(&self.nodes[node], &message) {
+                    self.fail(violation);
+                }
                 for message in self.gossip_told(node, message) {
                     self.gossip(node, message);
                 }

@@ -127,6 +127,7 @@ pub struct World {
     ticks: (u64, usize, u32),
     pub(crate) pictures: u32,
     pub(crate) overheard: Overheard,
+    pub(crate) signed: check::versions::Signed,
     /// Whether the liar claims chunks that it lacks.
     pub(crate) has_lied: bool,
     /// Whether the liar kept to itself what nobody can ask for.
@@ -176,6 +177,7 @@ impl World {
             ticks: (0, 0, 0),
             pictures: 0,
             overheard: Overheard::default(),
+            signed: check::versions::Signed::default(),
             has_lied: false,
             has_withheld: false,
             trace,

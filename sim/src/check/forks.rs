@@ -1,0 +1,72 @@
+//! 20: every fork that reaches two nodes is proven, and everybody has the proof.
+//!
+//! Logs that differ where both reach are a fork. Once all agree, nobody takes such a log for whole; and of a log that is
+//! proven to be forked anywhere everybody knows so.
+
+use std::collections::BTreeMap;
+
+use holdfast_protocol::envelope::SignedEnvelope;
+use holdfast_protocol::id::{AuthorId, EnvelopeHash};
+use holdfast_protocol::message::LogPoint;
+
+use super::Violation;
+use crate::node::Node;
+use crate::world::World;
+
+/// Compares the logs of all nodes that are up.
+///
+/// # Errors
+/// The first node that does not know of a fork.
+pub fn check(world: &World) -> Result<(), Violation> {
+    let mut knowing: BTreeMap<AuthorId, Vec<(&Node, LogPoint)>> = BTreeMap::new();
+    for node in &world.nodes {
+        for point in node.library.as_ref().map(|library| library.replica().vector()).unwrap_or_default() {
+            knowing.entry(point.author).or_default().push((node, point));
+        }
+    }
+    for (author, knowing) in knowing {
+        let mut pairs = knowing.windows(2);
+        if knowing.iter().any(|(_, point)| point.forked) || pairs.any(|pair| differ(&pair[0], &pair[1])) {
+            let unaware = knowing.iter().find(|(_, point)| !point.forked);
+            if let Some((node, _)) = unaware {
+                return Err(Violation::ForkUnproven { node: node.number, author: author.short() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether two nodes know different envelopes under one number: then the last that both know are different.
+fn differ((a, point): &(&Node, LogPoint), (b, other): &(&Node, LogPoint)) -> bool {
+    let Some(last) = point.length.min(other.length).checked_sub(1) else { return false };
+    hash_at(a, &point.author, last) != hash_at(b, &point.author, last)
+}
+
+fn hash_at(node: &Node, author: &AuthorId, seq: u64) -> Option<EnvelopeHash> {
+    let read = node.library.as_ref()?.replica().read_log(author, seq, 1).ok()?;
+    read.first().map(SignedEnvelope::hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::fault::FaultClass;
+    use crate::options::Options;
+
+    #[test]
+    fn two_versions_of_a_log_are_found_until_they_are_proven() {
+        let classes = BTreeSet::from([FaultClass::LieForked]);
+        let mut world = World::new(5, Options { classes, ..Options::calm(4) }).unwrap();
+        let (mut has_differed, mut is_proven) = (false, false);
+        let mut watch = |world: &World| {
+            has_differed |= matches!(check(world), Err(Violation::ForkUnproven { .. }));
+            let forked = |node: &Node| node.library.as_ref().is_some_and(|of| of.replica().vector().iter().any(|of| of.forked));
+            is_proven = world.nodes.iter().all(forked);
+        };
+        world.run_watched(1, &mut watch).unwrap();
+        assert!(has_differed && is_proven);
+        assert_eq!(check(&world), Ok(()));
+    }
+}
