@@ -31,6 +31,7 @@ use crate::metadata::{Metadata, StorageError};
 use crate::position::Position;
 use crate::time::{Now, Timestamp};
 
+mod bounds;
 mod chunks;
 mod dial;
 mod effect;
@@ -47,6 +48,7 @@ mod session;
 mod sync;
 mod view;
 
+pub use bounds::Bounded;
 pub use effect::{Answer, BodyRefusal, ChunkWanted, DisconnectReason, Effect, Event, Misbehaviour};
 pub use input::{FetchOutcome, Input, LinkId, RequestId, TaskId};
 pub use logs::AppendError;

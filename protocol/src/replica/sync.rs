@@ -28,7 +28,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 const REST_MS: u64 = 5_000;
 const REST_MS_MAX: u64 = 5 * 60 * 1000;
 /// Authors asked of one peer at once.
-const PULLS_PER_SESSION_MAX: usize = 4;
+pub(super) const PULLS_PER_SESSION_MAX: usize = 4;
 /// Envelopes sent in one frame: verifying them takes the receiver a few milliseconds.
 const ENVELOPES_SENT_MAX: usize = 256;
 
@@ -81,6 +81,13 @@ impl Pulls {
         self.resting.retain(|(of, _), _| *of != link);
         self.unknown.retain(|(of, _)| *of != link);
         self.stirred = true;
+    }
+
+    /// How many authors are asked of the peer of whom most are.
+    pub(super) fn most_of_a_session(&self) -> usize {
+        let mut asked = BTreeMap::<LinkId, usize>::new();
+        self.asked.values().for_each(|pull| *asked.entry(pull.link).or_default() += 1);
+        asked.into_values().max().unwrap_or(0)
     }
 
     /// When [`Replica::expire_pulls`] has something to do next.

@@ -28,8 +28,7 @@ use crate::time::Timestamp;
 
 mod source;
 
-use source::Source;
-pub(super) use source::backoff;
+pub(super) use source::{Source, backoff};
 
 /// Bytes asked for and not settled, over all peers.
 const IN_FLIGHT_BYTES_MAX: u64 = 96 << 20;
@@ -473,6 +472,11 @@ impl Scheduler {
     /// The peer that a request was sent to.
     pub(super) fn is_source(&self, peer: &DeviceId) -> bool {
         self.sources.contains_key(peer)
+    }
+
+    /// Every connected peer.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.values()
     }
 
     /// Chunks and sealed bytes asked for and not settled.

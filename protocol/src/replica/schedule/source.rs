@@ -24,21 +24,25 @@ const MEASURE_MS: u64 = 100;
 const DISKS_MS: u64 = 250;
 const DELAY_RESET: Duration = Duration::from_secs(60);
 const BACKOFF_MS_MAX: u64 = 5 * 60 * 1000;
+/// Candidates that may be stale, beside as many as are wanted.
+const CANDIDATES_SPARE: usize = 256;
 /// How long a peer is not asked again for what it did not send, at first.
 const DECLINED_MS: u64 = 10_000;
 
 /// See the head of the module.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(in crate::replica) struct Source {
     pub(super) link: LinkId,
-    pub(super) available: Holdings,
+    pub(in crate::replica) available: Holdings,
     /// Candidates by class (small, large) and rarity. An entry may be stale, and a chunk may stand in several; what is
     /// drawn is checked, and dropped or moved when it is not what it was.
     candidates: [[Vec<Slot>; RARITIES]; 2],
+    /// How many there are.
+    offered: usize,
     /// To be asked for even though the peer would rather have others serve it.
     pub(super) urgent: Vec<Slot>,
-    pub(super) in_flight_bytes: u64,
-    pub(super) requests: usize,
+    pub(in crate::replica) in_flight_bytes: u64,
+    pub(in crate::replica) requests: usize,
     pub(super) paused_until: Timestamp,
     failures: u32,
     /// Requests in a row that brought nothing because others were to be asked first.
@@ -68,6 +72,7 @@ impl Source {
             link,
             available,
             candidates: Default::default(),
+            offered: 0,
             urgent: Vec::new(),
             in_flight_bytes: 0,
             requests: 0,
@@ -120,6 +125,30 @@ impl Source {
     /// Makes the chunk a candidate.
     pub(super) fn offer(&mut self, chunks: &ChunkTable, slot: Slot) {
         self.candidates[class(chunks, slot)][rarity(chunks, slot)].push(slot);
+        self.offered += 1;
+        if self.offered > Self::candidates_max(chunks) {
+            self.drop_stale(chunks);
+        }
+    }
+
+    /// How many candidates there are.
+    pub(in crate::replica) const fn candidates(&self) -> usize {
+        self.offered
+    }
+
+    /// How many candidates there may be: a peer that says again and again that it has lost a chunk and holds it must not
+    /// fill the memory.
+    pub(in crate::replica) fn candidates_max(chunks: &ChunkTable) -> usize {
+        2 * chunks.wanted().len() as usize + CANDIDATES_SPARE
+    }
+
+    /// Keeps of every wanted chunk one candidate: the rarest.
+    fn drop_stale(&mut self, chunks: &ChunkTable) {
+        let mut seen = RoaringBitmap::new();
+        for bucket in self.candidates.iter_mut().flatten() {
+            bucket.retain(|&slot| chunks.is_wanted(slot) && seen.insert(slot));
+        }
+        self.offered = seen.len() as usize;
     }
 
     /// Draws a candidate that `usable` accepts: small ones first, then the rarest; among equals by chance, so that two
@@ -134,12 +163,14 @@ impl Source {
             while !self.candidates[class][rare].is_empty() {
                 let bucket = &mut self.candidates[class][rare];
                 let slot = bucket.swap_remove(random.next_u32() as usize % bucket.len());
+                self.offered -= 1;
                 if !usable(self, slot) {
                     continue;
                 }
                 let now = rarity(chunks, slot);
                 if now > rare {
                     self.candidates[class][now].push(slot);
+                    self.offered += 1;
                 } else {
                     return Some(slot);
                 }

@@ -51,6 +51,25 @@ fn peers_that_name_each_other_in_a_circle_are_asked_urgently() {
 }
 
 #[test]
+fn a_peer_that_loses_and_finds_a_chunk_again_and_again_fills_no_memory() {
+    let (mut scheduler, mut chunks) = wanting(2);
+    // Nothing is asked while the store refuses chunks: nothing takes candidates away.
+    let all = vec![Span { start: 0, count: 1 }];
+    let lost = HoldingChanges { lost: all.clone(), ..HoldingChanges::none(AUTHOR) };
+    let held = HoldingChanges { held: all, ..HoldingChanges::none(AUTHOR) };
+    for _ in 0..10_000 {
+        assert!(scheduler.announce(&peer(1), &[lost.clone()], &mut chunks));
+        assert!(scheduler.announce(&peer(1), &[held.clone()], &mut chunks));
+    }
+    let most = scheduler.sources().map(Source::candidates).max();
+    assert!(most <= Some(Source::candidates_max(&chunks)), "{most:?}");
+    let (mut random, mut effects) = (ChaCha20Rng::from_seed([9; 32]), Vec::new());
+    scheduler.remove_source(&peer(0), &mut chunks);
+    scheduler.fill(Timestamp::default(), &mut chunks, &mut random, &mut effects);
+    assert!(matches!(effects[..], [Effect::Fetch { .. }]), "it is asked all the same: {effects:?}");
+}
+
+#[test]
 fn a_chunk_is_left_to_a_peer_that_has_not_been_asked_for_it() {
     let (mut scheduler, mut chunks) = wanting(2);
     let (mut random, mut effects) = (ChaCha20Rng::from_seed([9; 32]), Vec::new());
