@@ -5,31 +5,34 @@
 //! | 1 | no acknowledged import becomes unreadable | [`readable`] |
 //! | 2, 3, 4 | releases, holds, intents | not yet: needs freeing space |
 //! | 5 | an acknowledgement survives an immediate crash | [`acknowledged`] |
-//! | 6 | shown copies ≤ true holders and those that lied | not yet: true holders during faults; in the end [`converged`] |
+//! | 6 | shown copies ≤ true holders and those that lied or broke | [`copies`] |
 //! | 7, 10 | equal inputs, equal counts and heads | [`equal`], [`folders`] |
 //! | 8 | inventories say what stores hold | [`inventory`] |
 //! | 9 | no (generation, seq) with two contents | [`versions`] |
-//! | 21 | rot is found within a scrub | [`readable`]: every node is scrubbed before it; no checker of its own yet |
+//! | 21 | served bytes match their id, rot is found within a scrub | [`served`] |
 //! | 11 | bundles lose no change | not yet: needs bundles |
 //! | 12, 18 | keepers | not yet: needs keepers |
 //! | 13 | what a removed device cannot open | not yet: needs removal |
 //! | 14, 15, 16, 17 | erasing | not yet: needs releases |
 //! | 19 | replayed and misdirected messages change nothing | [`replay`], and [`equal`] for those of members |
 //! | 20 | every fork is proven | not yet: needs worlds with cloned devices |
-//! | 22 | no input panics | every run: a panic is a finding. Bounds of memory: not yet |
+//! | 22 | no input panics, what peers make a node keep is bounded | every run: a panic is a finding; [`bounds`] |
 //! | 23 | clocks do not matter to safety | all checkers, in worlds whose clocks are wrong, drift and jump |
 //! | 24 | everything converges within a bound | [`converged`] |
 //! | 25 | mixed versions keep unknown fields | not yet: needs nodes of another version |
 //! | 26 | a seed replays to the same trace hash | [`replayed`] |
 
 pub mod acknowledged;
+pub mod bounds;
 pub mod converged;
+pub mod copies;
 pub mod equal;
 pub mod folders;
 pub mod inventory;
 pub mod readable;
 pub mod replay;
 pub mod replayed;
+pub mod served;
 pub mod versions;
 
 use holdfast::library::{Library, LibraryError};
@@ -84,6 +87,18 @@ pub enum Violation {
         /// What is missing.
         what: &'static str,
     },
+    /// Invariant 6.
+    #[error("node {node} shows {shown} copies of {photo}, and at most {most} can be there")]
+    CopiesOverstated {
+        /// Where.
+        node: usize,
+        /// Which photo.
+        photo: String,
+        /// How many it shows.
+        shown: u32,
+        /// How many devices hold it, have lost it behind their backs, or may lie.
+        most: u32,
+    },
     /// Invariants 7 and 10.
     #[error("nodes 0 and {node} know the same and say different things: {what}")]
     Unequal {
@@ -127,6 +142,34 @@ pub enum Violation {
     StrangerHeard {
         /// Which.
         node: usize,
+    },
+    /// Invariant 21.
+    #[error("node {node} gave other bytes for chunk {chunk}")]
+    WrongBytes {
+        /// Which.
+        node: usize,
+        /// Which chunk.
+        chunk: String,
+    },
+    /// Invariant 21.
+    #[error("node {node} has scrubbed its store, says that it holds chunk {chunk} and cannot read it")]
+    RotUnnoticed {
+        /// Which.
+        node: usize,
+        /// Which chunk.
+        chunk: String,
+    },
+    /// Invariant 22.
+    #[error("node {node} keeps {kept} {what}, more than the {most} there may be")]
+    Unbounded {
+        /// Which.
+        node: usize,
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much.
+        kept: u64,
+        /// How much there may be.
+        most: u64,
     },
     /// Invariant 26.
     #[error("the same seed gave another trace: {first} and {second}")]

@@ -54,6 +54,13 @@ impl World {
         node > 0 && node + 1 == self.nodes.len() && !is_restored
     }
 
+    /// Whether a node may say that it holds what it lacks.
+    pub(crate) fn may_claim_falsely(&self, node: usize) -> bool {
+        let classes = &self.options.classes;
+        let lies = [FaultClass::LieHoldings, FaultClass::LieInventories].iter().any(|class| classes.contains(class));
+        lies && self.may_lie(node)
+    }
+
     /// What is sent in place of a frame.
     pub(crate) fn frames_told(&mut self, node: usize, frame: Bytes) -> Vec<Bytes> {
         Overheard::keep(&mut self.overheard.frames, &frame);

@@ -8,6 +8,7 @@ use holdfast_protocol::replica::{Answer, ChunkWanted, FetchOutcome, Input as Rep
 use holdfast_protocol::sealing::chunk_id;
 
 use super::{Coming, Completion, STORE_MS, World};
+use crate::check;
 use crate::network::Answering;
 
 /// Bytes of a message that asks for chunks, for each of them.
@@ -89,6 +90,11 @@ impl World {
                 Answer::Elsewhere(peer) => Err(Declined::Elsewhere(peer)),
                 Answer::Busy => Err(Declined::Busy),
             };
+            if let Ok(bytes) = &answer
+                && let Err(violation) = check::served::check(node, &chunk, bytes)
+            {
+                self.fail(violation);
+            }
             let answer = self.chunk_told(node, answer);
             let bytes = answer.as_ref().map_or(0, Bytes::len) as u32;
             let Some((sent, at)) = self.network.chunk_arrives(self.now, link, node, u64::from(bytes)) else { return };

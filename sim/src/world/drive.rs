@@ -8,6 +8,9 @@ use crate::check::{self, Violation};
 
 /// How long the last frames of a link that is given up may take.
 const FAREWELL_MS: u64 = 5_000;
+/// A node is looked at after so many inputs, and its copies after so many looks.
+const INPUTS_BETWEEN_LOOKS: u64 = 64;
+const LOOKS_BETWEEN_COUNTS: u64 = 8;
 /// Ticks of one node at one moment: more is a circle.
 const TICKS_AT_ONCE_MAX: u32 = 50;
 
@@ -21,6 +24,20 @@ impl World {
         match self.nodes[node].handle(now, input) {
             Ok(effects) => self.perform(node, effects),
             Err(error) => self.library_failed(node, error),
+        }
+        self.look(node);
+    }
+
+    /// Looks now and then at what must hold all the time.
+    fn look(&mut self, node: usize) {
+        self.inputs += 1;
+        if !self.inputs.is_multiple_of(INPUTS_BETWEEN_LOOKS) {
+            return;
+        }
+        let counts = self.inputs.is_multiple_of(INPUTS_BETWEEN_LOOKS * LOOKS_BETWEEN_COUNTS);
+        let copies = || if counts { check::copies::check(self, node) } else { Ok(()) };
+        if let Err(violation) = check::bounds::check(&self.nodes[node]).and_then(|()| copies()) {
+            self.fail(violation);
         }
     }
 

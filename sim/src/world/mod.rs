@@ -122,6 +122,8 @@ pub struct World {
     /// Devices that are no more: their disk was lost, or they were thrown away.
     pub(crate) departed: Vec<DeviceId>,
     news: u64,
+    /// What nodes were handed so far.
+    inputs: u64,
     /// When faults stop.
     heal_at: u64,
     ticks: (u64, usize, u32),
@@ -173,6 +175,7 @@ impl World {
             numbers: BTreeMap::new(),
             departed: Vec::new(),
             news: 0,
+            inputs: 0,
             heal_at: 1000 + options.heal_ms,
             ticks: (0, 0, 0),
             pictures: 0,
@@ -319,6 +322,8 @@ impl World {
         }
         still_apart?;
         check::readable::check(self)?;
+        // Reading everything takes long: one node stands for all.
+        check::served::check_scrubbed(&self.nodes[(self.seed % self.nodes.len() as u64) as usize])?;
         check::inventory::check(self)?;
         check::equal::check(self)?;
         check::folders::check(self)
