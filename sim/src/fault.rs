@@ -176,6 +176,8 @@ fault_classes! {
     Restart = "restart", in one world of 3, every(3_000, 40_000);
     /// The last device signs two contents of its inventory under one version, or a version that it has not come to.
     LieInventories = "lie-inventories", in one world of 5, one_in(6);
+    /// The last device says of everything, again and again, that it holds it and that it has lost it.
+    LieFlickering = "lie-flickering", in one world of 6, every(2_000, 30_000);
 }
 
 impl fmt::Display for FaultClass {
@@ -372,6 +374,7 @@ impl World {
             | FaultClass::CrashWriting
             | FaultClass::BackupRestored => self.strike_disk(class, chance),
             FaultClass::LieHoldings => self.lie_about_holdings(&mut chance),
+            FaultClass::LieFlickering => self.flicker(&mut chance),
             FaultClass::Stranger => self.stranger_knocks(&mut chance),
             FaultClass::Restart => {
                 let node = chance.below(nodes) as usize;

@@ -78,6 +78,11 @@ pub enum EditError {
     /// It is erased.
     #[error("photo {} is erased; restore it first", .0.short())]
     Erased(PhotoId),
+    /// Logs have still to be compared with other devices: this one may have been restored from a backup.
+    #[error(
+        "this device has just started and still compares what it knows with the others; try again in a few seconds"
+    )]
+    Comparing,
     /// The catalog refused it.
     #[error(transparent)]
     Refused(#[from] EditRefused),
@@ -207,6 +212,9 @@ impl<M: Metadata> Library<M> {
         now: Now,
         puts: BTreeMap<DocumentId, Vec<Put>>,
     ) -> Result<(TaskId, Vec<Effect>), EditError> {
+        if self.is_comparing(now) {
+            return Err(EditError::Comparing);
+        }
         let mut out = Vec::new();
         for (document, puts) in puts {
             let change = self.opened(document)?.edit(document, |edit| puts.into_iter().for_each(|put| put.write(edit)));

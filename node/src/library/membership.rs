@@ -93,6 +93,9 @@ impl<M: Metadata> Library<M> {
         seed: &[u8; 32],
     ) -> Result<(Result<Admission, JoinRefused>, Vec<Effect>), LibraryError> {
         let mut out = Vec::new();
+        if self.is_comparing(now) {
+            return Ok((Err(JoinRefused::NotYet), out));
+        }
         let invitation_key = request.invitation().as_bytes().to_vec();
         let stored = self.replica.metadata().get(Table::Invitation, &invitation_key)?;
         let Some(mut invitation) = stored.and_then(|bytes| Invitation::from_bytes(&bytes).ok()) else {

@@ -2,9 +2,9 @@
 //!
 //! Invariants:
 //! - the new author's key is in the metadata before anything it has signed, so whatever a crash leaves can be continued;
-//! - after a start nothing is catalogued until every other member has said how far it knows this device's log, for a
+//! - after a start nothing is written until every other member has said how far it knows this device's log, for a
 //!   while: a device that was restored hears of it before it says anything twice;
-//! - nothing is catalogued while a connected peer knows more of this device's log, for a while.
+//! - nothing is written while a connected peer knows more of this device's log, for a while.
 
 use std::time::Duration;
 
@@ -20,8 +20,6 @@ use super::{Effect, Event, Library, LibraryError, Membership};
 const COMPARED_WITHIN: Duration = Duration::from_secs(15);
 /// How long imports wait for what a peer says it knows of this device's log: it may lie, or the rest may never come.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
-/// A log of so many envelopes may be one that nobody else has seen yet.
-const LENGTH_TO_COMPARE: u64 = 2;
 
 /// How this device's log stands to what peers know of it.
 #[derive(Debug, Default)]
@@ -35,23 +33,33 @@ pub(super) struct Comparison {
 impl<M: Metadata> Library<M> {
     /// Imports wait until logs were compared, when there is anyone to compare them with.
     pub(super) fn hold_imports(&mut self, now: Now) {
-        // A log that only introduces this device has nothing to be compared with.
-        let is_begun = self.replica.own_length() > LENGTH_TO_COMPARE;
+        // A log that has not begun has nothing to be compared with; one that only introduces this device may be a backup's.
+        let is_begun = self.replica.own_length() > 0;
         self.comparison.until = is_begun.then(|| now.elapsed + COMPARED_WITHIN);
     }
 
     /// Lets imports that wait go on once logs were compared, and keeps them waiting while a peer knows more.
     pub(super) fn compare_before_importing(&mut self, now: Now) {
-        if !self.imports.has_pending() {
-            return;
+        if self.imports.has_pending() {
+            let until = self.compare(now);
+            self.imports.hold(until);
         }
+    }
+
+    /// Whether this device should not write now: it may have been restored from a backup and not know it yet.
+    pub(super) fn is_comparing(&mut self, now: Now) -> bool {
+        self.compare(now).is_some_and(|until| now.elapsed < until)
+    }
+
+    /// Until when nothing should be written.
+    fn compare(&mut self, now: Now) -> Option<Timestamp> {
         if self.comparison.until.is_some() && self.replica.has_compared() {
             self.comparison.until = None;
         }
         let behind_since = self.comparison.behind_since.unwrap_or(now.elapsed);
         self.comparison.behind_since = self.replica.is_behind().then_some(behind_since);
         let caught_up_by = self.comparison.behind_since.map(|since| since + CAUGHT_UP_WITHIN);
-        self.imports.hold(caught_up_by.max(self.comparison.until));
+        caught_up_by.max(self.comparison.until)
     }
 
     /// Goes on under another author when this one must not be used.

@@ -451,3 +451,33 @@ fn a_device_whose_own_changes_cannot_be_applied_goes_on_under_another_author() {
     let open = machine.open(None);
     assert_eq!((open.library.replica().author(), open.listed()), (author, [photo.photo].into()));
 }
+
+#[test]
+fn after_a_start_nobody_edits_or_joins_before_logs_are_compared() {
+    use std::time::Duration;
+
+    use holdfast_protocol::certificate::Role;
+    use holdfast_protocol::pairing::{JoinRefused, JoinRequest};
+    let mut machine = Machine::new();
+    let key = machine.device.clone();
+    let invite = |open: &mut Open, machine: &Machine, number: u8| {
+        let lifetime = (Role::Member, Duration::from_secs(3600));
+        let ticket = open.library.invite(machine.now(), &key, &[], &[number; 32], lifetime).unwrap();
+        let request = JoinRequest::new(&ticket, &DeviceKey::from_seed(&[number; 32]), "other");
+        let (answer, _) = open.library.admit(machine.now(), &key, &[], &request, &[number; 32]).unwrap();
+        answer.map(|_| ())
+    };
+    let album = AlbumId::from_bytes([4; 16]);
+    let mut open = machine.open(None);
+    assert!(open.library.name_album(machine.now(), album, Some("Spring")).is_ok(), "nobody else is there");
+    assert_eq!(invite(&mut open, &machine, 5), Ok(()));
+    // The same home again, perhaps put back from a backup: the other device may know more of its log.
+    let mut open = machine.open(None);
+    let length = open.library.replica().own_length();
+    let refused = open.library.name_album(machine.now(), album, Some("Summer")).unwrap_err();
+    assert_eq!((refused, invite(&mut open, &machine, 6)), (EditError::Comparing, Err(JoinRefused::NotYet)));
+    assert_eq!(open.library.replica().own_length(), length);
+    machine.elapsed += Duration::from_secs(16);
+    assert!(open.library.name_album(machine.now(), album, Some("Summer")).is_ok(), "the other is away");
+    assert_eq!(invite(&mut open, &machine, 6), Ok(()));
+}

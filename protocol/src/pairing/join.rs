@@ -198,6 +198,11 @@ pub enum JoinRefused {
         "this device was removed from the library and cannot come back under its old identity; start with an empty home and join again"
     )]
     Removed,
+    /// The inviter may have been restored from a backup, and has still to compare its log with other devices.
+    #[error(
+        "the inviting device has just started and still compares what it knows with the others; try again in a few seconds"
+    )]
+    NotYet,
 }
 
 /// What the inviter sends back.

@@ -198,8 +198,8 @@ fn an_answer_to_something_else_is_not_accepted() {
 
 #[test]
 fn refusals_travel() {
-    use JoinRefused::{Expired, Removed, TooManyAttempts, Used, WrongTicket};
-    for refused in [WrongTicket, Expired, Used, TooManyAttempts, Removed] {
+    use JoinRefused::{Expired, NotYet, Removed, TooManyAttempts, Used, WrongTicket};
+    for refused in [WrongTicket, Expired, Used, TooManyAttempts, Removed, NotYet] {
         let answer = JoinAnswer::Refused(refused);
         assert_eq!(JoinAnswer::parse(&answer.to_bytes()), Ok(answer));
     }

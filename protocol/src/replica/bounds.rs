@@ -1,6 +1,6 @@
 //! What grows with what peers say, and how far: nothing that a replica keeps of its peers is without a bound.
 
-use super::schedule::{Scheduler, Source};
+use super::schedule::{CANDIDATES_SPARE, Scheduler, Source};
 use super::session::Session;
 use super::sync::PULLS_PER_SESSION_MAX;
 use super::{ChunkTable, Replica};
@@ -42,7 +42,8 @@ impl<M: Metadata> Replica<M> {
 impl Scheduler {
     fn bounded(&self, chunks: &ChunkTable) -> Vec<Bounded> {
         let most_of = |count: fn(&Source) -> u64| self.sources().map(count).max().unwrap_or(0);
-        let candidates_max = Source::candidates_max(chunks) as u64;
+        // Bounded by what is wanted when one is added; what is wanted later may be less, never more than there is.
+        let candidates_max = (2 * chunks.len() as usize + CANDIDATES_SPARE) as u64;
         let of = |what, kept, most| Bounded { what, kept, most };
         vec![
             of("positions that a peer says it holds", most_of(|of| of.available.held_count()), HOLDINGS_POSITIONS_MAX),

@@ -2,15 +2,42 @@
 //! peer something else.
 
 use bytes::Bytes;
-use holdfast_protocol::inventory::{Head, Holdings, SignedHead};
+use holdfast_protocol::id::AuthorId;
+use holdfast_protocol::inventory::{Head, HoldingChanges, Holdings, SignedHead, Span};
 use holdfast_protocol::message::{FRAME_HEADER_BYTES, InventoryPart, Message, tag};
 use holdfast_protocol::position::Position;
 
 use crate::chance::Chance;
 use crate::fault::FaultClass;
-use crate::world::World;
+use crate::world::{Coming, World};
+
+/// How often a liar takes back at once what it said.
+const FLICKERS_MAX: u64 = 200;
 
 impl World {
+    /// The liar says to everybody, again and again, that it holds every chunk and that it has lost it.
+    pub(crate) fn flicker(&mut self, chance: &mut Chance) {
+        let liar = self.nodes.len() - 1;
+        let Some(library) = self.nodes[liar].library.as_ref().filter(|_| self.may_lie(liar)) else { return };
+        let mut authors: Vec<AuthorId> = library.replica().vector().iter().map(|point| point.author).collect();
+        authors.sort_unstable();
+        let all = vec![Span { start: 0, count: 1 << 16 }];
+        let lost = |author: &AuthorId| HoldingChanges { lost: all.clone(), ..HoldingChanges::none(*author) };
+        let held = |author: &AuthorId| HoldingChanges { held: all.clone(), ..HoldingChanges::none(*author) };
+        let lost = Message::Have(authors.iter().map(lost).collect()).to_frame();
+        let held = Message::Have(authors.iter().map(held).collect()).to_frame();
+        let flickers = chance.span(1, FLICKERS_MAX);
+        for link in self.network.standing(Some(liar)) {
+            let Some(to) = self.network.other_end(link, liar) else { continue };
+            for frame in (0..flickers).flat_map(|_| [lost.clone(), held.clone()]) {
+                let arrives = self.network.frame_arrives(self.now, link, liar, frame.len() as u64);
+                self.push(arrives.unwrap_or(self.now) - self.now, Coming::Frame { link, to, frame });
+            }
+        }
+        // Only who begins anew with it knows again what it has.
+        self.has_withheld = true;
+    }
+
     /// What the liar sends in place of a frame that tells of its own inventory.
     pub(super) fn inventory_told(&mut self, node: usize, frame: Bytes) -> Vec<Bytes> {
         let Some(head) = self.own_head_in(node, &frame) else { return vec![frame] };

@@ -131,6 +131,7 @@ impl World {
                 let is_right = match refused {
                     JoinRefused::Expired => is_over,
                     JoinRefused::WrongTicket => is_forgotten,
+                    JoinRefused::NotYet => true,
                     _ => false,
                 };
                 if !is_right {
@@ -176,6 +177,7 @@ impl World {
         });
         match answer {
             Some(Ok((inviter, ticket, Ok(joined)))) => return self.joined(node, inviter, &ticket, joined, waiting),
+            Some(Ok((_, _, Err(JoinRefused::NotYet)))) => {}
             Some(Ok((_, _, Err(refused)))) => self.fail(Violation::Joining { node, what: refused.to_string() }),
             Some(Err(error)) => self.library_failed(inviter.unwrap_or_default(), error),
             None => {}

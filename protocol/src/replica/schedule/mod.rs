@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 
 mod source;
 
-pub(super) use source::{Source, backoff};
+pub(super) use source::{CANDIDATES_SPARE, Source, backoff};
 
 /// Bytes asked for and not settled, over all peers.
 const IN_FLIGHT_BYTES_MAX: u64 = 96 << 20;

@@ -25,7 +25,7 @@ const DISKS_MS: u64 = 250;
 const DELAY_RESET: Duration = Duration::from_secs(60);
 const BACKOFF_MS_MAX: u64 = 5 * 60 * 1000;
 /// Candidates that may be stale, beside as many as are wanted.
-const CANDIDATES_SPARE: usize = 256;
+pub(in crate::replica) const CANDIDATES_SPARE: usize = 256;
 /// How long a peer is not asked again for what it did not send, at first.
 const DECLINED_MS: u64 = 10_000;
 
@@ -138,7 +138,7 @@ impl Source {
 
     /// How many candidates there may be: a peer that says again and again that it has lost a chunk and holds it must not
     /// fill the memory.
-    pub(in crate::replica) fn candidates_max(chunks: &ChunkTable) -> usize {
+    pub(super) fn candidates_max(chunks: &ChunkTable) -> usize {
         2 * chunks.wanted().len() as usize + CANDIDATES_SPARE
     }
 

@@ -58,8 +58,8 @@ fn a_peer_that_loses_and_finds_a_chunk_again_and_again_fills_no_memory() {
     let lost = HoldingChanges { lost: all.clone(), ..HoldingChanges::none(AUTHOR) };
     let held = HoldingChanges { held: all, ..HoldingChanges::none(AUTHOR) };
     for _ in 0..10_000 {
-        assert!(scheduler.announce(&peer(1), &[lost.clone()], &mut chunks));
-        assert!(scheduler.announce(&peer(1), &[held.clone()], &mut chunks));
+        assert!(scheduler.announce(&peer(1), std::slice::from_ref(&lost), &mut chunks));
+        assert!(scheduler.announce(&peer(1), std::slice::from_ref(&held), &mut chunks));
     }
     let most = scheduler.sources().map(Source::candidates).max();
     assert!(most <= Some(Source::candidates_max(&chunks)), "{most:?}");
