@@ -102,7 +102,9 @@ impl World {
     fn excuse_what_is_gone(&mut self, rest: &[Remains]) {
         // What nodes that are up have heard, they may go on with.
         let heard = self.nodes.iter().filter_map(|of| of.library.as_ref());
-        let told: BTreeSet<ChunkId> = rest.iter().map(|of| &of.library).chain(heard).flat_map(deposited).collect();
+        let mut told: BTreeSet<ChunkId> = rest.iter().map(|of| &of.library).chain(heard).flat_map(deposited).collect();
+        // An import that waits to be catalogued will tell of chunks whose file is gone meanwhile.
+        told.extend(self.nodes.iter().flat_map(|of| of.machine.destroyed.keys()));
         let is_left = |chunk: &ChunkId| rest.iter().any(|of| of.machine.holds(chunk) && of.machine.read(chunk).is_ok());
         self.excused.chunks.extend(told.into_iter().filter(|chunk| !is_left(chunk)));
         let (entrusted, forgotten): (Vec<_>, Vec<_>) = std::mem::take(&mut self.excused.entrusted)
