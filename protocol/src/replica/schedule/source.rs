@@ -24,6 +24,8 @@ const MEASURE_MS: u64 = 100;
 const DISKS_MS: u64 = 250;
 const DELAY_RESET: Duration = Duration::from_secs(60);
 const BACKOFF_MS_MAX: u64 = 5 * 60 * 1000;
+/// How long one chunk may take at most: 4 MiB at 14 kB/s.
+const SLOWEST_CHUNK: Duration = Duration::from_secs(5 * 60);
 /// Candidates that may be stale, beside as many as are wanted.
 pub(in crate::replica) const CANDIDATES_SPARE: usize = 256;
 /// How long a peer is not asked again for what it did not send, at first.
@@ -186,8 +188,12 @@ impl Source {
         class(chunks, slot) == class(chunks, next) && rarity(chunks, next) <= rarity(chunks, slot)
     }
 
-    /// Bytes that the next request may ask for, if there is room for another request.
+    /// Bytes that the next request may ask for, if there is room for another request. Of a peer that failed one chunk is
+    /// asked, until it comes: whoever never answers keeps no more from the others.
     pub(super) fn room(&self, now: Timestamp) -> Option<u64> {
+        if self.failures > 0 {
+            return (self.requests == 0 && self.paused_until <= now).then_some(1);
+        }
         let target = (self.window / 4).clamp(*REQUEST_BYTES.start(), *REQUEST_BYTES.end());
         let full = self.in_flight_bytes + target / 2 > self.window;
         (!full && self.paused_until <= now && self.requests < crate::limits::REQUESTS_PER_PEER_MAX).then_some(target)
@@ -196,17 +202,24 @@ impl Source {
     /// How long a request over `bytes`, queued behind what is in flight, may take at most.
     pub(super) fn patience(&self) -> Duration {
         const RATE_MIN: u64 = 64 << 10;
-        Duration::from_secs(15) + Duration::from_millis(4000 * self.in_flight_bytes / self.rate.max(RATE_MIN))
+        let queued = Duration::from_millis(4000 * self.in_flight_bytes / self.rate.max(RATE_MIN));
+        self.after_failures(Duration::from_secs(15) + queued)
     }
 
     /// How long the peer may bring nothing at all while requests are under way.
     pub(super) fn stall(&self) -> Duration {
-        match self.rate {
+        self.after_failures(match self.rate {
             0 => Duration::from_secs(30),
             rate => {
                 Duration::from_millis((16_000 << 20) / rate).clamp(Duration::from_secs(10), Duration::from_secs(120))
             }
-        }
+        })
+    }
+
+    /// A peer whose requests timed out may be slow: it has twice as long after each, or no chunk would ever come over a
+    /// connection that takes longer than that for one.
+    fn after_failures(&self, wait: Duration) -> Duration {
+        wait.saturating_mul(1 << self.failures.min(16)).min(wait.max(SLOWEST_CHUNK))
     }
 
     /// Measures an arrival: the window grows towards twice what the path holds at once, and what the disks at its ends do.

@@ -83,3 +83,29 @@ fn a_chunk_is_left_to_a_peer_that_has_not_been_asked_for_it() {
     assert_eq!(link, LinkId(u64::from(other.as_bytes()[0])));
     assert!(effects.is_empty());
 }
+
+#[test]
+fn a_chunk_that_takes_minutes_on_a_slow_connection_arrives() {
+    const TAKES: Duration = Duration::from_secs(200);
+    let (mut scheduler, mut chunks) = wanting(1);
+    let mut random = ChaCha20Rng::from_seed([9; 32]);
+    let (mut under_way, mut given_up) = (None, 0);
+    for second in 0..1_800 {
+        let now = Timestamp::default() + Duration::from_secs(second);
+        if under_way.is_some_and(|since| now.since(since) >= TAKES) {
+            assert!((1..4).contains(&given_up), "{given_up}");
+            return;
+        }
+        let mut effects = Vec::new();
+        scheduler.tick(now, &mut chunks, &mut random, &mut effects);
+        scheduler.fill(now, &mut chunks, &mut random, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Fetch { .. } => under_way = Some(now),
+                Effect::CancelFetch { .. } => (under_way, given_up) = (None, given_up + 1),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    panic!("given up {given_up} times, always too soon");
+}
