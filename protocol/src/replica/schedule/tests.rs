@@ -93,7 +93,7 @@ fn a_chunk_that_takes_minutes_on_a_slow_connection_arrives() {
     for second in 0..1_800 {
         let now = Timestamp::default() + Duration::from_secs(second);
         if under_way.is_some_and(|since| now.since(since) >= TAKES) {
-            assert!((1..4).contains(&given_up), "{given_up}");
+            assert!((1..=4).contains(&given_up), "{given_up}");
             return;
         }
         let mut effects = Vec::new();
