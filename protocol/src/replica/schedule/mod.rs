@@ -393,7 +393,7 @@ impl Scheduler {
         let peer = self.requests.get(&id).map(|request| request.peer);
         self.end(id, chunks);
         if let Some(source) = peer.and_then(|peer| self.sources.get_mut(&peer)) {
-            source.fail(now, random);
+            source.time_out(now, random);
         }
     }
 
@@ -441,7 +441,7 @@ impl Scheduler {
         // Those that rest too have sent elsewhere: the first time they are left to get on with it.
         let is_left_to = |other: &DeviceId| rest == Rest::Elsewhere || !self.resting.contains_key(&(slot, *other));
         let others = self.sources.iter().any(|(other, source)| {
-            *other != peer && is_left_to(other) && source.paused_until <= now && source.has(chunks, slot)
+            *other != peer && is_left_to(other) && source.is_answering(now) && source.has(chunks, slot)
         });
         let Some(source) = self.sources.get_mut(&peer).filter(|source| source.has(chunks, slot)) else { return };
         match rest {

@@ -47,6 +47,8 @@ pub(in crate::replica) struct Source {
     pub(in crate::replica) requests: usize,
     pub(super) paused_until: Timestamp,
     failures: u32,
+    /// Requests in a row that ended before they were answered.
+    timeouts: u32,
     /// Requests in a row that brought nothing because others were to be asked first.
     deferrals: u32,
     /// Chunks with wrong bytes in this session.
@@ -80,6 +82,7 @@ impl Source {
             requests: 0,
             paused_until: now,
             failures: 0,
+            timeouts: 0,
             deferrals: 0,
             corrupt: 0,
             distrust: 0,
@@ -188,10 +191,10 @@ impl Source {
         class(chunks, slot) == class(chunks, next) && rarity(chunks, next) <= rarity(chunks, slot)
     }
 
-    /// Bytes that the next request may ask for, if there is room for another request. Of a peer that failed one chunk is
-    /// asked, until it comes: whoever never answers keeps no more from the others.
+    /// Bytes that the next request may ask for, if there is room for another request. Of a peer that did not answer
+    /// one chunk is asked, until it comes: whoever never answers keeps no more from the others.
     pub(super) fn room(&self, now: Timestamp) -> Option<u64> {
-        if self.failures > 0 {
+        if self.timeouts > 0 {
             return (self.requests == 0 && self.paused_until <= now).then_some(1);
         }
         let target = (self.window / 4).clamp(*REQUEST_BYTES.start(), *REQUEST_BYTES.end());
@@ -199,16 +202,21 @@ impl Source {
         (!full && self.paused_until <= now && self.requests < crate::limits::REQUESTS_PER_PEER_MAX).then_some(target)
     }
 
+    /// Whether the peer gave what it was asked for last, as far as is known, and may be asked now.
+    pub(super) fn is_answering(&self, now: Timestamp) -> bool {
+        self.timeouts == 0 && self.paused_until <= now
+    }
+
     /// How long a request over `bytes`, queued behind what is in flight, may take at most.
     pub(super) fn patience(&self) -> Duration {
         const RATE_MIN: u64 = 64 << 10;
         let queued = Duration::from_millis(4000 * self.in_flight_bytes / self.rate.max(RATE_MIN));
-        self.after_failures(Duration::from_secs(15) + queued)
+        self.after_timeouts(Duration::from_secs(15) + queued)
     }
 
     /// How long the peer may bring nothing at all while requests are under way.
     pub(super) fn stall(&self) -> Duration {
-        self.after_failures(match self.rate {
+        self.after_timeouts(match self.rate {
             0 => Duration::from_secs(30),
             rate => {
                 Duration::from_millis((16_000 << 20) / rate).clamp(Duration::from_secs(10), Duration::from_secs(120))
@@ -218,15 +226,15 @@ impl Source {
 
     /// A peer whose requests timed out may be slow: it has twice as long after each, or no chunk would ever come over a
     /// connection that takes longer than that for one.
-    fn after_failures(&self, wait: Duration) -> Duration {
-        wait.saturating_mul(1 << self.failures.min(16)).min(wait.max(SLOWEST_CHUNK))
+    fn after_timeouts(&self, wait: Duration) -> Duration {
+        wait.saturating_mul(1 << self.timeouts.min(16)).min(wait.max(SLOWEST_CHUNK))
     }
 
     /// Measures an arrival: the window grows towards twice what the path holds at once, and what the disks at its ends do.
     /// The shortest delay says nothing about disks under load: a window made of it alone would shrink with every commit
     /// that takes longer.
     pub(super) fn arrived(&mut self, now: Timestamp, bytes: u64, first_after: Option<Duration>) {
-        (self.progress, self.failures, self.deferrals, self.rests) = (now, 0, 0, 0);
+        (self.progress, self.failures, self.timeouts, self.deferrals, self.rests) = (now, 0, 0, 0, 0);
         self.measured_bytes += bytes;
         if let Some(delay) = first_after {
             let stale = now.since(self.delay_measured) > DELAY_RESET;
@@ -257,6 +265,12 @@ impl Source {
     pub(super) fn fail(&mut self, now: Timestamp, random: &mut ChaCha20Rng) {
         self.paused_until = now + backoff(self.failures, 1000, BACKOFF_MS_MAX, random);
         self.failures += 1;
+    }
+
+    /// The same, after a request that was not answered in time.
+    pub(super) fn time_out(&mut self, now: Timestamp, random: &mut ChaCha20Rng) {
+        self.timeouts += 1;
+        self.fail(now, random);
     }
 
     /// Rests after a request to which the peer answered only that others should be asked first.
