@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::schedule::backoff;
-use super::{DisconnectReason, Effect, LinkId, PeerView, Replica};
+use super::{DisconnectReason, Effect, PeerView, Replica};
 use crate::id::DeviceId;
 use crate::metadata::Metadata;
 use crate::time::Timestamp;
@@ -28,9 +28,7 @@ impl<M: Metadata> Replica<M> {
 
     /// A device is a member no more: it is let go, and what it says it holds counts no more.
     pub(super) fn expel(&mut self, device: &DeviceId) {
-        let links: Vec<LinkId> =
-            self.sessions.iter().filter(|(_, session)| session.peer == *device).map(|(link, _)| *link).collect();
-        for link in links {
+        for link in self.links.get(device).cloned().unwrap_or_default() {
             self.refuse(link, DisconnectReason::Removed);
         }
         if let Some(inventory) = self.peers.remove(device).and_then(|peer| peer.inventory) {
@@ -39,19 +37,16 @@ impl<M: Metadata> Replica<M> {
         }
     }
 
-    fn is_connected(&self, device: &DeviceId) -> bool {
-        self.sessions.values().any(|session| session.peer == *device)
-    }
-
     /// Members, and those who certified this device, that may be called: not connected and not being called.
     fn callable(&self) -> impl Iterator<Item = (DeviceId, Timestamp)> + '_ {
         let members = self.registry.members().map(|certificate| certificate.device());
         let strangers = |device: &DeviceId| !self.registry.is_member(device) && !self.registry.is_removed(device);
         let issuers = self.issuers.iter().copied().filter(strangers);
-        members.chain(issuers).filter_map(|device| {
-            let peer = self.peers.get(&device)?;
+        let others = members.chain(issuers).filter(|device| *device != self.me && !self.links.contains_key(device));
+        others.filter_map(|device| {
+            let peer = self.peers.get(&device).filter(|peer| !peer.dialling)?;
             let at = peer.shunned_until.map_or(peer.dial_at, |until| until.max(peer.dial_at));
-            (device != self.me && !peer.dialling && !self.is_connected(&device)).then_some((device, at))
+            Some((device, at))
         })
     }
 

@@ -112,6 +112,8 @@ pub struct Replica<M: Metadata> {
     /// Numbers of peers that chunks were served to, counted from 1.
     served_peers: Vec<DeviceId>,
     sessions: BTreeMap<LinkId, Session>,
+    /// The sessions with each peer.
+    links: BTreeMap<DeviceId, BTreeSet<LinkId>>,
     pulls: Pulls,
     scheduler: Scheduler,
     gossip: GossipState,

@@ -57,6 +57,7 @@ impl<M: Metadata> Replica<M> {
             issuers: issuers(&config.chain),
             served_peers: Vec::new(),
             sessions: BTreeMap::new(),
+            links: BTreeMap::new(),
             pulls: super::Pulls::default(),
             scheduler: super::Scheduler::default(),
             gossip: GossipState::default(),

@@ -3,6 +3,7 @@
 //! Each side sends `Hello`, checks the other's, sends `Prove`, checks the other's. Only then is anything of the library
 //! said or listened to. Of two sessions with one peer, both sides keep the same one.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ impl<M: Metadata> Replica<M> {
             serving: 0,
         };
         self.sessions.insert(link, session);
+        self.links.entry(peer).or_default().insert(link);
         let shunned = self.peers.get(&peer).and_then(|known| known.shunned_until);
         if peer == self.me {
             self.refuse(link, DisconnectReason::Duplicate);
@@ -247,6 +249,12 @@ impl<M: Metadata> Replica<M> {
     /// The connection is gone, or is given up.
     pub(super) fn end_session(&mut self, link: LinkId) {
         let Some(session) = self.sessions.remove(&link) else { return };
+        if let Entry::Occupied(mut links) = self.links.entry(session.peer) {
+            links.get_mut().remove(&link);
+            if links.get().is_empty() {
+                links.remove();
+            }
+        }
         self.pulls.forget(link);
         self.rest_before_dialling(&session.peer);
         if session.is_established() {
@@ -270,7 +278,7 @@ impl<M: Metadata> Replica<M> {
 
     /// The established session with `peer`.
     pub(super) fn session_with(&self, peer: &DeviceId) -> Option<LinkId> {
-        let established = |(_, session): &(&LinkId, &Session)| session.peer == *peer && session.is_established();
-        self.sessions.iter().find(established).map(|(link, _)| *link)
+        let is_established = |link: &&LinkId| self.sessions.get(link).is_some_and(Session::is_established);
+        self.links.get(peer)?.iter().find(is_established).copied()
     }
 }

@@ -16,7 +16,7 @@ use super::{Effect, LinkId, Misbehaviour, Replica};
 use crate::envelope::{EnvelopeRefused, ForkProof, Kind, SignedEnvelope};
 use crate::id::AuthorId;
 use crate::limits::{BULK_FRAME_BYTES_MAX, ENVELOPE_BYTES_MAX, VECTOR_AUTHORS_MAX};
-use crate::log::Continuation;
+use crate::log::{Continuation, Extent, Log};
 use crate::membership::decode_statements;
 use crate::message::{Envelopes, LogPoint, Message, WantEnvelopes};
 use crate::metadata::{Metadata, StorageError};
@@ -169,10 +169,13 @@ impl<M: Metadata> Replica<M> {
         let mut busy = BTreeMap::<LinkId, usize>::new();
         self.pulls.asked.values().for_each(|pull| *busy.entry(pull.link).or_default() += 1);
         for (link, session) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
-            let failures = self.pulls.failures(*link);
+            // Points and logs are both in the order of their authors.
+            let mut logs = self.logs.iter().peekable();
             for point in session.points.values() {
-                if let Some(purpose) = self.reason_to_pull(*link, point) {
-                    let offer = (failures, Reverse(point.length), *link, purpose);
+                while logs.next_if(|(author, _)| **author < point.author).is_some() {}
+                let log = logs.peek().filter(|(author, _)| **author == point.author).map(|(_, log)| *log);
+                if let Some(purpose) = self.reason_to_pull(*link, point, log) {
+                    let offer = (self.pulls.failures(*link), Reverse(point.length), *link, purpose);
                     offers.entry(point.author).or_default().push(offer);
                 }
             }
@@ -188,20 +191,22 @@ impl<M: Metadata> Replica<M> {
         }
     }
 
-    fn reason_to_pull(&self, link: LinkId, point: &LogPoint) -> Option<Purpose> {
-        let author = point.author;
-        let forked = self.logs.get(&author).is_some_and(|log| log.fork().is_some());
+    /// Why more of what is kept as `log` is wanted of a peer that knows it so far.
+    fn reason_to_pull(&self, link: LinkId, point: &LogPoint, log: Option<&Log>) -> Option<Purpose> {
+        let (author, known) = (point.author, log.map_or(Extent::EMPTY, Log::known));
+        if point.length < known.length || (point.length == known.length && point.head == known.head) {
+            return None;
+        }
+        let forked = log.is_some_and(|log| log.fork().is_some());
         let waits = self.pulls.asked.contains_key(&author) || self.pulls.unknown.contains(&(link, author));
         if forked || waits || self.pulls.rests(link, author) {
             return None;
         }
-        let known = self.log_extent(&author);
         if point.length > known.length {
             let ended = self.registry.length_of(&author).is_some_and(|length| known.length >= length);
             return (!ended).then_some(Purpose::Extend);
         }
-        let differs = point.length == known.length && known.length > 0 && point.head != known.head;
-        differs.then_some(Purpose::Compare { accused: false })
+        (known.length > 0).then_some(Purpose::Compare { accused: false })
     }
 
     fn ask_envelopes(&mut self, link: LinkId, author: AuthorId, purpose: Purpose) {
