@@ -4,6 +4,7 @@
 //! by then is found again by walking through the folder, as the real node does.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 use holdfast::library::{Config, Effect, Founding, ImportId, Input, Library, LibraryError, Membership};
@@ -246,14 +247,14 @@ impl Node {
                 if before.is_some_and(|(before, _)| before == content) {
                     return Ok(Ingested::default());
                 }
-                self.machine.write_original(&path, content.bytes());
+                self.machine.write_original(&path, content.bytes().into());
                 let photo = before.map_or(PhotoId::from_bytes([0; 32]), |(_, photo)| photo);
                 self.folder.insert(path.clone(), (content, photo));
                 self.look_at(&path)
             }
             Gesture::Move { from, to } => {
                 let Some(&of) = self.folder.get(&from) else { return Ok(Ingested::default()) };
-                self.machine.write_original(&to, of.0.bytes());
+                self.machine.write_original(&to, of.0.bytes().into());
                 self.folder.insert(to.clone(), of);
                 // As in a walk: the name where it lay goes only after the one where it lies is in.
                 let mut out = self.look_at(&to)?;
@@ -277,7 +278,7 @@ impl Node {
         let unknown = PhotoId::from_bytes([0; 32]);
         match gesture {
             Gesture::Write { path, content } => {
-                self.machine.write_original(&path, content.bytes());
+                self.machine.write_original(&path, content.bytes().into());
                 self.folder.insert(path, (content, unknown));
             }
             Gesture::Move { from, to } => {
@@ -399,8 +400,13 @@ impl Node {
 
     /// A photo's file, put together from this node's own chunks; `None` when that cannot be done.
     #[must_use]
-    pub fn read_photo(&self, library: &Library<VirtualMetadata>, photo: &PhotoId) -> Option<Vec<u8>> {
-        self.read_photo_on(&self.machine, library, photo)
+    pub fn read_photo(
+        &self,
+        library: &Library<VirtualMetadata>,
+        photo: &PhotoId,
+        opened: &mut Opened,
+    ) -> Option<Vec<u8>> {
+        self.read_photo_on(&self.machine, library, photo, opened)
     }
 
     /// The same from the chunks of another machine.
@@ -410,6 +416,7 @@ impl Node {
         machine: &Machine,
         library: &Library<VirtualMetadata>,
         photo: &PhotoId,
+        opened: &mut Opened,
     ) -> Option<Vec<u8>> {
         let secrets = self.secrets.as_ref()?;
         let sealer = ChunkSealer::new(secrets);
@@ -418,9 +425,26 @@ impl Node {
         let manifest = Manifest::open(&sealer, &first.chunk, &machine.read(&first.chunk).ok()?, |_| None).ok()?;
         let mut file = Vec::new();
         for piece in &manifest.content.chunks {
-            file.extend(sealer.open(&piece.chunk, &machine.read(&piece.chunk).ok()?).ok()?);
+            file.extend_from_slice(opened.open(&sealer, &piece.chunk, machine.read(&piece.chunk).ok()?)?);
         }
         (manifest.photo(secrets) == *photo).then_some(file)
+    }
+}
+
+/// Chunks that were opened, sealed and in the open: nodes that hold the same bytes need not each open them.
+#[derive(Debug, Default)]
+pub struct Opened(BTreeMap<ChunkId, (Vec<u8>, Vec<u8>)>);
+
+impl Opened {
+    fn open(&mut self, sealer: &ChunkSealer, chunk: &ChunkId, sealed: Vec<u8>) -> Option<&[u8]> {
+        let (known, plain) = match self.0.entry(*chunk) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let plain = sealer.open(chunk, &sealed).ok()?;
+                return Some(&unknown.insert((sealed, plain)).1);
+            }
+        };
+        (*known == sealed).then_some(plain)
     }
 }
 

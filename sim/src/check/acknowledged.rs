@@ -8,7 +8,7 @@ use holdfast_protocol::time::Now;
 use super::Violation;
 use crate::disk::{Excused, Machine};
 use crate::metadata::VirtualMetadata;
-use crate::node::{Acknowledged, Node};
+use crate::node::{Acknowledged, Node, Opened};
 
 /// Photos whose bytes are read from what a crash would leave: the last that were acknowledged.
 const READ_LAST: usize = 6;
@@ -31,12 +31,13 @@ pub fn check_after_crash(node: &Node, excused: &Excused, now: Now) -> Result<(),
     let opened = node.open_on(&mut machine, None, [0; 32], now);
     let (library, _, _) = opened.map_err(|error| Violation::failed(node.number, error))?;
     check_on(node, excused, &machine, &library)?;
+    let mut opened = Opened::default();
     for acknowledged in node.acknowledged.iter().rev().take(READ_LAST) {
         let is_spared = || {
             let chunks = chunks_of(&library, acknowledged).unwrap_or_default();
             chunks.iter().any(|chunk| machine.destroyed.contains_key(chunk) || excused.chunks.contains(chunk))
         };
-        let read = node.read_photo_on(&machine, &library, &acknowledged.photo);
+        let read = node.read_photo_on(&machine, &library, &acknowledged.photo, &mut opened);
         if read.is_none_or(|read| read != acknowledged.content.bytes()) && !is_spared() {
             return Err(lost(node, acknowledged, "its bytes are not there"));
         }

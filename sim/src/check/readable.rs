@@ -7,7 +7,7 @@ use holdfast_protocol::id::PhotoId;
 use holdfast_protocol::position::Position;
 
 use super::Violation;
-use crate::node::Node;
+use crate::node::{Node, Opened};
 use crate::world::World;
 
 /// Every acknowledged photo is read at every node.
@@ -16,11 +16,13 @@ use crate::world::World;
 /// The first that cannot be, or has other bytes.
 pub fn check(world: &World) -> Result<(), Violation> {
     let promised = world.nodes.iter().flat_map(|node| &node.acknowledged).chain(&world.excused.entrusted);
+    let mut opened = Opened::default();
     for acknowledged in promised {
         let bytes = acknowledged.content.bytes();
         for node in &world.nodes {
             let Some(library) = &node.library else { continue };
-            let is_read = node.read_photo(library, &acknowledged.photo).as_ref() == Some(&bytes);
+            let read = node.read_photo(library, &acknowledged.photo, &mut opened);
+            let is_read = read.is_some_and(|read| read == bytes);
             if !is_read && !is_spared(world, node, &acknowledged.photo) {
                 return Err(Violation::Unreadable { node: node.number, photo: acknowledged.photo.short() });
             }

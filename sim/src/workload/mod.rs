@@ -6,6 +6,9 @@
 mod act;
 mod gesture;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use holdfast::library::{FileName, ImportId, ImportedPhoto};
 use holdfast::store::InPlaceCut;
@@ -18,6 +21,13 @@ use holdfast_protocol::secrets::LibrarySecrets;
 
 pub use gesture::{Act, Folder, Gesture, next_act};
 
+/// Files that are remembered; about 50 MiB.
+const MADE_MAX: usize = 512;
+
+thread_local! {
+    static MADE: RefCell<BTreeMap<Content, Bytes>> = const { RefCell::new(BTreeMap::new()) };
+}
+
 /// Names the bytes of a made-up photo: a picture, and how often its description was edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Content {
@@ -28,9 +38,18 @@ pub struct Content {
 }
 
 impl Content {
-    /// The file.
+    /// The file. Made once: it is wanted again and again, by every world of a thread.
     #[must_use]
-    pub fn bytes(self) -> Vec<u8> {
+    pub fn bytes(self) -> Bytes {
+        MADE.with_borrow_mut(|made| {
+            if made.len() >= MADE_MAX {
+                made.clear();
+            }
+            made.entry(self).or_insert_with(|| self.make().into()).clone()
+        })
+    }
+
+    fn make(self) -> Vec<u8> {
         let mut description = vec![0; 600 + (self.revision as usize % 7) * 100];
         fill(&mut description, &[1, self.picture, self.revision]);
         // Most are small; some are cut into several chunks.
