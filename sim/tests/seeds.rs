@@ -80,6 +80,31 @@ fn worlds_of_ten_nodes_that_found_something_find_it_no_more() {
     }
 }
 
+#[test]
+fn worlds_that_asked_for_what_nobody_had_ask_for_it_no_more() {
+    let worlds = [
+        // A file rotted between its reading and its record: nobody knew whose chunk it had been.
+        (
+            800_042,
+            6,
+            "crash-acknowledged,separate,flap,nat,clock-wrong,rot-segment,rot-original,write-errors,lie-gossip,stranger,\
+             lie-unanswered",
+        ),
+        // A manifest was gone everywhere, and the index of a node was built anew behind that.
+        (
+            800_055,
+            3,
+            "cut,half-open,winter,clock-wrong,gossip-late,gossip-lost,gossip-doubled,index-lost,rot-segment,\
+             rot-original,crash-writing,lie-garbled,lie-holdings,disk-lost,join-late,lie-unanswered,lie-slow,restart,\
+             lie-inventories",
+        ),
+    ];
+    for (seed, nodes, faults) in worlds {
+        let outcome = outcome::run_unwatched(seed, &of_then(seed, nodes, faults));
+        assert!(outcome.verdict.is_clean(), "seed {seed}: {}", outcome.verdict.what());
+    }
+}
+
 /// With everything that networks, clocks and machines do wrong at once.
 fn in_a_bad_network(seed: u64) -> Options {
     use FaultClass as Class;

@@ -109,8 +109,12 @@ impl Machine {
     /// Whether the file was read and is not taken in yet: then that comes first.
     #[must_use]
     pub fn is_reading(&self, path: &str) -> bool {
-        let file = Self::original(path);
-        self.batch.iter().any(|read| read.record.path == file)
+        self.record_as_read(&Self::original(path)).is_some()
+    }
+
+    /// What will be known of a file that was read and is not taken in yet.
+    pub(super) fn record_as_read(&self, file: &Path) -> Option<&FileRecord> {
+        self.batch.iter().map(|read| &read.record).find(|record| record.path == file)
     }
 
     /// Makes what was read durable, takes the files in, and hands them out.

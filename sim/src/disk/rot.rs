@@ -29,7 +29,11 @@ impl Machine {
     }
 
     fn chunk_of_original(&self, path: &Path, at: u64) -> Option<ChunkId> {
-        let record = self.store.as_ref()?.file(path).ok()??;
+        // A file that was read and is not taken in yet will be taken in as it was read.
+        let record = match self.record_as_read(path) {
+            Some(record) => record.clone(),
+            None => self.store.as_ref()?.file(path).ok()??,
+        };
         let cut = record.cuts.iter().find(|cut| (cut.offset..cut.offset + u64::from(cut.length)).contains(&at))?;
         Some(cut.chunk)
     }
@@ -49,5 +53,26 @@ impl Machine {
             offset -= HEADER_BYTES;
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Keep;
+    use crate::options::Options;
+    use crate::workload::{Content, Gesture};
+    use crate::world::World;
+
+    #[test]
+    fn what_rots_between_its_reading_and_its_record_is_named() {
+        let mut world = World::new(3, Options::calm(4)).unwrap();
+        let node = world.nodes.iter_mut().find(|node| node.machine.keep == Keep::InPlace).unwrap();
+        let content = Content { picture: 1, revision: 0 };
+        node.take_gesture(Gesture::Write { path: "IMG_0001.jpg".into(), content }).unwrap();
+        let mut chance = Chance::new(1, "rot");
+        let hit: Vec<ChunkId> = (0..20).filter_map(|_| node.machine.rot(&mut chance, true)).collect();
+        node.adopt().unwrap();
+        assert!(!hit.is_empty() && hit.iter().all(|chunk| node.machine.read(chunk).is_err()));
     }
 }
