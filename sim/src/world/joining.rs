@@ -166,10 +166,11 @@ impl World {
         self.push(10, Coming::Dialled { from: number, run, to: self.nodes[inviter].device_id() });
     }
 
-    /// Faults have stopped: whoever still waits joins as soon as anybody is there who may invite.
+    /// Faults have stopped: whoever still waits joins as soon as anybody is there who may invite and can be dialled.
     pub(crate) fn join_at_last(&mut self, node: usize) {
         let Some(mut waiting) = self.hosts[node].waiting.take() else { return };
-        let inviter = (0..self.nodes.len()).find(|inviter| self.may_invite(*inviter));
+        // Two devices that cannot be dialled never meet: the one would know nobody but the other.
+        let inviter = (0..self.nodes.len()).find(|inviter| self.may_invite(*inviter) && self.answers(node, *inviter));
         let answer = inviter.map(|inviter| {
             let ticket = self.invite(inviter, (self.role(node), TICKET_MS), &mut waiting.chance)?;
             let joined = self.ask(inviter, node, &ticket, (&waiting.key, &mut waiting.chance))?;
@@ -280,6 +281,19 @@ mod tests {
             assert!((0..4).all(|node| world.is_member(node)));
         }
         assert!(late > 3, "{late}");
+    }
+
+    #[test]
+    fn nobody_joins_through_a_device_that_cannot_be_dialled() {
+        let options = Options { classes: BTreeSet::from([FaultClass::JoinLate]), ..Options::calm(4) };
+        let mut world = World::new(2, options).unwrap();
+        let node = (0..4).find(|node| !world.is_member(*node)).unwrap();
+        (0..4).for_each(|inviter| world.network.place(inviter, 1_000, true));
+        world.join_at_last(node);
+        assert!(!world.is_member(node));
+        world.network.place(0, 1_000, false);
+        world.join_at_last(node);
+        assert!(world.is_member(node));
     }
 
     #[test]
