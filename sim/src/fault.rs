@@ -178,6 +178,10 @@ fault_classes! {
     LieInventories = "lie-inventories", in one world of 5, one_in(6);
     /// The last device says of everything, again and again, that it holds it and that it has lost it.
     LieFlickering = "lie-flickering", in one world of 6, every(2_000, 30_000);
+    /// The last device writes hostile changes of the catalog, in a log beside its own.
+    LieCatalog = "lie-catalog", in one world of 5, every(2_000, 20_000);
+    /// The last device writes two versions of one log, and tells each peer one of them.
+    LieForked = "lie-forked", in one world of 6, every(2_000, 30_000);
 }
 
 impl fmt::Display for FaultClass {
@@ -375,6 +379,7 @@ impl World {
             | FaultClass::BackupRestored => self.strike_disk(class, chance),
             FaultClass::LieHoldings => self.lie_about_holdings(&mut chance),
             FaultClass::LieFlickering => self.flicker(&mut chance),
+            FaultClass::LieCatalog | FaultClass::LieForked => self.write_shadow(class, &mut chance),
             FaultClass::Stranger => self.stranger_knocks(&mut chance),
             FaultClass::Restart => {
                 let node = chance.below(nodes) as usize;

@@ -168,6 +168,12 @@ impl Node {
         &self.device
     }
 
+    /// The library's secrets, once it has joined.
+    #[must_use]
+    pub const fn secrets(&self) -> Option<&LibrarySecrets> {
+        self.secrets.as_ref()
+    }
+
     /// Opens store and library on `machine`, as the node does at its start, without touching this node.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Catalog documents: opened from their cached form when they are needed, and the bodies that carry their changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_crdt::{Catalog, CatalogBody, DocumentId};
 use holdfast_protocol::envelope::Envelope;
@@ -13,6 +13,9 @@ const DOCUMENTS_OPEN: usize = 12;
 const FORGET_PAGE: usize = 64;
 const DOCUMENT_PREFIX: &str = "document/";
 const ROWS_PREFIX: &str = "photos/";
+
+/// What documents were made of: equal on all devices that have taken in the same logs.
+pub type DocumentHeads = BTreeMap<DocumentId, Vec<[u8; 32]>>;
 
 /// The catalog and where its documents are cached.
 pub(super) struct Documents {
@@ -55,6 +58,34 @@ impl Documents {
         for document in open.into_iter().take(surplus) {
             self.catalog.close(document);
         }
+    }
+
+    /// The heads of every document that anybody wrote to, of those that are closed as they were saved.
+    pub(super) fn heads<M: Metadata>(&self, metadata: &M) -> Result<DocumentHeads, StorageError> {
+        let saved = metadata.scan(Table::Catalog, DOCUMENT_PREFIX.as_bytes(), &[], usize::MAX)?;
+        let saved: BTreeMap<DocumentId, Vec<u8>> = saved
+            .into_iter()
+            .filter_map(|(key, saved)| {
+                let name = std::str::from_utf8(&key).ok()?.strip_prefix(DOCUMENT_PREFIX)?;
+                Some((name.parse().ok()?, saved))
+            })
+            .collect();
+        let documents: BTreeSet<DocumentId> = self.catalog.documents().chain(saved.keys().copied()).collect();
+        let heads_of = |document, saved: Option<&[u8]>| {
+            let mut closed = Catalog::new(self.catalog.author(), 1);
+            closed.open(document, saved).ok()?;
+            closed.heads(document)
+        };
+        let mut heads = DocumentHeads::new();
+        for document in documents {
+            let saved = saved.get(&document).map(Vec::as_slice);
+            let of = self.catalog.heads(document).or_else(|| heads_of(document, saved));
+            if let Some(mut of) = of.filter(|of| Some(of) != heads_of(document, None).as_ref()) {
+                of.sort_unstable();
+                heads.insert(document, of);
+            }
+        }
+        Ok(heads)
     }
 
     /// Opens the sealed body of a catalog envelope; the error says why it cannot be.

@@ -46,6 +46,7 @@ use zeroize::Zeroizing;
 
 use crate::index::IndexChange;
 
+pub use documents::DocumentHeads;
 pub use edit::{CAPTION_BYTES_MAX, EDIT_PHOTOS_MAX, EditError, LABEL_BYTES_MAX, PhotoEdit};
 pub use effect::{Effect, Event, Input, LibraryError};
 pub use founding::{Founding, Membership};

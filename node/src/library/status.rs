@@ -3,10 +3,11 @@
 use holdfast_protocol::copies::Counts;
 use holdfast_protocol::id::{DeviceId, PhotoId};
 use holdfast_protocol::inventory::Holdings;
-use holdfast_protocol::metadata::Metadata;
+use holdfast_protocol::metadata::{Metadata, StorageError};
 use holdfast_protocol::position::Run;
 
 use super::Library;
+use super::documents::DocumentHeads;
 
 /// Photos that an estimate of bytes looks at.
 const BYTES_SAMPLE_MAX: usize = 4096;
@@ -48,6 +49,14 @@ impl<M: Metadata> Library<M> {
             bytes: self.photos.listed_bytes(),
             held_here: self.copies.held_by(&self.device),
         }
+    }
+
+    /// What the documents of the catalog were made of: equal on all devices that have taken in the same logs.
+    ///
+    /// # Errors
+    /// When the metadata cannot be read.
+    pub fn document_heads(&self) -> Result<DocumentHeads, StorageError> {
+        self.documents.heads(self.replica.metadata())
     }
 
     /// How many photos a device holds whole.

@@ -1,10 +1,11 @@
-//! 7 and 10: who knows the same says the same. Equal logs and holdings give equal photos, counts and lists, whatever the
+//! 7 and 10: who knows the same says the same. Equal logs and holdings give equal documents, photos, counts and lists, whatever the
 //! order in which they came and however often a node was started.
 
 use std::collections::BTreeMap;
 
 use holdfast::library::Library;
 use holdfast_protocol::id::PhotoId;
+use holdfast_protocol::metadata::StorageError;
 
 use super::{Violation, is_nameless};
 use crate::metadata::VirtualMetadata;
@@ -23,6 +24,9 @@ pub fn check(world: &World) -> Result<(), Violation> {
         let Some(other) = &node.library else { continue };
         let unequal = |what: String| Violation::Unequal { node: node.number, what };
         compare(&said, &photos(other), PhotoId::short).map_err(unequal)?;
+        let heads = |of: &Library<VirtualMetadata>| of.document_heads();
+        let heads = (heads(library).map_err(failed(0))?, heads(other).map_err(failed(node.number))?);
+        compare(&heads.0, &heads.1, ToString::to_string).map_err(unequal)?;
         if library.summary() != other.summary() {
             return Err(unequal(format!("{:?} and {:?}", library.summary(), other.summary())));
         }
@@ -34,6 +38,10 @@ pub fn check(world: &World) -> Result<(), Violation> {
         compare(first.index.labels(), node.index.labels(), Clone::clone).map_err(unequal)?;
     }
     Ok(())
+}
+
+fn failed(node: usize) -> impl Fn(StorageError) -> Violation {
+    move |error| Violation::failed(node, error.into())
 }
 
 /// What is said of a photo: its run, bytes, whether it is listed, its copies and places.
@@ -77,5 +85,16 @@ mod tests {
         drop(world.network.separate(0, 1, u64::MAX));
         world.run_until(31_000).unwrap();
         assert!(matches!(check(&world), Err(Violation::Unequal { node: 1, .. })));
+    }
+
+    #[test]
+    fn a_document_that_lacks_a_change_is_found() {
+        let mut world = World::new(4, Options::calm(2)).unwrap();
+        world.run().unwrap();
+        let heads = |world: &World, node: usize| world.nodes[node].library.as_ref().unwrap().document_heads().unwrap();
+        let (first, mut second) = (heads(&world, 0), heads(&world, 1));
+        assert!(!first.is_empty() && compare(&first, &second, ToString::to_string).is_ok());
+        drop(second.pop_last());
+        assert!(compare(&first, &second, ToString::to_string).is_err());
     }
 }

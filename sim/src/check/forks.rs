@@ -1,7 +1,7 @@
 //! 20: every fork that reaches two nodes is proven, and everybody has the proof.
 //!
 //! Logs that differ where both reach are a fork. Once all agree, nobody takes such a log for whole; and of a log that is
-//! proven to be forked anywhere everybody knows so.
+//! proven to be forked anywhere everybody knows so. Nobody is said to have forked who has not.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use holdfast_protocol::id::{AuthorId, EnvelopeHash};
 use holdfast_protocol::message::LogPoint;
 
 use super::Violation;
+use crate::fault::FaultClass;
 use crate::node::Node;
 use crate::world::World;
 
@@ -24,7 +25,13 @@ pub fn check(world: &World) -> Result<(), Violation> {
             knowing.entry(point.author).or_default().push((node, point));
         }
     }
+    // Who is put back as it was may write again what it has forgotten.
+    let may_fork = world.options.classes.contains(&FaultClass::BackupRestored);
     for (author, knowing) in knowing {
+        let accused = knowing.iter().find(|(_, point)| point.forked);
+        if let Some((node, _)) = accused.filter(|_| !may_fork && !world.excused.forked.contains(&author)) {
+            return Err(Violation::HonestForked { node: node.number, author: author.short() });
+        }
         let mut pairs = knowing.windows(2);
         if knowing.iter().any(|(_, point)| point.forked) || pairs.any(|pair| differ(&pair[0], &pair[1])) {
             let unaware = knowing.iter().find(|(_, point)| !point.forked);
@@ -52,7 +59,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::fault::FaultClass;
     use crate::options::Options;
 
     #[test]
@@ -62,11 +68,21 @@ mod tests {
         let (mut has_differed, mut is_proven) = (false, false);
         let mut watch = |world: &World| {
             has_differed |= matches!(check(world), Err(Violation::ForkUnproven { .. }));
-            let forked = |node: &Node| node.library.as_ref().is_some_and(|of| of.replica().vector().iter().any(|of| of.forked));
+            let forked =
+                |node: &Node| node.library.as_ref().is_some_and(|of| of.replica().vector().iter().any(|of| of.forked));
             is_proven = world.nodes.iter().all(forked);
         };
         world.run_watched(1, &mut watch).unwrap();
         assert!(has_differed && is_proven);
         assert_eq!(check(&world), Ok(()));
+    }
+
+    #[test]
+    fn an_honest_author_who_is_proven_to_have_forked_is_found() {
+        let classes = BTreeSet::from([FaultClass::LieForked]);
+        let mut world = World::new(5, Options { classes, ..Options::calm(4) }).unwrap();
+        world.run().unwrap();
+        world.excused.forked.clear();
+        assert!(matches!(check(&world), Err(Violation::HonestForked { .. })));
     }
 }

@@ -15,7 +15,7 @@
 //! | 13 | what a removed device cannot open | not yet: needs removal |
 //! | 14, 15, 16, 17 | erasing | not yet: needs releases |
 //! | 19 | replayed and misdirected messages change nothing | [`replay`], and [`equal`] for those of members |
-//! | 20 | every fork is proven | not yet: needs worlds with cloned devices |
+//! | 20 | every fork that reaches two nodes is proven, and nobody honest is said to have forked | [`forks`]; cloned devices: not yet |
 //! | 22 | no input panics, what peers make a node keep is bounded | every run: a panic is a finding; [`bounds`] |
 //! | 23 | clocks do not matter to safety | all checkers, in worlds whose clocks are wrong, drift and jump |
 //! | 24 | everything converges within a bound | [`converged`] |
@@ -28,6 +28,7 @@ pub mod converged;
 pub mod copies;
 pub mod equal;
 pub mod folders;
+pub mod forks;
 pub mod inventory;
 pub mod readable;
 pub mod replay;
@@ -170,6 +171,22 @@ pub enum Violation {
         kept: u64,
         /// How much there may be.
         most: u64,
+    },
+    /// Invariant 20.
+    #[error("node {node} does not know that author {author} has forked its log")]
+    ForkUnproven {
+        /// Which.
+        node: usize,
+        /// Whose log.
+        author: String,
+    },
+    /// Invariant 20, the other way round.
+    #[error("node {node} takes author {author} for one who forked its log, and it is honest")]
+    HonestForked {
+        /// Which.
+        node: usize,
+        /// Whose log.
+        author: String,
     },
     /// Invariant 26.
     #[error("the same seed gave another trace: {first} and {second}")]

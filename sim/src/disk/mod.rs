@@ -19,7 +19,7 @@ use holdfast::library::Outstanding;
 use holdfast::store::disk::{Access, Disk as _};
 use holdfast::store::simulated::{Failing, SimulatedDisk};
 use holdfast::store::{ChunkStore, FileStat, ReadError, Recovery, StoreConfig};
-use holdfast_protocol::id::{ChunkId, PhotoId};
+use holdfast_protocol::id::{AuthorId, ChunkId, PhotoId};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::sealing::ChunkSealer;
 
@@ -97,6 +97,8 @@ pub struct Excused {
     pub entrusted: Vec<Acknowledged>,
     /// Folders of nodes that have forgotten which files they told of: names of deleted ones may stay.
     pub folders: BTreeSet<String>,
+    /// Authors who write more than one version of their log.
+    pub forked: BTreeSet<AuthorId>,
 }
 
 impl Machine {

@@ -6,6 +6,7 @@
 
 mod answers;
 mod inventories;
+mod shadow;
 mod stranger;
 
 use std::collections::VecDeque;
@@ -21,6 +22,8 @@ use crate::chance::Chance;
 use crate::disk::Death;
 use crate::fault::FaultClass;
 use crate::world::World;
+
+pub(crate) use shadow::Shadow;
 
 /// Messages that liars remember of what they overheard.
 const OVERHEARD_MAX: usize = 128;

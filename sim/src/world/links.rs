@@ -23,6 +23,9 @@ impl World {
         match of.gates[side].admit(header) {
             Ok(header) => {
                 let body = frame.slice(FRAME_HEADER_BYTES..);
+                if self.asks_for_shadow(link, to, header.tag, &body) {
+                    return;
+                }
                 self.input(to, ReplicaInput::Received { link: LinkId(link), tag: header.tag, body });
             }
             Err(_) => self.cut(link),

@@ -26,7 +26,7 @@ use crate::chance::Chance;
 use crate::check::{self, Violation};
 use crate::disk::{Backup, Excused};
 use crate::fault::{FaultClass, Faults};
-use crate::liar::Overheard;
+use crate::liar::{Overheard, Shadow};
 use crate::metadata::FlushPoint;
 use crate::network::{Network, Quality};
 use crate::node::Node;
@@ -134,6 +134,8 @@ pub struct World {
     pub(crate) has_lied: bool,
     /// Whether the liar kept to itself what nobody can ask for.
     pub(crate) has_withheld: bool,
+    /// Logs that the liar writes beside its own.
+    pub(crate) shadows: BTreeMap<FaultClass, Shadow>,
     pub(crate) trace: Trace,
     violation: Option<Violation>,
     /// What was sent.
@@ -183,6 +185,7 @@ impl World {
             signed: check::versions::Signed::default(),
             has_lied: false,
             has_withheld: false,
+            shadows: BTreeMap::new(),
             trace,
             violation: None,
             traffic: Traffic::default(),
@@ -325,6 +328,7 @@ impl World {
         // Reading everything takes long: one node stands for all.
         check::served::check_scrubbed(&self.nodes[(self.seed % self.nodes.len() as u64) as usize])?;
         check::inventory::check(self)?;
+        check::forks::check(self)?;
         check::equal::check(self)?;
         check::folders::check(self)
     }
