@@ -38,7 +38,7 @@ use holdfast_protocol::envelope::{Kind, SignedEnvelope};
 use holdfast_protocol::id::{AuthorId, ChunkId, DeviceId};
 use holdfast_protocol::keys::DeviceKey;
 use holdfast_protocol::metadata::{Batch, Metadata};
-use holdfast_protocol::replica::{self, FetchOutcome, Replica, TaskId};
+use holdfast_protocol::replica::{self, FetchOutcome, READER_VERSION, Replica, TaskId};
 use holdfast_protocol::sealing::{BodySealer, ChunkSealer};
 use holdfast_protocol::secrets::LibrarySecrets;
 use holdfast_protocol::time::{Now, Timestamp};
@@ -278,10 +278,14 @@ impl<M: Metadata> Library<M> {
             let envelope = signed.envelope();
             let applied = self.applied.entry(envelope.author).or_default();
             if envelope.seq != *applied {
-                // Taken in already, or behind one whose key is not known yet: that is read from the log again.
+                // Taken in already, or behind one that cannot be read yet: that is read from the log again.
                 continue;
             }
-            if envelope.kind == Kind::Catalog && !self.secrets.epochs().any(|epoch| epoch == envelope.epoch) {
+            let is_readable = || {
+                let is_known = self.secrets.epochs().any(|epoch| epoch == envelope.epoch);
+                is_known && envelope.min_reader <= READER_VERSION
+            };
+            if envelope.kind == Kind::Catalog && !is_readable() {
                 continue;
             }
             *applied = envelope.seq + 1;
@@ -330,12 +334,14 @@ impl<M: Metadata> Library<M> {
     /// Takes in what the logs say beyond the checkpoint.
     fn replay(&mut self, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
         for point in self.replica.vector() {
+            let mut before = None;
             loop {
                 let from = self.applied.get(&point.author).copied().unwrap_or(0);
-                let page = self.replica.read_log(&point.author, from, REPLAY_PAGE)?;
-                if page.is_empty() {
+                // No further than to what cannot be read yet.
+                if before.replace(from) == Some(from) {
                     break;
                 }
+                let page = self.replica.read_log(&point.author, from, REPLAY_PAGE)?;
                 self.absorb(page, out)?;
             }
         }

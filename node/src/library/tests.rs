@@ -277,8 +277,31 @@ fn an_index_that_was_being_rebuilt_at_a_crash_is_rebuilt_again() {
     assert_eq!(described(&machine.open(Some(version))), 0, "once it is rebuilt, it is kept");
 }
 
+#[test]
+fn what_only_a_newer_version_can_read_is_left_alone_until_it_can_be_read() {
+    let mut machine = Machine::new();
+    let key = AuthorKey::from_seed(&[7; 32]);
+    let mut writer = Catalog::new(key.author_id(), 1);
+    writer.open(JULY, None).unwrap();
+    let photo = PhotoId::from_bytes([5; 32]);
+    let change = writer.edit(JULY, |edit| edit.set_favourite(photo, true)).unwrap().unwrap().change;
+    keep_log(&mut machine, &key, READER_VERSION + 1, std::slice::from_ref(&change));
+    let mut open = machine.open(None);
+    open.library.opened(JULY).unwrap();
+    assert_ne!(open.library.documents.catalog.heads(JULY), writer.heads(JULY));
+    assert!(
+        !open.events.iter().any(|event| matches!(event, Event::BodyUnreadable { .. } | Event::ChangeRefused { .. }))
+    );
+    let version = open.stop(&machine);
+    // A version that can read it starts: as if it asked for no more than this one.
+    keep_log(&mut machine, &key, READER_VERSION, &[change]);
+    let mut open = machine.open(Some(version));
+    open.library.opened(JULY).unwrap();
+    assert_eq!(open.library.documents.catalog.heads(JULY), writer.heads(JULY));
+}
+
 /// Puts catalog envelopes of `key` into the log of `machine`, as its replica keeps them.
-fn keep_log(machine: &mut Machine, key: &AuthorKey, changes: &[Vec<u8>]) {
+fn keep_log(machine: &mut Machine, key: &AuthorKey, min_reader: u16, changes: &[Vec<u8>]) {
     let bodies = BodySealer::new(&machine.secrets);
     let author = key.author_id();
     let mut prev = NO_ENVELOPE;
@@ -291,7 +314,7 @@ fn keep_log(machine: &mut Machine, key: &AuthorKey, changes: &[Vec<u8>]) {
             seq,
             prev,
             epoch: bodies.epoch(),
-            min_reader: 1,
+            min_reader,
             kind: Kind::Catalog,
             body: bodies.seal(&author, seq, &body),
         };
@@ -323,13 +346,13 @@ fn changes_that_found_no_room_to_wait_are_read_from_the_log_again() {
         let tag = TagId::from_bytes([n.to_le_bytes(), [0; 8]].concat().try_into().unwrap());
         changes.push(writer.edit(JULY, |edit| edit.set_tag(photo, tag, true)).unwrap().unwrap().change);
     }
-    keep_log(&mut machine, &writer_key, &changes);
+    keep_log(&mut machine, &writer_key, 1, &changes);
     let open = machine.open(None);
     assert_ne!(open.library.documents.catalog.heads(JULY), writer.heads(JULY), "what they build on is not here");
     let version = open.stop(&machine);
 
     // It comes while the library runs, or in another run: no matter.
-    keep_log(&mut machine, &other_key, &[footing]);
+    keep_log(&mut machine, &other_key, 1, &[footing]);
     let mut open = machine.open(Some(version));
     assert_eq!(open.library.documents.catalog.heads(JULY), writer.heads(JULY));
     let tags = open.indexed.drain(..).filter(|change| matches!(change, IndexChange::Tag { .. })).count();
