@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_protocol::id::{DeviceId, LibraryId};
+use holdfast_protocol::id::{ChunkId, DeviceId, LibraryId};
 use holdfast_protocol::keys::DeviceKey;
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica;
@@ -398,10 +398,19 @@ impl Runtime {
                 self.index_done = version;
                 self.handle(Input::Indexed(version))
             }
-            Completion::Lost(chunk) => self.handle(Input::Replica(replica::Input::ChunksLost(vec![chunk]))),
+            Completion::Lost(chunk) => self.take_losses(vec![chunk]),
             Completion::Found(chunks) => self.handle(Input::Replica(replica::Input::ChunksStored(chunks))),
             Completion::Failed(error) => Err(error),
         }
+    }
+
+    /// The store has lost chunks. It may have got them back since it was found out: whoever stored them said so already.
+    fn take_losses(&mut self, mut lost: Vec<ChunkId>) -> Result<(), NodeError> {
+        lost.retain(|chunk| !self.store.contains(chunk));
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.handle(Input::Replica(replica::Input::ChunksLost(lost)))
     }
 
     fn take_import(&mut self, event: ImportEvent) -> Result<(), NodeError> {
@@ -423,7 +432,7 @@ impl Runtime {
                 self.uncatalogued += 1;
                 self.handle(Input::NameRemoved(removed))
             }
-            ImportEvent::ChunksLost(chunks) => self.handle(Input::Replica(replica::Input::ChunksLost(chunks))),
+            ImportEvent::ChunksLost(chunks) => self.take_losses(chunks),
             ImportEvent::Problem(problem) => {
                 if let ImportProblem::Storage(StorageError::Full) = problem {
                     self.space.refused(self.clock.now().elapsed);

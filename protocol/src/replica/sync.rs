@@ -194,13 +194,18 @@ impl<M: Metadata> Replica<M> {
     /// Why more of what is kept as `log` is wanted of a peer that knows it so far.
     fn reason_to_pull(&self, link: LinkId, point: &LogPoint, log: Option<&Log>) -> Option<Purpose> {
         let (author, known) = (point.author, log.map_or(Extent::EMPTY, Log::known));
-        if point.length < known.length || (point.length == known.length && point.head == known.head) {
+        let forked = log.is_some_and(|log| log.fork().is_some());
+        let is_proof_wanted = point.forked && !forked;
+        let is_known = point.length < known.length || (point.length == known.length && point.head == known.head);
+        if is_known && !is_proof_wanted {
             return None;
         }
-        let forked = log.is_some_and(|log| log.fork().is_some());
         let waits = self.pulls.asked.contains_key(&author) || self.pulls.unknown.contains(&(link, author));
         if forked || waits || self.pulls.rests(link, author) {
             return None;
+        }
+        if is_proof_wanted && is_known {
+            return Some(Purpose::Extend);
         }
         if point.length > known.length {
             let ended = self.registry.length_of(&author).is_some_and(|length| known.length >= length);
@@ -270,6 +275,12 @@ impl<M: Metadata> Replica<M> {
             }
         }
         self.send(link, &Message::Envelopes(Envelopes { author: want.author, from: want.from, envelopes }));
+        // Who was told of a fork before it knew the author could make nothing of that.
+        if let Some(proof) = self.logs.get(&want.author).and_then(Log::fork) {
+            let (first, second) = proof.envelopes();
+            let frame = Message::Fork(first.wire().clone(), second.wire().clone()).to_frame();
+            self.effects.push(Effect::Send { link, frame });
+        }
         Ok(())
     }
 

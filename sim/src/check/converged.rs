@@ -39,7 +39,8 @@ pub fn check(world: &World) -> Result<(), Violation> {
         let replica = library.replica();
         let is_missed = |chunk: &&ChunkId| replica.position_of(chunk).is_some() && !replica.holds(chunk);
         if missing > world.excused.chunks.iter().filter(is_missed).count() as u64 {
-            return Err(apart(&format!("{missing} chunks are missing")));
+            let lacked = first_lacked(world, library).map_or_else(String::new, |chunk| format!(", {chunk} first"));
+            return Err(apart(&format!("{missing} chunks are missing{lacked}")));
         }
         for of in world.nodes.iter().filter(|of| world.is_member(of.number)) {
             if held_root(library, &of.device_id()) != root {
@@ -88,6 +89,17 @@ fn logs(library: &Library<VirtualMetadata>) -> Vec<LogPoint> {
         point
     };
     library.replica().vector().into_iter().map(whole).collect()
+}
+
+/// The first chunk that a node lacks and could be given.
+fn first_lacked(world: &World, library: &Library<VirtualMetadata>) -> Option<String> {
+    let replica = library.replica();
+    let chunks = replica.vector().into_iter().flat_map(|point| {
+        let positions = (0..).map(move |index| Position { author: point.author, index });
+        positions.map_while(|position| Some(replica.chunk_at(&position)?.chunk))
+    });
+    let mut lacked = chunks.filter(|chunk| !replica.holds(chunk) && !world.excused.chunks.contains(chunk));
+    Some(lacked.next()?.short())
 }
 
 fn held_root(library: &Library<VirtualMetadata>, device: &DeviceId) -> Option<[u8; 32]> {

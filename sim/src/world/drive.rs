@@ -1,6 +1,7 @@
 //! What a node asks for is done, as the real driver does it.
 
 use holdfast::library::{Effect, Input};
+use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::replica::{self, Input as ReplicaInput};
 
 use super::{Coming, Completion, STORE_MS, World};
@@ -109,9 +110,20 @@ impl World {
         self.push(after, Coming::Completed { node, run, completion });
     }
 
+    /// The store has lost chunks, and may have got them back since.
+    fn lost(&mut self, node: usize, mut lost: Vec<ChunkId>) {
+        lost.retain(|chunk| !self.nodes[node].machine.holds(chunk));
+        if !lost.is_empty() {
+            self.input(node, ReplicaInput::ChunksLost(lost));
+        }
+    }
+
     pub(crate) fn completed(&mut self, node: usize, completion: Completion) {
         match completion {
-            Completion::Done(input) => self.handle(node, *input),
+            Completion::Done(input) => match *input {
+                Input::Replica(ReplicaInput::ChunksLost(lost)) => self.lost(node, lost),
+                input => self.handle(node, input),
+            },
             Completion::Flushed { point, input } => self.flushed(node, point, *input),
             Completion::Stored { link, request, chunk } => self.chunk_stored(node, link, request, chunk),
             Completion::Adopt => self.adopt(node),
