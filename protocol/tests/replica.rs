@@ -513,3 +513,19 @@ fn changed_frames_never_panic() {
     assert!(world.run_while(700_000, |world| world.converged(&[0, 1])));
     world.check();
 }
+
+#[test]
+fn a_restored_device_does_not_fetch_what_its_store_has() {
+    let mut world = World::new(11, 2);
+    admit(&mut world, 1..2);
+    assert!(world.run_while(10_000, |world| world.converged(&[0, 1])));
+    let backup = world.nodes[1].memory.backup();
+    world.import(0, photos(0, 5));
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
+    let stored = world.nodes[1].store.len();
+    world.crash(1);
+    world.nodes[1].memory = backup;
+    world.start(1);
+    assert!(world.run_while(60_000, |world| world.converged(&[0, 1])));
+    assert!(stored > 0 && world.nodes[1].received.values().all(|times| *times == 1), "{:?}", world.nodes[1].received);
+}

@@ -58,6 +58,8 @@ pub(super) struct Runtime {
     pub(super) clock: Clock,
     pub(super) losses: Losses,
     pub(super) exports: Vec<WaitingExport>,
+    /// Chunks that others deposited and that may be in the store already.
+    deposited: Vec<ChunkId>,
     pub(super) space: Space,
     workers: Workers,
     sources: Option<Sources>,
@@ -163,6 +165,7 @@ pub(super) fn open(
         clock,
         losses,
         exports: Vec::new(),
+        deposited: Vec::new(),
         space: Space::new(home.metadata(), home.store()),
         workers,
         sources: Some(sources),
@@ -276,6 +279,7 @@ impl Runtime {
                 Some(event) = sources.network.recv(), if has_room => Arrival::Network(event),
             };
             self.take(arrival)?;
+            self.claim_deposited()?;
             if !self.exports.is_empty() {
                 self.start_exports();
             }
@@ -301,6 +305,16 @@ impl Runtime {
                 Ok(())
             }
         }
+    }
+
+    /// Says which chunks that others deposited are in the store already.
+    fn claim_deposited(&mut self) -> Result<(), NodeError> {
+        let mut stored = std::mem::take(&mut self.deposited);
+        stored.retain(|chunk| self.store.contains(chunk));
+        if stored.is_empty() {
+            return Ok(());
+        }
+        self.handle(Input::Replica(replica::Input::ChunksStored(stored)))
     }
 
     fn look_at_space(&mut self) -> Result<(), NodeError> {
@@ -376,6 +390,7 @@ impl Runtime {
                 self.space.refused(self.clock.now().elapsed);
             }
             Do::Event(event) => self.news.of_replica(event, &self.library),
+            Do::Deposited(chunks) => self.deposited.extend(chunks),
             // The library keeps these to itself.
             Do::Accepted(_) | Do::HoldingsChanged { .. } => {}
         }

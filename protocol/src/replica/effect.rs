@@ -78,6 +78,9 @@ pub enum Effect {
     Sync(TaskId),
     /// A new envelope of any author, each author's in order, this device's own included.
     Accepted(SignedEnvelope),
+    /// Others deposited chunks that this device does not count as held. Those that its store has all the same, since it knew
+    /// the deposit before it was restored from a backup, or is importing the same photo: hand them in as `ChunksStored`.
+    Deposited(Vec<ChunkId>),
     /// What a peer (or this device) holds according to its own statement changed.
     HoldingsChanged {
         /// Whose holdings.

@@ -341,6 +341,11 @@ impl<M: Metadata> Replica<M> {
                 self.retire();
             }
             let slots = self.accept(next)?;
+            let lacked = slots.iter().filter(|&&slot| !self.chunks.is_held(slot));
+            let lacked: Vec<_> = lacked.map(|&slot| self.chunks.chunk(slot).chunk).collect();
+            if !lacked.is_empty() {
+                self.effects.push(Effect::Deposited(lacked));
+            }
             self.scheduler.want(slots, &mut self.chunks);
         }
         match verdict {

@@ -280,6 +280,13 @@ impl World {
                     let after = 1 + self.random(self.flush_ms);
                     self.push(self.now + after, Coming::Flushed { node, run, task, batches });
                 }
+                Effect::Deposited(chunks) => {
+                    let stored: Vec<_> =
+                        chunks.into_iter().filter(|chunk| self.nodes[node].store.contains_key(chunk)).collect();
+                    if !stored.is_empty() {
+                        self.input(node, Input::ChunksStored(stored));
+                    }
+                }
                 Effect::Accepted(_) => self.nodes[node].accepted += 1,
                 Effect::HoldingsChanged { peer, changes } => {
                     self.nodes[node].told.entry(peer).or_default().apply(&changes);

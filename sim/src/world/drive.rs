@@ -126,6 +126,12 @@ impl World {
             },
             Completion::Flushed { point, input } => self.flushed(node, point, *input),
             Completion::Stored { link, request, chunk } => self.chunk_stored(node, link, request, chunk),
+            Completion::Deposited(mut chunks) => {
+                chunks.retain(|chunk| self.nodes[node].machine.holds(chunk));
+                if !chunks.is_empty() {
+                    self.input(node, ReplicaInput::ChunksStored(chunks));
+                }
+            }
             Completion::Adopt => self.adopt(node),
             Completion::Walk => self.walk(node),
             Completion::Indexed { point, version, changes } => {
@@ -179,6 +185,7 @@ impl World {
             }
             Do::Serve { link, request, answers } => self.serve(node, link, request, answers),
             Do::Sync(task) => self.flush(node, Input::Replica(ReplicaInput::Synced(task))),
+            Do::Deposited(chunks) => self.complete(node, 0, Completion::Deposited(chunks)),
             // Every node is found by its name alone.
             Do::AddressesLearned { .. } | Do::Event(_) | Do::Accepted(_) | Do::HoldingsChanged { .. } => {}
         }

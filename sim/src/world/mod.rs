@@ -97,6 +97,7 @@ pub(crate) enum Completion {
     Done(Box<Input>),
     Flushed { point: FlushPoint, input: Box<Input> },
     Stored { link: u64, request: RequestId, chunk: ChunkId },
+    Deposited(Vec<ChunkId>),
     Adopt,
     Walk,
     Indexed { point: FlushPoint, version: u64, changes: Vec<holdfast::index::IndexChange> },
