@@ -1,5 +1,5 @@
-//! 7 and 10: who knows the same says the same. Equal logs and holdings give equal documents, photos, counts and lists, whatever the
-//! order in which they came and however often a node was started.
+//! 7 and 10: who knows the same says the same. Equal logs and holdings give equal documents, photos, counts and lists,
+//! whatever the order in which they came and however often a node was started.
 
 use std::collections::BTreeMap;
 
