@@ -529,3 +529,23 @@ fn a_restored_device_does_not_fetch_what_its_store_has() {
     assert!(world.run_while(60_000, |world| world.converged(&[0, 1])));
     assert!(stored > 0 && world.nodes[1].received.values().all(|times| *times == 1), "{:?}", world.nodes[1].received);
 }
+
+#[test]
+fn a_restored_device_remembers_what_a_peer_knew_that_is_gone_again() {
+    let mut world = World::new(12, 2);
+    admit(&mut world, 1..2);
+    assert!(world.run_while(10_000, |world| world.converged(&[0, 1])));
+    let backup = world.nodes[1].memory.backup();
+    world.import(1, photos(0, 3));
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
+    world.crash(1);
+    world.nodes[1].memory = backup;
+    // It says how much it knows, and is gone before it has given it.
+    world.nodes[0].lie = Some(Lie::NoAnswer);
+    world.start(1);
+    assert!(world.run_while(10_000, |world| world.replica(1).is_behind()));
+    world.block(0, 1, true);
+    world.run_for(1_000);
+    assert!(world.live_links().is_empty());
+    assert!(world.replica(1).is_behind() && !world.replica(1).has_compared());
+}

@@ -182,6 +182,8 @@ fault_classes! {
     LieCatalog = "lie-catalog", in one world of 5, every(2_000, 20_000);
     /// The last device writes two versions of one log, and tells each peer one of them.
     LieForked = "lie-forked", in one world of 6, every(2_000, 30_000);
+    /// The second device is of a newer version: it says what this version does not know.
+    NewerVersion = "newer-version", in one world of 4, every(2_000, 20_000);
 }
 
 impl fmt::Display for FaultClass {
@@ -379,6 +381,7 @@ impl World {
             | FaultClass::BackupRestored => self.strike_disk(class, chance),
             FaultClass::LieHoldings => self.lie_about_holdings(&mut chance),
             FaultClass::LieFlickering => self.flicker(&mut chance),
+            FaultClass::NewerVersion => self.say_something_newer(&mut chance),
             FaultClass::LieCatalog | FaultClass::LieForked => self.write_shadow(class, &mut chance),
             FaultClass::Stranger => self.stranger_knocks(&mut chance),
             FaultClass::Restart => {

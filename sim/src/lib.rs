@@ -12,6 +12,7 @@ pub mod index;
 mod liar;
 pub mod metadata;
 pub mod network;
+mod newer;
 pub mod node;
 pub mod options;
 pub mod outcome;

@@ -96,8 +96,8 @@ pub struct Replica<M: Metadata> {
     logs: BTreeMap<AuthorId, Log>,
     /// Whether this device's author must not be used any more.
     retired: bool,
-    /// Who has said since the opening how far it knows this device's own log.
-    compared: BTreeSet<DeviceId>,
+    /// Who has said since the opening which logs it knows, and how far it knows this device's own.
+    compared: BTreeMap<DeviceId, Option<LogPoint>>,
     /// Authors whose logs may count further, or less far, than before.
     ends_to_review: BTreeSet<AuthorId>,
     chunks: ChunkTable,
@@ -274,15 +274,19 @@ impl<M: Metadata> Replica<M> {
     #[must_use]
     pub fn has_compared(&self) -> bool {
         let mut others = self.registry.members().map(DeviceCertificate::device).filter(|device| *device != self.me);
-        others.all(|device| self.compared.contains(&device)) && !self.is_behind()
+        others.all(|device| self.compared.contains_key(&device)) && !self.is_behind()
     }
 
-    /// Whether a connected peer says that it knows more of this device's own log, or another version of it.
+    /// Whether a peer has said that it knows more of this device's own log, or another version of it. It may be gone again
+    /// before it could give what it knows.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         let (author, own) = (self.author(), self.log_extent(&self.author()));
-        let mut said = self.sessions.values().filter_map(|session| session.points.get(&author));
-        said.any(|point| point.length > own.length || (point.length == own.length && point.head != own.head))
+        let connected = self.sessions.values().filter_map(|session| session.points.get(&author));
+        let before = self.compared.values().flatten().filter(|point| point.author == author);
+        connected
+            .chain(before)
+            .any(|point| point.length > own.length || (point.length == own.length && point.head != own.head))
     }
 
     /// This device.

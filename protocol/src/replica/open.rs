@@ -47,7 +47,7 @@ impl<M: Metadata> Replica<M> {
             registry: Registry::new(config.library),
             logs: BTreeMap::new(),
             retired: false,
-            compared: BTreeSet::new(),
+            compared: BTreeMap::new(),
             ends_to_review: BTreeSet::new(),
             chunks: ChunkTable::new([random.next_u64(), random.next_u64()]),
             own: OwnInventory::new(Holdings::new(), generation),

@@ -134,7 +134,9 @@ impl<M: Metadata> Replica<M> {
     pub(super) fn handle_vector(&mut self, link: LinkId, points: Vec<LogPoint>) {
         // The first on a link names all logs that the peer knows. Gossip does not count: it may be late.
         if let Some(session) = self.sessions.get(&link) {
-            self.compared.insert(session.peer);
+            let own = points.iter().find(|point| point.author == self.config.author.author_id());
+            let compared = self.compared.entry(session.peer).or_default();
+            *compared = own.cloned().or(compared.take());
         }
         self.note_points(link, points);
     }

@@ -19,7 +19,7 @@
 //! | 22 | no input panics, what peers make a node keep is bounded | every run: a panic is a finding; [`bounds`] |
 //! | 23 | clocks do not matter to safety | all checkers, in worlds whose clocks are wrong, drift and jump |
 //! | 24 | everything converges within a bound | [`converged`] |
-//! | 25 | mixed versions keep unknown fields | not yet: needs nodes of another version |
+//! | 25 | mixed versions keep what they do not know | [`unknown`] |
 //! | 26 | a seed replays to the same trace hash | [`replayed`] |
 
 pub mod acknowledged;
@@ -34,6 +34,7 @@ pub mod readable;
 pub mod replay;
 pub mod replayed;
 pub mod served;
+pub mod unknown;
 pub mod versions;
 
 use holdfast::library::{Library, LibraryError};
@@ -187,6 +188,14 @@ pub enum Violation {
         node: usize,
         /// Whose log.
         author: String,
+    },
+    /// Invariant 25.
+    #[error("node {node} keeps envelope {seq} of a newer version otherwise than it was written")]
+    UnknownAltered {
+        /// Which.
+        node: usize,
+        /// The number of the envelope.
+        seq: usize,
     },
     /// Invariant 26.
     #[error("the same seed gave another trace: {first} and {second}")]

@@ -9,7 +9,7 @@ use holdfast_protocol::position::Position;
 
 use crate::chance::Chance;
 use crate::fault::FaultClass;
-use crate::world::{Coming, World};
+use crate::world::World;
 
 /// How often a liar takes back at once what it said.
 const FLICKERS_MAX: u64 = 200;
@@ -28,10 +28,8 @@ impl World {
         let held = Message::Have(authors.iter().map(held).collect()).to_frame();
         let flickers = chance.span(1, FLICKERS_MAX);
         for link in self.network.standing(Some(liar)) {
-            let Some(to) = self.network.other_end(link, liar) else { continue };
             for frame in (0..flickers).flat_map(|_| [lost.clone(), held.clone()]) {
-                let arrives = self.network.frame_arrives(self.now, link, liar, frame.len() as u64);
-                self.push(arrives.unwrap_or(self.now) - self.now, Coming::Frame { link, to, frame });
+                self.tell(liar, link, frame);
             }
         }
         // Only who begins anew with it knows again what it has.

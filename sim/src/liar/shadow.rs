@@ -1,4 +1,5 @@
-//! Logs that a liar writes beside its own, under authors that only it knows of: what stands in them is signed, and wrong.
+//! Logs that a device writes beside its own, under authors that only it knows of: what a liar signs in them is wrong, what a
+//! newer version does is unknown.
 //!
 //! A device may write as several authors, one after each restore. So the liar introduces another one and is asked for its
 //! log like for any other, but what it answers comes from here. One such author writes hostile catalog changes; another
@@ -24,6 +25,8 @@ const ANSWERED_MAX: usize = 16;
 
 /// See the head of the module.
 pub(crate) struct Shadow {
+    /// Which node writes it.
+    node: usize,
     key: AuthorKey,
     library: LibraryId,
     sealer: BodySealer,
@@ -34,7 +37,7 @@ pub(crate) struct Shadow {
 }
 
 impl Shadow {
-    fn author(&self) -> AuthorId {
+    pub(crate) fn author(&self) -> AuthorId {
         self.key.author_id()
     }
 
@@ -47,8 +50,13 @@ impl Shadow {
         log.push(SignedEnvelope::sign(envelope, &self.key));
     }
 
+    /// What it has written, in the version that those with an even number are told.
+    pub(crate) fn written(&self) -> &[SignedEnvelope] {
+        &self.branches[0]
+    }
+
     /// Writes the same in both versions.
-    fn write_both(&mut self, kind: Kind, min_reader: u16, body: &[u8]) {
+    pub(crate) fn write_both(&mut self, kind: Kind, min_reader: u16, body: &[u8]) {
         (0..2).for_each(|branch| self.write(branch, kind, min_reader, body.to_vec()));
     }
 
@@ -142,24 +150,29 @@ impl World {
                 shadow.write(branch, Kind::Other(200), 1, chance.seed().to_vec());
             }
         }
-        for link in self.network.standing(Some(liar)) {
+        self.announce_shadow(liar, class);
+    }
+
+    /// A node tells everybody how far a log goes that it writes beside its own.
+    pub(crate) fn announce_shadow(&mut self, node: usize, class: FaultClass) {
+        for link in self.network.standing(Some(node)) {
             let Some(of) = self.network.alive(link) else { continue };
-            let (side, to) = (of.side(liar), of.ends[1 - of.side(liar)]);
+            let (side, to) = (of.side(node), of.ends[1 - of.side(node)]);
             if of.is_admitted[side]
                 && let Some(shadow) = self.shadows.get(&class)
             {
                 let frame = Message::Vector(vec![shadow.point(to)]).to_frame();
-                self.tell(liar, link, frame);
+                self.tell(node, link, frame);
             }
         }
     }
 
-    /// Whether the liar has this log beside its own; it begins it where it can.
-    fn has_shadow(&mut self, liar: usize, class: FaultClass, chance: &mut Chance) -> bool {
+    /// Whether a node has this log beside its own; it begins it where it can.
+    pub(crate) fn has_shadow(&mut self, node: usize, class: FaultClass, chance: &mut Chance) -> bool {
         if self.shadows.contains_key(&class) {
             return true;
         }
-        let of = &self.nodes[liar];
+        let of = &self.nodes[node];
         let (Some(library), Some(secrets)) = (&of.library, of.secrets()) else { return false };
         let registry = library.replica().registry();
         let Some(device) = registry.certificate(&of.device_id()).cloned() else { return false };
@@ -167,7 +180,7 @@ impl World {
         let author = AuthorCertificate::issue(library, of.device(), &key);
         let catalog = Catalog::new(key.author_id(), 8);
         let sealer = BodySealer::new(secrets);
-        let mut shadow = Shadow { key, library, sealer, catalog, branches: Default::default() };
+        let mut shadow = Shadow { node, key, library, sealer, catalog, branches: Default::default() };
         shadow.write_both(Kind::Membership, 1, &encode_statements(&[Statement::Introduce { device, author }]));
         if class == FaultClass::LieForked {
             self.excused.forked.insert(shadow.author());
@@ -193,23 +206,25 @@ impl World {
         bodies
     }
 
-    /// Whether a frame asks the liar for a log that it writes beside its own; then it is answered from there.
+    /// Whether a frame asks a node for a log that it writes beside its own; then it is answered from there.
     pub(crate) fn asks_for_shadow(&mut self, link: u64, to: usize, tag: u8, body: &Bytes) -> bool {
-        if tag != tag::WANT_ENVELOPES || self.shadows.is_empty() || !self.may_lie(to) {
+        if tag != tag::WANT_ENVELOPES || self.shadows.is_empty() {
             return false;
         }
         let Ok(Message::WantEnvelopes(WantEnvelopes { author, from })) = Message::decode(tag, body) else {
             return false;
         };
         let Some(peer) = self.network.other_end(link, to) else { return false };
-        let Some(shadow) = self.shadows.values().find(|shadow| shadow.author() == author) else { return false };
+        let Some(shadow) = self.shadows.values().find(|shadow| shadow.node == to && shadow.author() == author) else {
+            return false;
+        };
         let wires = shadow.told(peer).iter().skip(from as usize).take(ANSWERED_MAX);
         let envelopes = wires.map(|signed| signed.wire().clone()).collect();
         self.tell(to, link, Message::Envelopes(Envelopes { author, from, envelopes }).to_frame());
         true
     }
 
-    fn tell(&mut self, node: usize, link: u64, frame: Bytes) {
+    pub(crate) fn tell(&mut self, node: usize, link: u64, frame: Bytes) {
         let Some(to) = self.network.other_end(link, node) else { return };
         let Some(at) = self.network.frame_arrives(self.now, link, node, frame.len() as u64) else { return };
         debug_assert!(frame.len() >= FRAME_HEADER_BYTES);

@@ -330,6 +330,7 @@ impl World {
         check::served::check_scrubbed(&self.nodes[(self.seed % self.nodes.len() as u64) as usize])?;
         check::inventory::check(self)?;
         check::forks::check(self)?;
+        check::unknown::check(self)?;
         check::equal::check(self)?;
         check::folders::check(self)
     }
