@@ -1,22 +1,19 @@
 //! Faults. Every class has a stream of chance of its own, and every strike another: leaving out a class or a single
 //! strike leaves all others as they were.
 //!
-//! A new class is a line in the table below, and either an arm in [`World::strike`] (it plans itself) or a call of
+//! A new class is a line in the table below, and either an arm in `World::strike` (it plans itself) or a call of
 //! [`Faults::strike`] where it has an occasion.
+
+mod strike;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use holdfast_protocol::id::PhotoId;
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
-use crate::check::Violation;
-use crate::node::Acknowledged;
-use crate::options::{Options, Sabotage};
-use crate::workload::Content;
-use crate::world::{Coming, World};
+use crate::options::Options;
 
 /// How often a class strikes in a world that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +28,6 @@ pub enum Rate {
     /// Once in so many occasions, on average. What an occasion is, the class says.
     OneIn(u64),
 }
-
-const MINUTE_MS: u64 = 60_000;
-const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 
 macro_rules! fault_classes {
     ($($(#[doc = $about:literal])+ $class:ident = $name:literal, in one world of $worlds:literal, $rate:expr;)+) => {
@@ -295,210 +289,6 @@ impl Faults {
     /// Nothing strikes any more.
     fn stop(&mut self) {
         self.streams.clear();
-    }
-}
-
-impl World {
-    pub(crate) fn plan_faults(&mut self) {
-        for class in FaultClass::ALL {
-            self.plan_fault(*class);
-        }
-    }
-
-    fn plan_fault(&mut self, class: FaultClass) {
-        if let Some(after) = self.faults.gap_ms(class) {
-            self.push(after, Coming::Fault(class));
-        }
-    }
-
-    /// A class that plans itself strikes, and plans its next strike.
-    pub(crate) fn fault(&mut self, class: FaultClass) {
-        self.plan_fault(class);
-        if let Some(chance) = self.faults.strike(class) {
-            let number = self.faults.drawn().get(&class).map_or(0, |drawn| drawn - 1);
-            self.trace.note(self.now, None, format_args!("{class}:{number} strikes"));
-            self.strike(class, chance);
-        }
-    }
-
-    fn strike(&mut self, class: FaultClass, mut chance: Chance) {
-        let nodes = self.nodes.len() as u64;
-        match class {
-            FaultClass::Crash => {
-                let node = chance.below(nodes) as usize;
-                self.crash(node, chance.between(10, 20_000));
-            }
-            FaultClass::Cut => {
-                let standing = self.network.standing(None);
-                if let Some(link) = chance.pick(&standing) {
-                    self.cut(*link);
-                }
-            }
-            FaultClass::Separate => {
-                let (a, b) = (chance.below(nodes) as usize, chance.below(nodes) as usize);
-                if a != b {
-                    self.separate(a, b, chance.between(1_000, 60_000));
-                }
-            }
-            FaultClass::Flap | FaultClass::Split | FaultClass::OneWay | FaultClass::Clog => {
-                self.strike_ways(class, chance)
-            }
-            FaultClass::Offline => {
-                let node = chance.below(nodes) as usize;
-                self.crash(node, chance.span(MINUTE_MS, 100 * DAY_MS));
-            }
-            FaultClass::Winter => {
-                let by_ms = chance.span(60 * MINUTE_MS, 365 * DAY_MS);
-                for node in 0..self.nodes.len() {
-                    self.crash(node, by_ms);
-                }
-                self.trace.note(self.now, None, format_args!("nobody is there for {by_ms} ms"));
-                self.leap(by_ms);
-                for node in 0..self.nodes.len() {
-                    let run = self.nodes[node].run;
-                    self.push(chance.span(1_000, 10 * MINUTE_MS), Coming::Restart { node, run });
-                }
-            }
-            FaultClass::Suspend => {
-                let node = chance.below(nodes) as usize;
-                self.suspend(node, chance.span(1_000, 180 * MINUTE_MS), chance.one_in(2));
-            }
-            FaultClass::ClockJump => {
-                let node = chance.below(nodes) as usize;
-                self.jump_clock(node, &mut chance);
-            }
-            FaultClass::IndexLost => {
-                let node = chance.below(nodes) as usize;
-                self.lose_index(node);
-            }
-            FaultClass::RotSegment
-            | FaultClass::RotOriginal
-            | FaultClass::ReadErrors
-            | FaultClass::WriteErrors
-            | FaultClass::SyncErrors
-            | FaultClass::DiskFull
-            | FaultClass::CrashWriting
-            | FaultClass::BackupRestored => self.strike_disk(class, chance),
-            FaultClass::LieHoldings => self.lie_about_holdings(&mut chance),
-            FaultClass::LieFlickering => self.flicker(&mut chance),
-            FaultClass::NewerVersion => self.say_something_newer(&mut chance),
-            FaultClass::LieCatalog | FaultClass::LieForked => self.write_shadow(class, &mut chance),
-            FaultClass::Stranger => self.stranger_knocks(&mut chance),
-            FaultClass::Restart => {
-                let node = chance.below(nodes) as usize;
-                self.restart(node, chance.span(100, MINUTE_MS));
-            }
-            FaultClass::ThrownAway => self.throw_away(chance.below(nodes) as usize),
-            FaultClass::DiskLost => {
-                let node = chance.below(nodes) as usize;
-                self.lose_disk(node, &mut chance);
-            }
-            // They strike at occasions.
-            FaultClass::CrashAcknowledged
-            | FaultClass::GossipLost
-            | FaultClass::GossipDoubled
-            | FaultClass::GossipLate
-            | FaultClass::HalfOpen
-            | FaultClass::LinkSlow
-            | FaultClass::UplinkSlow
-            | FaultClass::Nat
-            | FaultClass::ClockWrong
-            | FaultClass::ClockDrift
-            | FaultClass::LieReplayed
-            | FaultClass::LieGarbled
-            | FaultClass::LieGossip
-            | FaultClass::LieFlood
-            | FaultClass::JoinLate
-            | FaultClass::LieUnanswered
-            | FaultClass::LieWithheld
-            | FaultClass::LieSlow
-            | FaultClass::LieChunk
-            | FaultClass::LieDeclined
-            | FaultClass::LieInventories => {}
-        }
-    }
-
-    /// Strikes at the ways between nodes.
-    fn strike_ways(&mut self, class: FaultClass, mut chance: Chance) {
-        let nodes = self.nodes.len();
-        let (a, b) = (chance.below(nodes as u64) as usize, chance.below(nodes as u64) as usize);
-        match class {
-            FaultClass::Flap if a != b => {
-                let mut after = 0;
-                for _ in 0..chance.between(3, 20) {
-                    let for_ms = chance.between(100, 4_000);
-                    self.push(after, Coming::Separated { a, b, for_ms });
-                    after += for_ms + chance.between(100, 6_000);
-                }
-            }
-            FaultClass::Split => {
-                let for_ms = chance.span(2_000, 15 * MINUTE_MS);
-                let is_apart: Vec<bool> = (0..nodes).map(|_| chance.one_in(2)).collect();
-                for from in 0..nodes {
-                    for to in (0..nodes).filter(|to| is_apart[from] != is_apart[*to]) {
-                        self.stall(from, to, for_ms);
-                    }
-                }
-            }
-            FaultClass::OneWay if a != b => self.stall(a, b, chance.span(1_000, 10 * MINUTE_MS)),
-            FaultClass::Clog => {
-                let standing = self.network.standing(None);
-                let ends = chance.pick(&standing).and_then(|link| Some(self.network.alive(*link)?.ends));
-                if let Some([a, b]) = ends {
-                    let (from, to) = if chance.one_in(2) { (a, b) } else { (b, a) };
-                    self.stall(from, to, chance.span(1_000, 5 * MINUTE_MS));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    pub(crate) fn fault_behind_acknowledgement(&mut self, node: usize) {
-        if let Some(mut chance) = self.faults.strike(FaultClass::CrashAcknowledged) {
-            self.push(0, Coming::Crash { node, down_ms: chance.between(10, 2_000) });
-        }
-    }
-
-    /// How often a message of gossip arrives at one node.
-    pub(crate) fn copies_of_gossip(&mut self) -> u64 {
-        if self.faults.strike(FaultClass::GossipLost).is_some() {
-            return 0;
-        }
-        1 + u64::from(self.faults.strike(FaultClass::GossipDoubled).is_some())
-    }
-
-    /// By how much a message of gossip is late.
-    pub(crate) fn gossip_late_ms(&mut self) -> u64 {
-        self.faults.strike(FaultClass::GossipLate).map_or(0, |mut chance| chance.span(100, 2 * MINUTE_MS))
-    }
-
-    /// Faults stop: every node is up and reaches every other.
-    pub(crate) fn heal(&mut self) -> Result<(), Violation> {
-        self.faults.stop();
-        self.stop_lying();
-        for link in self.network.heal() {
-            self.cut(link);
-        }
-        self.heal_disks();
-        match self.options.sabotage {
-            None => {}
-            Some(Sabotage::Panic) => panic!("as the options ask for"),
-            Some(Sabotage::FalseAcknowledgement) => {
-                let photo = PhotoId::from_bytes([0; 32]);
-                let content = Content { picture: u32::MAX, revision: 0 };
-                self.nodes[0].acknowledged.push(Acknowledged { photo, content });
-            }
-        }
-        let nodes = self.nodes.len();
-        for node in 0..nodes {
-            self.resume(node, 0);
-            self.start(node);
-        }
-        for node in 0..nodes {
-            self.join_at_last(node);
-            self.scrub(node);
-        }
-        self.run_until(self.now)
     }
 }
 
