@@ -85,9 +85,13 @@ impl Pulls {
 
     /// How many authors are asked of the peer of whom most are.
     pub(super) fn most_of_a_session(&self) -> usize {
-        let mut asked = BTreeMap::<LinkId, usize>::new();
+        self.asked_of_each().into_values().max().unwrap_or(0)
+    }
+
+    fn asked_of_each(&self) -> BTreeMap<LinkId, usize> {
+        let mut asked = BTreeMap::new();
         self.asked.values().for_each(|pull| *asked.entry(pull.link).or_default() += 1);
-        asked.into_values().max().unwrap_or(0)
+        asked
     }
 
     /// When [`Replica::expire_pulls`] has something to do next.
@@ -150,9 +154,7 @@ impl<M: Metadata> Replica<M> {
                 && !point.forked
                 && session.forks_told.insert(point.author)
             {
-                let (first, second) = proof.envelopes();
-                let frame = Message::Fork(first.wire().clone(), second.wire().clone()).to_frame();
-                self.effects.push(Effect::Send { link, frame });
+                self.effects.push(Effect::Send { link, frame: fork_frame(proof) });
             }
             if session.points.len() < VECTOR_AUTHORS_MAX || session.points.contains_key(&point.author) {
                 self.pulls.unknown.remove(&(link, point.author));
@@ -168,8 +170,7 @@ impl<M: Metadata> Replica<M> {
             return;
         }
         let mut offers = BTreeMap::<AuthorId, Vec<(u32, Reverse<u64>, LinkId, Purpose)>>::new();
-        let mut busy = BTreeMap::<LinkId, usize>::new();
-        self.pulls.asked.values().for_each(|pull| *busy.entry(pull.link).or_default() += 1);
+        let mut busy = self.pulls.asked_of_each();
         for (link, session) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
             // Points and logs are both in the order of their authors.
             let mut logs = self.logs.iter().peekable();
@@ -279,9 +280,7 @@ impl<M: Metadata> Replica<M> {
         self.send(link, &Message::Envelopes(Envelopes { author: want.author, from: want.from, envelopes }));
         // Who was told of a fork before it knew the author could make nothing of that.
         if let Some(proof) = self.logs.get(&want.author).and_then(Log::fork) {
-            let (first, second) = proof.envelopes();
-            let frame = Message::Fork(first.wire().clone(), second.wire().clone()).to_frame();
-            self.effects.push(Effect::Send { link, frame });
+            self.effects.push(Effect::Send { link, frame: fork_frame(proof) });
         }
         Ok(())
     }
@@ -411,6 +410,11 @@ impl<M: Metadata> Replica<M> {
         }
         Ok(())
     }
+}
+
+fn fork_frame(proof: &ForkProof) -> Bytes {
+    let (first, second) = proof.envelopes();
+    Message::Fork(first.wire().clone(), second.wire().clone()).to_frame()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use holdfast_protocol::message::LogPoint;
 use holdfast_protocol::position::Position;
 
 use super::Violation;
+use crate::disk::deposited;
 use crate::metadata::VirtualMetadata;
 use crate::world::World;
 
@@ -94,12 +95,8 @@ fn logs(library: &Library<VirtualMetadata>) -> Vec<LogPoint> {
 /// The first chunk that a node lacks and could be given.
 fn first_lacked(world: &World, library: &Library<VirtualMetadata>) -> Option<String> {
     let replica = library.replica();
-    let chunks = replica.vector().into_iter().flat_map(|point| {
-        let positions = (0..).map(move |index| Position { author: point.author, index });
-        positions.map_while(|position| Some(replica.chunk_at(&position)?.chunk))
-    });
-    let mut lacked = chunks.filter(|chunk| !replica.holds(chunk) && !world.excused.chunks.contains(chunk));
-    Some(lacked.next()?.short())
+    let is_lacked = |chunk: &ChunkId| !replica.holds(chunk) && !world.excused.chunks.contains(chunk);
+    Some(deposited(library).into_iter().find(is_lacked)?.short())
 }
 
 fn held_root(library: &Library<VirtualMetadata>, device: &DeviceId) -> Option<[u8; 32]> {

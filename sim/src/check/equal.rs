@@ -20,13 +20,13 @@ pub fn check(world: &World) -> Result<(), Violation> {
     let Some(first) = world.nodes.first() else { return Ok(()) };
     let Some(library) = &first.library else { return Ok(()) };
     let said = photos(library);
+    let heads = library.document_heads().map_err(failed(0))?;
     for node in &world.nodes {
         let Some(other) = &node.library else { continue };
         let unequal = |what: String| Violation::Unequal { node: node.number, what };
         compare(&said, &photos(other), PhotoId::short).map_err(unequal)?;
-        let heads = |of: &Library<VirtualMetadata>| of.document_heads();
-        let heads = (heads(library).map_err(failed(0))?, heads(other).map_err(failed(node.number))?);
-        compare(&heads.0, &heads.1, ToString::to_string).map_err(unequal)?;
+        let others = other.document_heads().map_err(failed(node.number))?;
+        compare(&heads, &others, ToString::to_string).map_err(unequal)?;
         if library.summary() != other.summary() {
             return Err(unequal(format!("{:?} and {:?}", library.summary(), other.summary())));
         }

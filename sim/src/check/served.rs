@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use holdfast_protocol::id::ChunkId;
-use holdfast_protocol::position::Position;
 use holdfast_protocol::sealing::chunk_id;
 
 use super::Violation;
+use crate::disk::deposited;
 use crate::node::Node;
 
 /// A node gives these bytes for a chunk.
@@ -23,18 +23,11 @@ pub fn check(node: usize, chunk: &ChunkId, bytes: &Bytes) -> Result<(), Violatio
 /// The first that cannot be.
 pub fn check_scrubbed(node: &Node) -> Result<(), Violation> {
     let Some(library) = &node.library else { return Ok(()) };
-    let replica = library.replica();
-    for point in replica.vector() {
-        let positions = (0..).map(|index| Position { author: point.author, index });
-        let chunks = positions.map_while(|position| Some(replica.chunk_at(&position)?.chunk));
-        for chunk in chunks.filter(|chunk| node.machine.holds(chunk)) {
-            let read = node.machine.read(&chunk).map(Bytes::from).ok();
-            read.map_or(Err(Violation::RotUnnoticed { node: node.number, chunk: chunk.short() }), |bytes| {
-                check(node.number, &chunk, &bytes)
-            })?;
-        }
-    }
-    Ok(())
+    deposited(library).iter().filter(|chunk| node.machine.holds(chunk)).try_for_each(|chunk| {
+        let unnoticed = |_| Violation::RotUnnoticed { node: node.number, chunk: chunk.short() };
+        let read = node.machine.read(chunk).map_err(unnoticed)?;
+        check(node.number, chunk, &read.into())
+    })
 }
 
 #[cfg(test)]

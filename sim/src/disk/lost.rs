@@ -126,7 +126,7 @@ impl World {
 }
 
 /// Every chunk that was ever deposited, as far as a library knows.
-fn deposited(library: &Library<VirtualMetadata>) -> Vec<ChunkId> {
+pub(crate) fn deposited(library: &Library<VirtualMetadata>) -> Vec<ChunkId> {
     let replica = library.replica();
     let chunks = replica.vector().into_iter().flat_map(|point| {
         let positions = (0..).map(move |index| Position { author: point.author, index });

@@ -31,6 +31,7 @@ use crate::workload::Folder;
 pub use backup::Backup;
 pub use ingest::Ingested;
 pub(crate) use ingest::Looked;
+pub(crate) use lost::deposited;
 
 /// Everything that Holdfast keeps.
 const HOME: &str = "/home";
