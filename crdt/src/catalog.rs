@@ -6,6 +6,7 @@ use holdfast_protocol::id::{AuthorId, PhotoId};
 
 use crate::document::DocumentId;
 use crate::edit::{Edit, EditRefused, LocalChange};
+use crate::origin::Origin;
 use crate::patch::Patch;
 use crate::photo::PhotoState;
 use crate::refusal::ChangeRefused;
@@ -44,7 +45,7 @@ pub struct Applied {
     /// Authors of whom a change was refused just now, and why. Their later changes to this document are ignored from
     /// now on, by every device alike.
     pub refused: Vec<(AuthorId, ChangeRefused)>,
-    /// Authors of whom more changes wait than there is room for. What did not fit was dropped, and is fed again when
+    /// Whose logs more changes wait of than there is room for. What did not fit was dropped, and is fed again when
     /// [`Catalog::feed_again`] says so.
     pub overflowed: Vec<AuthorId>,
 }
@@ -61,13 +62,14 @@ pub struct Evicted {
 /// The open documents of one library, for one author.
 ///
 /// The caller keeps the saved forms and the log. Four rules are its part:
-/// - each author's changes to a document are applied in the order of its log;
+/// - each origin's changes to a document are applied in the order of its log;
 /// - a saved form is made durable together with, or after, the log that it came from, never before;
 /// - own changes that are in the log are all applied before anything is edited;
 /// - after changes were applied, [`Catalog::feed_again`] is asked until it names nobody.
 #[derive(Debug)]
 pub struct Catalog {
     author: AuthorId,
+    incarnation: u32,
     capacity: usize,
     open: BTreeMap<DocumentId, Open>,
     uses: u64,
@@ -83,13 +85,19 @@ impl Catalog {
     /// A catalog that edits as `author` and wants to hold at most `capacity` documents open.
     #[must_use]
     pub fn new(author: AuthorId, capacity: usize) -> Self {
-        Self { author, capacity: capacity.max(1), open: BTreeMap::new(), uses: 0 }
+        Self { author, incarnation: 0, capacity: capacity.max(1), open: BTreeMap::new(), uses: 0 }
     }
 
     /// The author that edits.
     #[must_use]
     pub fn author(&self) -> AuthorId {
         self.author
+    }
+
+    /// Edits as another incarnation than the first. Two catalogs that may not know all of each other's changes, as
+    /// of a device and its copy, must not be the same incarnation: the changes of one would be refused then.
+    pub const fn set_incarnation(&mut self, incarnation: u32) {
+        self.incarnation = incarnation;
     }
 
     /// From now on edits are those of `author`.
@@ -154,11 +162,11 @@ impl Catalog {
     }
 
     /// Whether this device cannot edit an open document: changes of its own author wait there for others that they build
-    /// on, or were refused. [`Catalog::continue_as`] another author goes on.
+    /// on, or were refused, or it had too many incarnations. [`Catalog::continue_as`] another author goes on.
     #[must_use]
     pub fn is_behind(&self, document: DocumentId) -> bool {
         let open = self.open.get(&document);
-        open.is_some_and(|open| open.replica.waiting().concerns(&self.author) || open.replica.is_refused(&self.author))
+        open.is_some_and(|open| open.replica.is_behind(&self.author, self.incarnation))
     }
 
     /// Makes an edit as one change, which is in the document at once. Answers `None` when it changes nothing.
@@ -170,7 +178,7 @@ impl Catalog {
         document: DocumentId,
         write: impl FnOnce(&mut Edit<'_>),
     ) -> Result<Option<LocalChange>, EditRefused> {
-        let author = self.author;
+        let (author, incarnation) = (self.author, self.incarnation);
         if self.is_behind(document) {
             return Err(EditRefused::Behind { document });
         }
@@ -178,29 +186,34 @@ impl Catalog {
         let mut edit = Edit::new(replica, author);
         write(&mut edit);
         let puts = edit.finish()?;
-        let Some(Written { change, keys }) = replica.write(&author, puts)? else { return Ok(None) };
+        let Some(Written { change, keys }) = replica.write(&author, incarnation, puts)? else { return Ok(None) };
         let patches = keys.iter().filter_map(|key| replica.patch(key)).collect();
         Ok(Some(LocalChange { document, change, patches }))
     }
 
-    /// Applies changes of any authors, each author's in the order of its log; known ones are skipped.
+    /// Applies changes of any origins, each one's in the order of its log; known ones are skipped.
     ///
     /// # Errors
     /// When the document is not open.
-    pub fn apply(&mut self, document: DocumentId, changes: &[(AuthorId, &[u8])]) -> Result<Applied, NotOpen> {
+    pub fn apply<O: Into<Origin> + Copy>(
+        &mut self,
+        document: DocumentId,
+        changes: &[(O, &[u8])],
+    ) -> Result<Applied, NotOpen> {
         let replica = self.replica(document)?;
-        let outcome = replica.apply(changes);
+        let changes: Vec<_> = changes.iter().map(|(origin, change)| ((*origin).into(), *change)).collect();
+        let outcome = replica.apply(&changes);
         Ok(Applied {
             patches: outcome.keys.iter().filter_map(|key| replica.patch(key)).collect(),
             applied: outcome.applied,
             waiting: replica.waiting().len(),
             refused: outcome.refused,
-            overflowed: replica.waiting().overflowed().iter().copied().collect(),
+            overflowed: replica.waiting().overflowed().iter().map(|origin| origin.log).collect(),
         })
     }
 
-    /// An author of whom changes to an open document were dropped for want of room, now that there is room. All its
-    /// changes to this document are to be applied again, from the first of its log on.
+    /// An author in whose log changes to an open document stand that were dropped for want of room, now that there is
+    /// room. All that its log says of this document is to be applied again, from the first of it on.
     pub fn feed_again(&mut self, document: DocumentId) -> Option<AuthorId> {
         self.open.get_mut(&document)?.replica.feed_again()
     }

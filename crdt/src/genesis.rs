@@ -9,22 +9,42 @@ use crate::document::DocumentId;
 /// The one key that no change may touch.
 const KEY: &str = "genesis";
 const FORMAT: u8 = 1;
-const ACTOR_BYTES: usize = 16;
+/// Bytes of the actor that wrote the genesis: nobody's.
+const NOBODY_BYTES: usize = 16;
+/// Bytes of an actor that say whose it is.
+const OWNER_BYTES: usize = 16;
+/// Bytes of an actor.
+pub(crate) const ACTOR_BYTES: usize = OWNER_BYTES + 4;
 
-/// The actor under which `author` writes, in every document.
+/// The actor under which an incarnation of `author` writes, in every document.
 ///
 /// Automerge needs an actor of its own for each installation and each restore, because a sequence number that is used
-/// twice refuses whole batches. An author is exactly that (a restored device retires its author), so the actor
-/// follows from it, and nobody can write under another's.
-pub(crate) fn actor_of(author: &AuthorId) -> ActorId {
-    let hash = blake3::derive_key("holdfast/1/catalog actor", author.as_bytes());
-    ActorId::from(&hash[..ACTOR_BYTES])
+/// twice refuses whole batches. So the actor follows from the author, and nobody can write under another's; and from the
+/// incarnation, because a device that was restored or copied goes on as its author until it learns of that.
+pub(crate) fn actor_of(author: &AuthorId, incarnation: u32) -> ActorId {
+    ActorId::from([&owner(author)[..], &incarnation.to_le_bytes()].concat())
+}
+
+/// Whether an incarnation of `author` writes under `actor`.
+pub(crate) fn is_actor_of(author: &AuthorId, actor: &[u8; ACTOR_BYTES]) -> bool {
+    actor.starts_with(&owner(author))
+}
+
+/// Whether one author writes under both actors.
+pub(crate) fn have_one_owner(a: &ActorId, b: &ActorId) -> bool {
+    matches!((a.to_bytes().get(..OWNER_BYTES), b.to_bytes().get(..OWNER_BYTES)), (Some(a), Some(b)) if a == b)
+}
+
+fn owner(author: &AuthorId) -> [u8; OWNER_BYTES] {
+    let mut owner = [0; OWNER_BYTES];
+    owner.copy_from_slice(&blake3::derive_key("holdfast/1/catalog actor", author.as_bytes())[..OWNER_BYTES]);
+    owner
 }
 
 /// `document` before anybody wrote to it: the same change on every device, so that all changes have a common
 /// ancestor and a change of one document finds no footing in another.
 pub(crate) fn document(document: DocumentId) -> Automerge {
-    let mut automerge = Automerge::new().with_actor(ActorId::from(&[0; ACTOR_BYTES][..]));
+    let mut automerge = Automerge::new().with_actor(ActorId::from(&[0; NOBODY_BYTES][..]));
     let mut value = vec![FORMAT];
     value.extend_from_slice(document.to_string().as_bytes());
     let mut transaction = automerge.transaction();

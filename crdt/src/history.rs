@@ -7,6 +7,9 @@
 use automerge::{ActorId, Automerge, ChangeHash};
 use indexmap::IndexMap;
 
+use crate::genesis::have_one_owner;
+use crate::limits::INCARNATIONS_MAX;
+
 /// Number of an actor in one document, by first appearance.
 pub(crate) type ActorIndex = usize;
 
@@ -68,6 +71,12 @@ impl History {
     pub(crate) fn last_of(&self, actor: &ActorId) -> Option<&ChangeHash> {
         let last = *self.actors.get(actor)?.last()?;
         self.nodes.get_index(last).map(|(hash, _)| hash)
+    }
+
+    /// Whether so many actors of its owner have written that there is no room for `actor` among them.
+    pub(crate) fn has_no_room_for(&self, actor: &ActorId) -> bool {
+        let is_new = !self.actors.contains_key(actor);
+        is_new && self.actors.keys().filter(|other| have_one_owner(actor, other)).count() >= INCARNATIONS_MAX
     }
 
     /// The actor's number, if it has written.

@@ -8,6 +8,8 @@ pub const CHANGE_BYTES_MAX: usize = 1 << 20;
 pub const EDIT_BYTES_MAX: usize = ENVELOPE_BYTES_MAX - (48 << 10);
 /// Operations of a change: keys that it sets.
 pub const OPERATIONS_MAX: usize = 10_000;
+/// Incarnations of one author that write in one document: actors cost every later change of it four bytes in memory.
+pub const INCARNATIONS_MAX: usize = 256;
 /// Operations that a change overwrites, over all its keys.
 pub const PREDECESSORS_MAX: usize = 65_536;
 /// Changes that a change names as its dependencies: at most one head for each author, and the author's own last one.
@@ -16,7 +18,7 @@ pub const DEPENDENCIES_MAX: usize = VECTOR_AUTHORS_MAX + 1;
 pub const KEY_BYTES_MAX: usize = 256;
 /// A value.
 pub const VALUE_BYTES_MAX: usize = 4096;
-/// Changes of one author that wait in one document for others that they build on.
+/// Changes of one origin that wait in one document for others that they build on.
 pub const WAITING_CHANGES_MAX: usize = 4096;
 /// Their bytes.
 pub const WAITING_BYTES_MAX: usize = 8 << 20;

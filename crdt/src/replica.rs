@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::{Automerge, Change, ROOT, ReadDoc, ScalarValue, ScalarValueRef, Value, ValueRef};
+use automerge::{ActorId, Automerge, Change, ROOT, ReadDoc, ScalarValue, ScalarValueRef, Value, ValueRef};
 use holdfast_protocol::id::{AuthorId, PhotoId};
 
 use crate::document::DocumentId;
@@ -18,6 +18,7 @@ use crate::guard::wire::{WireChange, WirePut};
 use crate::history::History;
 use crate::key::Key;
 use crate::limits::BATCH_CHANGES_MAX;
+use crate::origin::Origin;
 use crate::patch::Patch;
 use crate::photo::PhotoState;
 use crate::refusal::ChangeRefused;
@@ -55,7 +56,7 @@ pub(crate) struct Written {
 /// A change that passed the guard, on its way into Automerge.
 #[derive(Debug)]
 struct Admitted {
-    author: AuthorId,
+    origin: Origin,
     change: Change,
 }
 
@@ -120,9 +121,9 @@ impl Replica {
     }
 
     pub(crate) fn feed_again(&mut self) -> Option<AuthorId> {
-        let author = self.waiting.take_drained()?;
+        let origin = self.waiting.take_drained()?;
         self.unsaved = true;
-        Some(author)
+        Some(origin.log)
     }
 
     /// Authors of whom a change was refused.
@@ -130,25 +131,27 @@ impl Replica {
         &self.refused
     }
 
-    /// Whether the guard refused a change of `author`.
-    pub(crate) fn is_refused(&self, author: &AuthorId) -> bool {
-        self.refused.contains(author)
+    /// Whether an incarnation of `author` cannot write now.
+    pub(crate) fn is_behind(&self, author: &AuthorId, incarnation: u32) -> bool {
+        self.waiting.concerns(author)
+            || self.refused.contains(author)
+            || self.history.has_no_room_for(&actor_of(author, incarnation))
     }
 
-    /// Takes in changes, each author's in the order of its log, and applies what has everything it builds on.
-    pub(crate) fn apply(&mut self, changes: &[(AuthorId, &[u8])]) -> Outcome {
+    /// Takes in changes, each origin's in the order of its log, and applies what has everything it builds on.
+    pub(crate) fn apply(&mut self, changes: &[(Origin, &[u8])]) -> Outcome {
         let mut outcome = Outcome::default();
-        for (author, change) in changes {
-            if self.refused.contains(author) {
+        for (origin, change) in changes {
+            if self.refused.contains(&origin.author) {
                 continue;
             }
-            if self.waiting.push(*author, change) {
+            if self.waiting.push(*origin, change) {
                 continue;
             }
             // Make room by applying what came before, then try once more.
             self.drain(&mut outcome);
-            if !self.refused.contains(author) && !self.waiting.push(*author, change) {
-                self.waiting.overflow(*author);
+            if !self.refused.contains(&origin.author) && !self.waiting.push(*origin, change) {
+                self.waiting.overflow(*origin);
             }
         }
         self.drain(&mut outcome);
@@ -181,9 +184,10 @@ impl Replica {
         let mut progress = true;
         while progress && batch.len() < BATCH_CHANGES_MAX {
             progress = false;
-            for author in self.waiting.authors() {
+            for origin in self.waiting.origins() {
+                let author = origin.author;
                 while batch.len() < BATCH_CHANGES_MAX
-                    && let Some((bytes, head)) = self.waiting.head(&author)
+                    && let Some((bytes, head)) = self.waiting.head(&origin)
                 {
                     let screened = match head.take() {
                         Some(screened) => Ok(screened),
@@ -195,7 +199,7 @@ impl Replica {
                             break;
                         }
                         Ok(Verdict::Known) => {}
-                        Ok(Verdict::Admitted(screened)) => batch.push(Admitted { author, change: screened.change }),
+                        Ok(Verdict::Admitted(screened)) => batch.push(Admitted { origin, change: screened.change }),
                         Err(reason) => {
                             self.waiting.forget(&author);
                             self.refused.insert(author);
@@ -203,7 +207,7 @@ impl Replica {
                             break;
                         }
                     }
-                    self.waiting.pop(&author);
+                    self.waiting.pop(&origin);
                     progress = true;
                 }
             }
@@ -244,7 +248,7 @@ impl Replica {
     fn apply_singly(&mut self, batch: Vec<Admitted>, outcome: &mut Outcome) {
         let mut back = Vec::new();
         for admitted in batch {
-            let author = admitted.author;
+            let author = admitted.origin.author;
             if self.refused.contains(&author) {
                 continue;
             }
@@ -266,9 +270,9 @@ impl Replica {
                 }
             }
         }
-        for Admitted { author, change } in back.into_iter().rev() {
-            if !self.refused.contains(&author) {
-                self.waiting.push_front(author, change.raw_bytes().to_vec());
+        for Admitted { origin, change } in back.into_iter().rev() {
+            if !self.refused.contains(&origin.author) {
+                self.waiting.push_front(origin, change.raw_bytes().to_vec());
             }
         }
     }
@@ -281,10 +285,11 @@ impl Replica {
         if self.commit(&[admitted]) { Ok(keys) } else { Err(ChangeRefused::NotKept) }
     }
 
-    /// Writes `puts` as one change of `author`, and answers with it; `None` when they change nothing.
+    /// Writes `puts` as one change of an incarnation of `author`, and answers with it; `None` when they change nothing.
     pub(crate) fn write(
         &mut self,
         author: &AuthorId,
+        incarnation: u32,
         puts: Vec<(String, Vec<u8>)>,
     ) -> Result<Option<Written>, EditRefused> {
         let puts: Vec<_> = puts
@@ -300,10 +305,10 @@ impl Replica {
         // Not through a transaction of Automerge's: that settles a conflict in favour of the side that holds by deleting
         // the others, and a deletion loses against a put that does not know of it.
         let failed = || EditRefused::Failed { document: self.id };
-        let change = self.draft(author, &puts).ok_or_else(failed)?;
+        let change = self.draft(&actor_of(author, incarnation), &puts).ok_or_else(failed)?;
         let bytes = change.raw_bytes().to_vec();
         let before = self.history.len();
-        match self.apply_one(author, Admitted { author: *author, change }) {
+        match self.apply_one(author, Admitted { origin: (*author).into(), change }) {
             Ok(keys) => {
                 self.unsaved = true;
                 Ok(Some(Written { change: bytes, keys }))
@@ -316,17 +321,16 @@ impl Replica {
     }
 
     /// The change that sets `puts` over everything that stands there now.
-    fn draft(&self, author: &AuthorId, puts: &[(String, Vec<u8>)]) -> Option<Change> {
-        let actor = actor_of(author);
+    fn draft(&self, actor: &ActorId, puts: &[(String, Vec<u8>)]) -> Option<Change> {
         let mut dependencies = self.automerge.get_heads();
-        if let Some(last) = self.history.last_of(&actor)
+        if let Some(last) = self.history.last_of(actor)
             && !dependencies.contains(last)
         {
             dependencies.push(*last);
             dependencies.sort_unstable();
         }
         let draft = WireChange {
-            sequence: u64::from(self.history.changes_of(&actor)) + 1,
+            sequence: u64::from(self.history.changes_of(actor)) + 1,
             start_operation: self.history.footing(&dependencies)?.max_operation + 1,
             dependencies: dependencies.iter().map(|hash| hash.0).collect(),
             actor: actor.to_bytes().try_into().ok()?,
@@ -341,7 +345,7 @@ impl Replica {
                 })
                 .collect::<Option<_>>()?,
         };
-        encode(&draft, &actor).ok()
+        encode(&draft).ok()
     }
 
     /// All values under a key, in ascending order of their operations: the last one holds.
@@ -407,7 +411,7 @@ mod tests {
     use std::num::NonZeroU64;
 
     use automerge::legacy::OpId;
-    use automerge::{ActorId, ExpandedChange};
+    use automerge::ExpandedChange;
 
     use super::*;
 
@@ -422,9 +426,9 @@ mod tests {
     /// A document, and a good next change of the evil author.
     fn document() -> (Replica, Change) {
         let mut replica = Replica::genesis(MONTH);
-        replica.write(&GOOD, put("z/1", b"one")).unwrap();
+        replica.write(&GOOD, 0, put("z/1", b"one")).unwrap();
         let mut evil = Replica::genesis(MONTH);
-        let change = evil.write(&EVIL, put("z/1", b"two")).unwrap().unwrap().change;
+        let change = evil.write(&EVIL, 0, put("z/1", b"two")).unwrap().unwrap().change;
         (replica, Change::try_from(change.as_slice()).unwrap())
     }
 
@@ -435,7 +439,7 @@ mod tests {
         let mut forged = change.decode();
         forge(&mut forged);
         let before = (replica.heads(), replica.values("z/1"));
-        let kept = replica.commit(&[Admitted { author: EVIL, change: Change::from(forged) }]);
+        let kept = replica.commit(&[Admitted { origin: EVIL.into(), change: Change::from(forged) }]);
         if !kept {
             assert_eq!((replica.heads(), replica.values("z/1")), before, "a failure changes nothing");
         }
@@ -449,7 +453,7 @@ mod tests {
         assert_eq!(past_the_guard(|change| change.seq = 7), (false, true));
         let pred = |id| move |change: &mut ExpandedChange| change.operations[0].pred = vec![id].into();
         assert_eq!(past_the_guard(pred(OpId(9, ActorId::from([9; 16])))), (false, true));
-        assert_eq!(past_the_guard(pred(OpId(900, actor_of(&EVIL)))), (false, true));
+        assert_eq!(past_the_guard(pred(OpId(900, actor_of(&EVIL, 0)))), (false, true));
         let missing = automerge::ChangeHash([7; 32]);
         assert_eq!(past_the_guard(|change| change.deps = vec![missing]), (false, true));
     }
@@ -462,7 +466,7 @@ mod tests {
         forged.start_op = NonZeroU64::MIN;
         assert_eq!(past_the_guard(|change| *change = forged.clone()), (true, false));
         let forged = Change::from(forged);
-        let outcome = replica.apply(&[(EVIL, forged.raw_bytes())]);
+        let outcome = replica.apply(&[(EVIL.into(), forged.raw_bytes())]);
         assert_eq!(outcome.refused, vec![(EVIL, ChangeRefused::WrongStart { expected: 2, found: 1 })]);
         assert!(Automerge::load(&replica.automerge.save()).is_ok());
     }
@@ -473,11 +477,11 @@ mod tests {
         let mut forged = change.decode();
         forged.time = 1;
         let mut good = Replica::genesis(MONTH);
-        good.write(&GOOD, put("z/1", b"one")).unwrap();
-        let next = good.write(&GOOD, put("z/2", b"next")).unwrap().unwrap().change;
+        good.write(&GOOD, 0, put("z/1", b"one")).unwrap();
+        let next = good.write(&GOOD, 0, put("z/2", b"next")).unwrap().unwrap().change;
         let batch = vec![
-            Admitted { author: EVIL, change: Change::from(forged) },
-            Admitted { author: GOOD, change: Change::try_from(next.as_slice()).unwrap() },
+            Admitted { origin: EVIL.into(), change: Change::from(forged) },
+            Admitted { origin: GOOD.into(), change: Change::try_from(next.as_slice()).unwrap() },
         ];
         let mut outcome = Outcome::default();
         replica.apply_singly(batch, &mut outcome);

@@ -1,16 +1,17 @@
 //! A document as it is cached on disk: Automerge's own form, and what the guard must remember beside it.
 //!
-//! `format 1 ‖ BLAKE3 of the rest, 16 bytes ‖ length u32 ‖ Automerge document ‖ waiting: count u32, (author 32, length u32, change)… ‖
-//! refused authors: count u32, author… ‖ overflowed authors: count u32, author…`, integers little endian. A local cache that
-//! can be rebuilt from the log; never sent, never taken from a peer.
+//! `format 2 ‖ BLAKE3 of the rest, 16 bytes ‖ length u32 ‖ Automerge document ‖ waiting: count u32, (origin 64, length u32, change)… ‖
+//! refused authors: count u32, author… ‖ overflowed origins: count u32, origin…`, integers little endian; an origin is an author
+//! and a log. A local cache that can be rebuilt from the log; never sent, never taken from a peer.
 
 use std::collections::BTreeSet;
 
 use holdfast_protocol::id::AuthorId;
 
+use crate::origin::Origin;
 use crate::waiting::Waiting;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const CHECKSUM_BYTES: usize = 16;
 
 /// The parts of a saved document.
@@ -25,16 +26,14 @@ pub(crate) fn encode(automerge: &[u8], waiting: &Waiting, refused: &BTreeSet<Aut
     out.resize(1 + CHECKSUM_BYTES, 0);
     put_bytes(&mut out, automerge);
     put_length(&mut out, waiting.len());
-    for (author, change) in waiting.iter() {
-        out.extend_from_slice(author.as_bytes());
+    for (origin, change) in waiting.iter() {
+        put_origin(&mut out, origin);
         put_bytes(&mut out, change);
     }
-    for authors in [refused, waiting.overflowed()] {
-        put_length(&mut out, authors.len());
-        for author in authors {
-            out.extend_from_slice(author.as_bytes());
-        }
-    }
+    put_length(&mut out, refused.len());
+    refused.iter().for_each(|author| out.extend_from_slice(author.as_bytes()));
+    put_length(&mut out, waiting.overflowed().len());
+    waiting.overflowed().iter().for_each(|origin| put_origin(&mut out, origin));
     let checksum = checksum(&out[1 + CHECKSUM_BYTES..]);
     out[1..=CHECKSUM_BYTES].copy_from_slice(&checksum);
     out
@@ -50,15 +49,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Saved<'_>> {
     let automerge = take_bytes(&mut rest)?;
     let mut waiting = Waiting::default();
     for _ in 0..take_length(&mut rest)? {
-        let author = take_author(&mut rest)?;
+        let origin = take_origin(&mut rest)?;
         let change = take_bytes(&mut rest)?;
-        if !waiting.push(author, change) {
+        if !waiting.push(origin, change) {
             return None;
         }
     }
-    let refused = take_authors(&mut rest)?;
-    for author in take_authors(&mut rest)? {
-        waiting.overflow(author);
+    let refused = (0..take_length(&mut rest)?).map(|_| take_author(&mut rest)).collect::<Option<_>>()?;
+    for _ in 0..take_length(&mut rest)? {
+        waiting.overflow(take_origin(&mut rest)?);
     }
     rest.is_empty().then_some(Saved { automerge, waiting, refused })
 }
@@ -77,6 +76,11 @@ fn put_length(out: &mut Vec<u8>, length: usize) {
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_length(out, bytes.len());
     out.extend_from_slice(bytes);
+}
+
+fn put_origin(out: &mut Vec<u8>, origin: &Origin) {
+    out.extend_from_slice(origin.author.as_bytes());
+    out.extend_from_slice(origin.log.as_bytes());
 }
 
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
@@ -98,8 +102,8 @@ fn take_author(rest: &mut &[u8]) -> Option<AuthorId> {
     Some(AuthorId::from_bytes(take(rest, 32)?.try_into().ok()?))
 }
 
-fn take_authors(rest: &mut &[u8]) -> Option<BTreeSet<AuthorId>> {
-    (0..take_length(rest)?).map(|_| take_author(rest)).collect()
+fn take_origin(rest: &mut &[u8]) -> Option<Origin> {
+    Some(Origin { author: take_author(rest)?, log: take_author(rest)? })
 }
 
 #[cfg(test)]
@@ -109,14 +113,15 @@ mod tests {
     #[test]
     fn what_was_saved_comes_back_and_damage_is_noticed() {
         let author = AuthorId::from_bytes([7; 32]);
+        let carried = Origin { author, log: AuthorId::from_bytes([8; 32]) };
         let mut waiting = Waiting::default();
-        assert!(waiting.push(author, b"change"));
-        waiting.overflow(AuthorId::from_bytes([8; 32]));
+        assert!(waiting.push(carried, b"change"));
+        waiting.overflow(author.into());
         let refused = BTreeSet::from([AuthorId::from_bytes([9; 32])]);
         let bytes = encode(b"automerge", &waiting, &refused);
         let saved = decode(&bytes).unwrap();
         assert_eq!(saved.automerge, b"automerge");
-        assert_eq!(saved.waiting.iter().collect::<Vec<_>>(), vec![(&author, &b"change"[..])]);
+        assert_eq!(saved.waiting.iter().collect::<Vec<_>>(), vec![(&carried, &b"change"[..])]);
         assert_eq!(saved.waiting.overflowed(), waiting.overflowed());
         assert_eq!(saved.refused, refused);
         for at in 0..bytes.len() {

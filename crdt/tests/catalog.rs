@@ -4,8 +4,8 @@
 mod device;
 
 use device::{Device, MONTH, author, photo};
-use holdfast_crdt::limits::{EDIT_BYTES_MAX, VALUE_BYTES_MAX};
-use holdfast_crdt::{AlbumId, Catalog, CatalogBody, DocumentId, EditRefused, NotOpen, OpenError, Patch, TagId, bundle};
+use holdfast_crdt::limits::{EDIT_BYTES_MAX, INCARNATIONS_MAX, VALUE_BYTES_MAX};
+use holdfast_crdt::{AlbumId, Catalog, CatalogBody, DocumentId, EditRefused, NotOpen, OpenError, Origin, Patch, TagId, bundle};
 
 #[test]
 fn an_edit_that_changes_nothing_makes_no_change() {
@@ -33,7 +33,7 @@ fn an_edit_that_does_not_fit_changes_nothing() {
     assert!(matches!(refused, Err(EditRefused::WrongDocument { .. })));
     let refused = device.catalog.edit(DocumentId::Library, |edit| edit.set_setting("policy", Some(b"3")));
     assert_eq!(refused, Err(EditRefused::NotOpen { document: DocumentId::Library }));
-    assert_eq!(device.catalog.apply(DocumentId::Library, &[]), Err(NotOpen { document: DocumentId::Library }));
+    assert_eq!(device.catalog.apply::<Origin>(DocumentId::Library, &[]), Err(NotOpen { document: DocumentId::Library }));
     assert_eq!(device.heads(), before);
 }
 
@@ -137,4 +137,21 @@ fn a_bundle_brings_back_the_same_document() {
     // Who has the envelopes already learns nothing new from the bundle, and nothing is refused.
     let again = reader.follow(&device);
     assert_eq!((again.applied, again.patches, again.refused), (0, vec![], vec![]));
+}
+
+#[test]
+fn one_author_has_a_bounded_number_of_incarnations_in_a_document() {
+    let mut device = Device::new(1);
+    device.edit(|edit| edit.put_photo(photo(1), b"record"));
+    for incarnation in 1..INCARNATIONS_MAX as u32 {
+        device.catalog.set_incarnation(incarnation);
+        device.edit(|edit| edit.set_favourite(photo(1), incarnation % 2 == 1));
+    }
+    assert!(!device.catalog.is_behind(MONTH), "an incarnation that has written goes on");
+    device.catalog.set_incarnation(u32::MAX);
+    assert!(device.catalog.is_behind(MONTH));
+    let refused = device.catalog.edit(MONTH, |edit| edit.set_favourite(photo(1), false));
+    assert_eq!(refused, Err(EditRefused::Behind { document: MONTH }));
+    device.catalog.continue_as(author(2));
+    assert!(device.catalog.edit(MONTH, |edit| edit.set_favourite(photo(1), false)).is_ok());
 }

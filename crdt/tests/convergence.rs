@@ -6,7 +6,7 @@ mod device;
 use automerge::legacy::OpType;
 use automerge::{Change, ExpandedChange, ScalarValue};
 use device::{Device, MONTH, photo};
-use holdfast_crdt::{AlbumId, Edit, Lifecycle, NameId, TagId};
+use holdfast_crdt::{AlbumId, Edit, Lifecycle, NameId, Origin, TagId};
 use holdfast_protocol::id::AuthorId;
 use proptest::prelude::*;
 
@@ -251,4 +251,33 @@ fn a_photo_imported_twice_is_one_photo_with_both_records() {
     assert_eq!(photo_state.other_records.len(), 1);
     // Whoever comes later does not write it again.
     assert_eq!(anna.edit(|edit| edit.put_photo(photo(1), b"again")), None);
+}
+
+/// A device and its copy, which do not know of each other and write as one author.
+#[test]
+fn what_two_incarnations_of_one_author_wrote_is_all_kept() {
+    let (mut anna, mut copy, mut ben, mut eve) = (Device::new(1), Device::new(1), Device::new(2), Device::new(3));
+    anna.edit(|edit| edit.put_photo(photo(1), b"record"));
+    copy.follow(&anna);
+    copy.catalog.set_incarnation(7);
+    let shared = anna.log.len();
+    anna.edit(|edit| edit.set_caption(photo(1), Some(b"by Anna")));
+    copy.edit(|edit| edit.set_favourite(photo(1), true));
+    copy.edit(|edit| edit.put_photo(photo(2), b"record"));
+    // Ben knows the one, builds on it, and says again what the copy wrote; Eve hears that before anything else.
+    ben.follow(&anna);
+    ben.edit(|edit| edit.set_caption(photo(1), Some(b"by Ben")));
+    let carried = Origin { author: anna.author, log: ben.author };
+    let again: Vec<_> = copy.log.iter().map(|change| (carried, change.as_slice())).collect();
+    for device in [&mut eve, &mut anna, &mut ben] {
+        assert_eq!(device.catalog.apply(MONTH, &again).unwrap().refused, []);
+    }
+    assert_eq!(eve.follow(&ben).waiting, 3, "they wait for what Anna wrote first");
+    eve.apply(anna.author, &anna.log[..shared]);
+    eve.apply(anna.author, &anna.log[shared..]);
+    anna.follow(&ben);
+    assert_eq!(eve.heads(), anna.heads());
+    assert_eq!(eve.heads(), ben.heads());
+    let state = eve.catalog.photo(MONTH, &photo(1)).unwrap();
+    assert_eq!((state.favourite, state.caption.value), (true, Some(b"by Ben".to_vec())));
 }

@@ -228,7 +228,7 @@ fn of_two_changes_with_one_number_the_first_in_the_log_is_the_one() {
 
 #[test]
 fn a_change_under_another_actor_is_refused() {
-    let reason = Attack::begin().forge(|change| change.actor_id = ActorId::from([7_u8; 16]));
+    let reason = Attack::begin().forge(|change| change.actor_id = ActorId::from([7_u8; 20]));
     assert_eq!(reason, ChangeRefused::WrongActor);
     let reason = Attack::begin().forge(|change| change.actor_id = ActorId::from(vec![7_u8; 300]));
     assert_eq!(reason, ChangeRefused::Malformed { what: "actor" });
@@ -331,7 +331,7 @@ fn overwriting_other_values_than_the_author_saw_is_refused() {
         let record = vec![OpId(3, change.actor_id.clone())];
         change.operations[1].pred = record.into();
     }));
-    wrong(Attack::begin().forge(|change| change.operations[0].pred = vec![OpId(2, ActorId::from([9_u8; 16]))].into()));
+    wrong(Attack::begin().forge(|change| change.operations[0].pred = vec![OpId(2, ActorId::from([9_u8; 20]))].into()));
     // Its own operation.
     wrong(Attack::begin().forge(|change| change.operations[1].pred = vec![OpId(4, change.actor_id.clone())].into()));
     // The right one, and one more.
@@ -510,7 +510,7 @@ fn body(change: &ExpandedChange, columns: &[(u64, Vec<u8>)]) -> Vec<u8> {
     for dependency in &change.deps {
         body.extend_from_slice(&dependency.0);
     }
-    body.push(16);
+    body.push(20);
     body.extend_from_slice(change.actor_id.to_bytes());
     number(&mut body, change.seq);
     number(&mut body, change.start_op.get());

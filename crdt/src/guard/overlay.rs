@@ -68,6 +68,9 @@ impl<'a> Overlay<'a> {
     pub(crate) fn admit(&mut self, history: &mut History, screened: &Screened) -> Result<(), ChangeRefused> {
         let change = &screened.change;
         let actor = change.actor_id();
+        if history.has_no_room_for(actor) {
+            return Err(ChangeRefused::TooMany { what: "incarnations of its author" });
+        }
         let expected = u64::from(history.changes_of(actor)) + 1;
         if change.seq() != expected {
             return Err(ChangeRefused::WrongSequence { expected, found: change.seq() });

@@ -8,7 +8,7 @@ use holdfast_protocol::id::AuthorId;
 
 use super::wire::{self, WireChange};
 use crate::document::DocumentId;
-use crate::genesis::actor_of;
+use crate::genesis::is_actor_of;
 use crate::key::Key;
 use crate::refusal::ChangeRefused;
 use crate::state::State;
@@ -51,15 +51,14 @@ pub(crate) struct OperationId {
 /// Screens a change of `author` to `document`.
 pub(crate) fn screen(document: DocumentId, author: &AuthorId, bytes: &[u8]) -> Result<Screened, ChangeRefused> {
     let wire = wire::read(bytes)?;
-    let actor = actor_of(author);
-    if wire.actor != *actor.to_bytes() {
+    if !is_actor_of(author, &wire.actor) {
         return Err(ChangeRefused::WrongActor);
     }
     if wire.puts.is_empty() {
         return Err(ChangeRefused::Foreign { what: "no operations" });
     }
     let puts = puts(document, author, &wire)?;
-    let change = encode(&wire, &actor)?;
+    let change = encode(&wire)?;
     if change.raw_bytes() != bytes {
         return Err(ChangeRefused::NotCanonical);
     }
@@ -99,7 +98,7 @@ fn puts(document: DocumentId, author: &AuthorId, wire: &WireChange<'_>) -> Resul
 }
 
 /// The one encoding of a change: what was read is compared with it, and what is written has it.
-pub(crate) fn encode(wire: &WireChange<'_>, actor: &ActorId) -> Result<Change, ChangeRefused> {
+pub(crate) fn encode(wire: &WireChange<'_>) -> Result<Change, ChangeRefused> {
     if !wire.dependencies.is_sorted_by(|a, b| a < b) {
         return Err(ChangeRefused::NotCanonical);
     }
@@ -126,7 +125,7 @@ pub(crate) fn encode(wire: &WireChange<'_>, actor: &ActorId) -> Result<Change, C
         .collect();
     Ok(Change::from(ExpandedChange {
         operations,
-        actor_id: actor.clone(),
+        actor_id: ActorId::from(wire.actor),
         hash: None,
         seq: wire.sequence,
         start_op,

@@ -5,6 +5,7 @@
 //! repeats, `-n, values…` is literal, `0, n` are nulls. This reader is lenient where [`super::screen`] compares the
 //! canonical encoding anyway, and strict in what it lets grow.
 
+use crate::genesis::ACTOR_BYTES;
 use crate::limits::{
     CHANGE_BYTES_MAX, DEPENDENCIES_MAX, KEY_BYTES_MAX, OPERATIONS_MAX, PREDECESSORS_MAX, VALUE_BYTES_MAX,
 };
@@ -24,7 +25,6 @@ const COLUMN_PREDECESSOR_ACTOR: u32 = 7 << 4 | 1;
 const COLUMN_PREDECESSOR_COUNTER: u32 = 7 << 4 | 3;
 const ACTION_PUT: u64 = 1;
 const VALUE_TYPE_BYTES: u64 = 7;
-const ACTOR_BYTES: usize = 16;
 
 /// A change as read, borrowed from its bytes.
 #[derive(Debug)]

@@ -1,0 +1,19 @@
+//! Where a change comes from.
+
+use holdfast_protocol::id::AuthorId;
+
+/// Who wrote a change, and whose log says it: an author's own, or that of someone who says again what a forked log said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// Who wrote it.
+    pub author: AuthorId,
+    /// Whose log it stands in.
+    pub log: AuthorId,
+}
+
+impl From<AuthorId> for Origin {
+    /// A change that stands in its author's own log.
+    fn from(author: AuthorId) -> Self {
+        Self { author, log: author }
+    }
+}
