@@ -11,6 +11,7 @@ use crate::codec;
 use crate::id::{AuthorId, EnvelopeHash, LibraryId};
 use crate::keys::{self, AuthorKey, Purpose, SIGNATURE_BYTES, Signature};
 use crate::limits::ENVELOPE_BYTES_MAX;
+use crate::log::Extent;
 use crate::secrets::EpochId;
 
 /// The format of envelopes that this version writes and reads.
@@ -34,6 +35,8 @@ pub enum Kind {
     Release,
     /// Devices, places, keys. Clear.
     Membership,
+    /// Envelopes of a forked log, said again by who kept them. What is sealed in them stays so.
+    Carried,
     /// A kind of a newer version: kept and relayed, not understood.
     Other(u8),
 }
@@ -46,6 +49,7 @@ impl From<u8> for Kind {
             3 => Self::Bundle,
             4 => Self::Release,
             5 => Self::Membership,
+            6 => Self::Carried,
             other => Self::Other(other),
         }
     }
@@ -59,6 +63,7 @@ impl From<Kind> for u8 {
             Kind::Bundle => 3,
             Kind::Release => 4,
             Kind::Membership => 5,
+            Kind::Carried => 6,
             Kind::Other(other) => other,
         }
     }
@@ -204,7 +209,8 @@ pub fn envelope_hash(wire: &[u8]) -> EnvelopeHash {
     EnvelopeHash::from_bytes(*blake3::hash(wire).as_bytes())
 }
 
-/// Two different envelopes that one author signed with one number: both are kept, and the author is frozen.
+/// Two different envelopes that one author signed with one number behind the same envelope: where its log forked. What
+/// it said before counts, and it may say nothing more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForkProof {
     first: SignedEnvelope,
@@ -217,7 +223,7 @@ pub enum NoFork {
     /// One of them is no valid envelope.
     #[error(transparent)]
     Envelope(#[from] EnvelopeRefused),
-    /// They belong to different libraries, authors or numbers.
+    /// They belong to different libraries, authors or numbers, or follow different envelopes: the fork is earlier then.
     #[error("the envelopes stand at different places")]
     DifferentPlaces,
     /// They say the same.
@@ -233,7 +239,9 @@ impl ForkProof {
     /// content is a fork too: the hashes differ, so the log has two continuations. Nobody but the author can make
     /// one, since signatures are verified strictly.)
     pub fn new(a: SignedEnvelope, b: SignedEnvelope) -> Result<Self, NoFork> {
-        let place = |signed: &SignedEnvelope| (signed.envelope.library, signed.envelope.author, signed.envelope.seq);
+        let place = |SignedEnvelope { envelope, .. }: &SignedEnvelope| {
+            (envelope.library, envelope.author, envelope.seq, envelope.prev)
+        };
         if place(&a) != place(&b) {
             return Err(NoFork::DifferentPlaces);
         }
@@ -258,10 +266,16 @@ impl ForkProof {
         self.first.envelope.author
     }
 
-    /// The number that was used twice.
+    /// The number that was used twice: how many envelopes count.
     #[must_use]
     pub const fn seq(&self) -> u64 {
         self.first.envelope.seq
+    }
+
+    /// How far the log goes that both envelopes follow.
+    #[must_use]
+    pub const fn shared(&self) -> Extent {
+        Extent { length: self.first.envelope.seq, head: self.first.envelope.prev }
     }
 
     /// Both envelopes, the one with the lesser hash first.
@@ -368,6 +382,11 @@ mod tests {
 
         assert_eq!(ForkProof::new(one.clone(), one.clone()), Err(NoFork::Same));
         assert_eq!(ForkProof::new(one.clone(), signed(4, b"one")), Err(NoFork::DifferentPlaces));
+        let key = AuthorKey::from_seed(&[5; 32]);
+        let mut elsewhere = envelope(&key, 3, 1, b"two".to_vec());
+        elsewhere.prev = EnvelopeHash::from_bytes([3; 32]);
+        let elsewhere = SignedEnvelope::sign(elsewhere, &key);
+        assert_eq!(ForkProof::new(one.clone(), elsewhere), Err(NoFork::DifferentPlaces), "the fork is earlier");
         let stranger = AuthorKey::from_seed(&[6; 32]);
         let other = SignedEnvelope::sign(envelope(&stranger, 3, 1, vec![]), &stranger);
         assert_eq!(ForkProof::new(one.clone(), other), Err(NoFork::DifferentPlaces));
@@ -385,8 +404,8 @@ mod tests {
 
     #[test]
     fn kinds_keep_their_numbers() {
-        let kinds = [Kind::Deposit, Kind::Catalog, Kind::Bundle, Kind::Release, Kind::Membership];
-        assert_eq!(kinds.map(u8::from), [1, 2, 3, 4, 5]);
+        let kinds = [Kind::Deposit, Kind::Catalog, Kind::Bundle, Kind::Release, Kind::Membership, Kind::Carried];
+        assert_eq!(kinds.map(u8::from), [1, 2, 3, 4, 5, 6]);
         for number in 0..=255 {
             assert_eq!(u8::from(Kind::from(number)), number);
         }

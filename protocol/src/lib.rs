@@ -19,6 +19,7 @@
 //! checked against [`limits`] before anything is allocated, every signature covers its purpose and the bytes as they
 //! came, and no input panics.
 
+pub mod carried;
 pub mod certificate;
 pub mod codec;
 pub mod copies;

@@ -1,7 +1,8 @@
 //! The state of one author's log, and what a new envelope means for it.
 //!
-//! Invariants: envelope `n` names the hash of envelope `n - 1`; a log only grows; a forked log does not grow; nothing past
-//! the durable length is shown to others, so that after a crash nobody knows more of a log than its author.
+//! Invariants: envelope `n` names the hash of envelope `n - 1`; a log only grows, and a forked one no further than all its
+//! branches are the same, to where it is cut; nothing past the durable length is shown to others, so that after a crash
+//! nobody knows more of a log than its author.
 
 use crate::envelope::{ForkProof, NO_ENVELOPE, SignedEnvelope};
 use crate::id::{AuthorId, EnvelopeHash};
@@ -100,15 +101,22 @@ impl Log {
 
     /// Notes that everything up to `extent` is durable.
     pub const fn set_durable(&mut self, extent: Extent) {
-        if extent.length > self.durable.length {
+        // A flush may have begun before the log was cut.
+        if extent.length > self.durable.length && extent.length <= self.known.length {
             self.durable = extent;
         }
     }
 
-    /// Freezes the log.
-    pub fn freeze(&mut self, proof: ForkProof) {
+    /// Cuts the log to where it forked, which must be on it, or further than it goes.
+    pub fn cut(&mut self, proof: ForkProof) {
         debug_assert_eq!(proof.author(), self.author);
-        self.fork.get_or_insert(proof);
+        let shared = proof.shared();
+        for extent in [&mut self.known, &mut self.durable] {
+            if extent.length > shared.length {
+                *extent = shared;
+            }
+        }
+        self.fork = Some(proof);
     }
 
     /// What others are told.

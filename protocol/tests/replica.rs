@@ -10,8 +10,10 @@ use bytes::Bytes;
 use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::keys::RootKey;
 use holdfast_protocol::membership::{Statement, encode_statements};
+use holdfast_protocol::position::Position;
 use holdfast_protocol::replica::{DisconnectReason, Event, Input, LinkId, Misbehaviour};
 use support::keys::{author_key, certificate};
+use support::memory::Memory;
 use support::world::{Lie, World};
 use support::{EPOCH, chunk_bytes, chunk_id, root};
 
@@ -236,7 +238,7 @@ fn a_restart_continues_and_a_cut_costs_at_most_one_chunk() {
 }
 
 #[test]
-fn a_fork_is_proven_frozen_and_passed_on() {
+fn a_fork_is_proven_and_passed_on_and_the_log_is_cut_there() {
     let mut world = World::new(10, 3);
     admit(&mut world, 1..3);
     assert!(world.run_while(10_000, |world| world.converged(&[0, 1, 2])));
@@ -273,6 +275,66 @@ fn a_fork_is_proven_frozen_and_passed_on() {
     assert!(world.nodes[2].events.contains(&Event::RestoredFromBackup { author }));
     let now = world.clock();
     assert!(world.replica(2).append(now, Kind::Catalog, EPOCH, 1, vec![1]).is_err());
+    let point = |world: &mut World, node: usize| world.replica(node).vector().into_iter().find(|of| of.author == author);
+    assert_eq!(point(&mut world, 0), point(&mut world, 1));
+    assert_eq!(point(&mut world, 0), point(&mut world, 2));
+}
+
+#[test]
+fn of_many_branches_all_keep_what_all_have_in_common() {
+    let mut world = World::new(14, 4);
+    admit(&mut world, 1..4);
+    world.import(3, photos(0, 2));
+    assert!(world.run_while(10_000, |world| world.converged(&[0, 1, 2, 3])));
+    let author = author_key(3).author_id();
+    let shared = world.replica(3).own_length();
+    let counting = |world: &mut World, node: usize| {
+        let positions = (0..).map(|index| Position { author, index });
+        positions.map_while(|position| world.replica(node).chunk_at(&position)).count()
+    };
+    let positions = counting(&mut world, 3);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        world.block(a, b, true);
+    }
+    let write = |world: &mut World, from: &Memory, first: u64, heard: &[usize]| {
+        world.nodes[3].memory = from.backup();
+        (0..3).for_each(|node| world.block(node, 3, !heard.contains(&node)));
+        world.start(3);
+        // Long enough that the logs part further back than is looked at first.
+        (0..20).for_each(|n| _ = world.import(3, photos(first + n, 1)));
+        world.run_for(5_000);
+        world.crash(3);
+        world.nodes[3].memory.backup()
+    };
+    world.crash(3);
+    let backup = world.nodes[3].memory.backup();
+    write(&mut world, &backup, 20, &[0]);
+    let later = write(&mut world, &backup, 40, &[1, 2]);
+    write(&mut world, &later, 60, &[1]);
+    write(&mut world, &later, 80, &[2]);
+    let length = |world: &mut World, node: usize| {
+        let points = world.replica(node).vector();
+        points.iter().find(|point| point.author == author).map(|point| (point.length, point.forked)).unwrap()
+    };
+    // The two that part late meet first.
+    world.block(1, 2, false);
+    world.run_for(20_000);
+    assert_eq!([1, 2].map(|node| length(&mut world, node)), [(shared + 20, true); 2]);
+    world.block(0, 1, false);
+    world.run_for(30_000);
+    assert_eq!([0, 1, 2].map(|node| length(&mut world, node)), [(shared, true); 3]);
+    world.crash(1);
+    world.start(1);
+    for node in 0..3 {
+        assert_eq!(length(&mut world, node), (shared, true));
+        assert_eq!(counting(&mut world, node), positions, "no position behind the fork counts");
+    }
+    // Who was away learns the same.
+    (0..3).for_each(|node| world.block(node, 3, false));
+    world.start(3);
+    world.run_for(30_000);
+    assert_eq!(length(&mut world, 3), (shared, true));
+    assert!(world.replica(3).is_retired());
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct Registry {
     places: BTreeMap<(DeviceId, AuthorId), PlaceSaid>,
     /// For each ended author and the author that said so, where it ends.
     retirements: BTreeMap<(AuthorId, AuthorId), (u64, u64)>,
+    /// Where logs have forked.
+    forks: BTreeMap<AuthorId, u64>,
     /// For each recipient and author the greatest epoch.
     keys: BTreeMap<(Recipient, AuthorId), KeysSaid>,
     resolved: Resolved,
@@ -129,6 +131,7 @@ impl Registry {
             removals: Removals::new(),
             places: BTreeMap::new(),
             retirements: BTreeMap::new(),
+            forks: BTreeMap::new(),
             keys: BTreeMap::new(),
             resolved: Resolved::default(),
         }
@@ -317,6 +320,15 @@ impl Registry {
         changes
     }
 
+    /// Notes that the log of `author` has forked behind its first `length` envelopes: no more of them count.
+    pub fn fork(&mut self, author: &AuthorId, length: u64) -> Vec<RegistryChange> {
+        let before = self.length_of(author);
+        let known = self.forks.entry(*author).or_insert(length);
+        *known = (*known).min(length);
+        let ended = self.length_of(author).filter(|after| before != Some(*after));
+        ended.map(|length| RegistryChange::Ended { author: *author, length }).into_iter().collect()
+    }
+
     /// The library.
     #[must_use]
     pub const fn library(&self) -> LibraryId {
@@ -395,7 +407,7 @@ impl Registry {
         self.authors.iter().filter(move |(_, certificate)| certificate.device() == device).map(|(author, _)| *author)
     }
 
-    /// How many envelopes of `author` count, if it has ended: its device was removed or it was retired.
+    /// How many envelopes of `author` count, if it has ended: its device was removed, it was retired, or its log forked.
     #[must_use]
     pub fn length_of(&self, author: &AuthorId) -> Option<u64> {
         let device = self.device_of(author)?;
@@ -406,7 +418,7 @@ impl Registry {
             .filter(|((_, by), _)| self.device_of(by) == Some(device))
             .map(|(_, (length, _))| *length)
             .max();
-        removed.into_iter().chain(retired).min()
+        removed.into_iter().chain(retired).chain(self.forks.get(author).copied()).min()
     }
 
     /// Whether what envelope `seq` of `author` says counts: its device stands (or did until it was removed) and the

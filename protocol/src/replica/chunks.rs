@@ -50,7 +50,20 @@ struct AuthorSlots {
     author: AuthorId,
     slots: Vec<Slot>,
     released: RoaringBitmap,
-    void: RoaringBitmap,
+    /// From where on positions count for nothing, because the log ended before them.
+    void_from: Option<u32>,
+}
+
+impl AuthorSlots {
+    fn is_void(&self, index: u32) -> bool {
+        self.void_from.is_some_and(|from| index >= from)
+    }
+
+    /// The slots of positions that are not void.
+    fn counting(&self) -> &[Slot] {
+        let end = self.void_from.map_or(self.slots.len(), |from| self.slots.len().min(from as usize));
+        &self.slots[..end]
+    }
 }
 
 /// See the head of the module.
@@ -96,7 +109,7 @@ impl ChunkTable {
         }
         let number = u8::try_from(self.authors.len()).ok()?;
         let released = self.early_releases.remove(author).unwrap_or_default();
-        self.authors.push(AuthorSlots { author: *author, slots: Vec::new(), released, void: RoaringBitmap::new() });
+        self.authors.push(AuthorSlots { author: *author, slots: Vec::new(), released, void_from: None });
         self.author_numbers.insert(*author, number);
         Some(number)
     }
@@ -146,17 +159,22 @@ impl ChunkTable {
         self.by_id.find(hash(self.hash_keys, chunk), same).copied()
     }
 
-    /// The slot at a position.
+    /// The slot at a position; `None` when that is void.
     pub(super) fn slot_at(&self, position: &Position) -> Option<Slot> {
-        self.slots_of(&position.author)?.slots.get(position.index as usize).copied()
+        self.slots_of(&position.author)?.counting().get(position.index as usize).copied()
     }
 
-    /// The slots at those of `span`'s positions that are known.
+    /// The slots at those of `span`'s positions that are known and not void.
     pub(super) fn slots_in(&self, author: &AuthorId, span: &Span) -> &[Slot] {
-        let slots = self.slots_of(author).map_or(&[][..], |slots| &slots.slots);
+        let slots = self.slots_of(author).map_or(&[][..], AuthorSlots::counting);
         let indices = span.indices();
         let end = slots.len().min(indices.end as usize);
         slots.get(indices.start as usize..end).unwrap_or_default()
+    }
+
+    /// From where on `author`'s positions are void.
+    pub(super) fn void_from(&self, author: &AuthorId) -> Option<u32> {
+        self.slots_of(author)?.void_from
     }
 
     /// How many slots there are.
@@ -170,12 +188,13 @@ impl ChunkTable {
         DepositedChunk { chunk: entry.chunk, length: entry.length }
     }
 
-    /// All positions of a chunk, the first one learned first.
+    /// All positions of a chunk that are not void, the first one learned first.
     pub(super) fn positions(&self, slot: Slot) -> impl Iterator<Item = Position> + '_ {
         let entry = &self.entries[slot as usize];
         let again = self.again.get(&slot).into_iter().flatten().map(|again| (again.author, again.index));
         std::iter::once((entry.author, entry.index))
             .chain(again)
+            .filter(|(author, index)| !self.authors[usize::from(*author)].is_void(*index))
             .map(|(author, index)| Position { author: self.authors[usize::from(author)].author, index })
     }
 
@@ -195,18 +214,22 @@ impl ChunkTable {
         self.review_spans(author, spans)
     }
 
-    /// Sets which of `author`'s positions count for nothing because its log ended before them; returns the slots whose
-    /// state may have changed.
-    pub(super) fn set_void(&mut self, author: &AuthorId, from: Option<u32>) -> Vec<Slot> {
-        let Some(&number) = self.author_numbers.get(author) else { return Vec::new() };
-        let own = &mut self.authors[usize::from(number)];
-        let mut void = RoaringBitmap::new();
-        if let Some(from) = from {
-            void.insert_range(from..own.slots.len() as u32);
+    /// Sets from where on `author`'s positions count for nothing because its log ended before them; returns the positions
+    /// that are void now and were not, or the other way round, with their slots.
+    pub(super) fn set_void(&mut self, author: &AuthorId, from: Option<u32>) -> Vec<(Position, Slot)> {
+        if from.is_none() && !self.author_numbers.contains_key(author) {
+            return Vec::new();
         }
-        let changed = crate::inventory::spans::of_bitmap(&(&own.void ^ &void));
-        own.void = void;
-        self.review_spans(author, &changed)
+        let Some(number) = self.author_number(author) else { return Vec::new() };
+        let own = &mut self.authors[usize::from(number)];
+        let end = own.slots.len() as u32;
+        let (before, after) = (own.void_from.unwrap_or(end).min(end), from.unwrap_or(end).min(end));
+        own.void_from = from;
+        let changed = before.min(after)..before.max(after);
+        let position = |index| (Position { author: *author, index }, own.slots[index as usize]);
+        let changed: Vec<_> = changed.map(position).collect();
+        changed.iter().for_each(|(_, slot)| _ = self.review(*slot));
+        changed
     }
 
     fn review_spans(&mut self, author: &AuthorId, spans: &[Span]) -> Vec<Slot> {
@@ -219,7 +242,7 @@ impl ChunkTable {
         let entry = &self.entries[slot as usize];
         let counts = |author: u8, index| {
             let own = &self.authors[usize::from(author)];
-            !own.released.contains(index) && !own.void.contains(index)
+            !own.released.contains(index) && !own.is_void(index)
         };
         counts(entry.author, entry.index)
             || self.again.get(&slot).is_some_and(|again| again.iter().any(|again| counts(again.author, again.index)))
@@ -360,10 +383,14 @@ mod tests {
         table.release(&A, &[span(1, 1)]);
         deposit(&mut table, &A, &[10, 11, 12]);
         assert!(table.is_live(0) && !table.is_live(1) && table.is_live(2));
-        table.set_void(&A, Some(2));
+        let third = Position { author: A, index: 2 };
+        assert_eq!(table.set_void(&A, Some(2)), [(third, 2)]);
         assert!(!table.is_live(2));
-        table.set_void(&A, None);
-        assert!(!table.is_live(1) && table.is_live(2));
+        assert_eq!((table.slot_at(&third), table.positions(2).count(), table.slots_in(&A, &span(0, 9)).len()), (None, 0, 2));
+        deposit(&mut table, &A, &[13]);
+        assert!(!table.is_live(3), "nothing counts that comes later");
+        assert_eq!(table.set_void(&A, None).len(), 2);
+        assert!(!table.is_live(1) && table.is_live(2) && table.is_live(3));
     }
 
     #[test]

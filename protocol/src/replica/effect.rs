@@ -240,6 +240,9 @@ pub enum BodyRefusal {
     /// A release's body.
     #[error("release without effect: {0}")]
     Release(#[from] crate::release::ReleaseRefused),
+    /// Envelopes of a forked log that are none.
+    #[error("what it carries on of another log is malformed")]
+    Carried,
     /// A membership statement.
     #[error("membership statement without effect: {detail}")]
     Membership {

@@ -3,17 +3,19 @@
 use bytes::Bytes;
 
 use super::chunks::Slot;
-use super::serve::record_positions;
+use super::serve::{record_position, record_positions};
+use super::sync::fork_frame;
 use super::{BodyRefusal, Effect, Event, READER_VERSION, Replica};
+use crate::carried;
 use crate::certificate::{AuthorCertificate, DeviceCertificate};
 use crate::deposit::{Deposit, DepositRefused, DepositedChunk};
-use crate::envelope::{Envelope, ForkProof, Kind, SignedEnvelope};
-use crate::id::AuthorId;
+use crate::envelope::{Envelope, ForkProof, Kind, NO_ENVELOPE, SignedEnvelope};
+use crate::id::{AuthorId, EnvelopeHash};
 use crate::keys::AuthorKey;
 use crate::limits::DEPOSIT_ENTRIES_MAX;
 use crate::log::{Extent, Log};
 use crate::membership::{RegistryChange, Statement, decode_statements, encode_statements};
-use crate::message::{LogPoint, Message};
+use crate::message::LogPoint;
 use crate::metadata::{Batch, Metadata, StorageError, Table};
 use crate::position::Run;
 use crate::release::Release;
@@ -44,8 +46,10 @@ pub(super) fn log_key(author: &AuthorId, seq: u64) -> Vec<u8> {
     [author.as_bytes().as_slice(), &seq.to_be_bytes()].concat()
 }
 
+const FORK_SUFFIX: &[u8] = b"fork";
+
 fn fork_key(author: &AuthorId) -> Vec<u8> {
-    [author.as_bytes().as_slice(), b"fork"].concat()
+    [author.as_bytes().as_slice(), FORK_SUFFIX].concat()
 }
 
 /// Kept envelopes of one author.
@@ -65,15 +69,18 @@ pub(super) fn read<M: Metadata>(
         .collect()
 }
 
-/// The proof of a fork that was kept for `author`.
-pub(super) fn read_fork<M: Metadata>(metadata: &M, author: &AuthorId) -> Result<Option<ForkProof>, StorageError> {
-    let damaged = || StorageError::Damaged { what: format!("the fork proof of {author}") };
-    let Some(kept) = metadata.get(Table::Author, &fork_key(author))? else { return Ok(None) };
-    let kept = Bytes::from(kept);
+/// The proofs of forks that were kept.
+pub(super) fn read_forks<M: Metadata>(metadata: &M) -> Result<Vec<ForkProof>, StorageError> {
+    let kept = metadata.scan(Table::Author, &[], &[], usize::MAX)?;
+    kept.into_iter().filter(|(key, _)| key.ends_with(FORK_SUFFIX)).map(|(_, kept)| parse_fork(kept.into())).collect()
+}
+
+fn parse_fork(kept: Bytes) -> Result<ForkProof, StorageError> {
+    let damaged = || StorageError::Damaged { what: "the proof of a fork".to_owned() };
     let mut rest = kept.as_ref();
     let length = varint::take(&mut rest).and_then(|length| usize::try_from(length).ok()).ok_or_else(damaged)?;
     let (first, second) = rest.split_at_checked(length).ok_or_else(damaged)?;
-    ForkProof::parse(kept.slice_ref(first), kept.slice_ref(second)).map(Some).map_err(|_| damaged())
+    ForkProof::parse(kept.slice_ref(first), kept.slice_ref(second)).map_err(|_| damaged())
 }
 
 impl<M: Metadata> Replica<M> {
@@ -187,7 +194,11 @@ impl<M: Metadata> Replica<M> {
         self.flush.needed = true;
         let mut deposited = Vec::new();
         for envelope in envelopes {
+            let author = envelope.envelope().author;
             let slots = self.fold(&envelope);
+            if self.has_ended(&author) {
+                self.ends_to_review.insert(author);
+            }
             for &slot in slots.iter().filter(|&&slot| self.chunks.is_held(slot)) {
                 record_positions(&self.chunks, slot, true, self.now.elapsed, &mut self.own, &mut self.news);
             }
@@ -196,6 +207,11 @@ impl<M: Metadata> Replica<M> {
         }
         self.review_ends()?;
         Ok(deposited)
+    }
+
+    /// Whether a log has all envelopes that it will ever have that count.
+    fn has_ended(&self, author: &AuthorId) -> bool {
+        self.registry.length_of(author).is_some_and(|length| self.log_extent(author).length >= length)
     }
 
     /// Lets one envelope count. Returns the slots whose chunks it deposited.
@@ -211,6 +227,7 @@ impl<M: Metadata> Replica<M> {
             Kind::Deposit => self.fold_deposit(&author, seq, &envelope.body),
             Kind::Release => self.fold_release(&author, seq, &envelope.body).map(|()| Vec::new()),
             Kind::Membership => self.fold_membership(&author, seq, &envelope.body).map(|()| Vec::new()),
+            Kind::Carried => self.fold_carried(&author, seq, &envelope.body).map(|()| Vec::new()),
             Kind::Catalog | Kind::Bundle | Kind::Other(_) => Ok(Vec::new()),
         };
         folded.unwrap_or_else(|refusal| {
@@ -242,6 +259,21 @@ impl<M: Metadata> Replica<M> {
         let Envelope { author, seq, body, .. } = release.envelope();
         // Whether it can be read was reported when it was folded the first time.
         let _ = self.fold_release(author, *seq, body);
+    }
+
+    /// What a forked log said of devices goes on being known; what it said of itself does not count, behind the fork.
+    fn fold_carried(&mut self, author: &AuthorId, seq: u64, body: &[u8]) -> Result<(), BodyRefusal> {
+        if !self.registry.counts(author, seq) {
+            return Ok(());
+        }
+        let carried = carried::decode(&self.config.library, body).ok_or(BodyRefusal::Carried)?;
+        for signed in carried {
+            let Envelope { author, seq, kind, body, .. } = signed.envelope();
+            if *kind == Kind::Membership {
+                self.fold_membership(author, *seq, body)?;
+            }
+        }
+        Ok(())
     }
 
     fn fold_membership(&mut self, author: &AuthorId, seq: u64, body: &[u8]) -> Result<(), BodyRefusal> {
@@ -290,57 +322,84 @@ impl<M: Metadata> Replica<M> {
                 Some(length) => self.first_position_from(&author, length)?,
                 None => None,
             };
-            let changed = self.chunks.set_void(&author, void_from);
-            self.scheduler.want(changed, &mut self.chunks);
+            for (position, slot) in self.chunks.set_void(&author, void_from) {
+                if self.chunks.is_held(slot) {
+                    let held = self.chunks.slot_at(&position).is_some();
+                    record_position(&position, held, self.now.elapsed, &mut self.own, &mut self.news);
+                }
+                self.scheduler.want([slot], &mut self.chunks);
+            }
         }
         Ok(())
     }
 
-    /// The first position that an envelope of `author` from number `seq` on gave.
+    /// The first position that an envelope of `author` from number `seq` on gave or may give; `None` while it is not
+    /// known how many those before give.
     fn first_position_from(&self, author: &AuthorId, seq: u64) -> Result<Option<u32>, StorageError> {
         const PAGE: usize = 64;
-        for from in (seq..self.log_extent(author).length).step_by(PAGE) {
-            for envelope in read(&self.metadata, author, from, PAGE)? {
-                if envelope.envelope().kind == Kind::Deposit
-                    && let Ok(deposit) = Deposit::decode(&envelope.envelope().body)
-                {
-                    return Ok(Some(deposit.first));
-                }
+        if self.log_extent(author).length < seq {
+            return Ok(None);
+        }
+        let mut from = seq;
+        loop {
+            // Behind a fork more is kept than the log has.
+            let page = read(&self.metadata, author, from, PAGE)?;
+            if page.is_empty() {
+                return Ok(Some(self.chunks.next_position(author)));
+            }
+            from += page.len() as u64;
+            let deposits = page.iter().map(SignedEnvelope::envelope).filter(|of| of.kind == Kind::Deposit);
+            if let Some(deposit) = deposits.filter_map(|of| Deposit::decode(&of.body).ok()).next() {
+                return Ok(Some(deposit.first));
             }
         }
-        Ok(None)
     }
 
-    /// Freezes a log on proof that its author forked, and passes the proof on.
-    pub(super) fn freeze(&mut self, proof: ForkProof) -> Result<(), StorageError> {
+    /// Cuts a log on proof that its author forked, and passes the proof on. False when the log that is kept here forked
+    /// from both envelopes of the proof even before.
+    pub(super) fn cut(&mut self, proof: ForkProof) -> Result<bool, StorageError> {
         let author = proof.author();
         let log = self.logs.entry(author).or_insert_with(|| Log::new(author));
-        if log.fork().is_some() {
-            return Ok(());
+        let shared = proof.shared();
+        if log.fork().is_some_and(|known| known.seq() <= shared.length) {
+            return Ok(true);
+        }
+        if log.known().length >= shared.length && self.head_at(&author, shared.length)? != shared.head {
+            return Ok(false);
         }
         let (first, second) = proof.envelopes();
-        let (first, second) = (first.wire().clone(), second.wire().clone());
         let mut kept = Vec::new();
-        varint::put(&mut kept, first.len() as u64);
-        kept.extend_from_slice(&first);
-        kept.extend_from_slice(&second);
+        varint::put(&mut kept, first.wire().len() as u64);
+        kept.extend_from_slice(first.wire());
+        kept.extend_from_slice(second.wire());
         let mut batch = Batch::new();
         batch.put(Table::Author, fork_key(&author), kept);
         self.metadata.commit(batch)?;
         self.flush.needed = true;
-        let seq = proof.seq();
-        log.freeze(proof);
-        self.effects.push(Effect::Event(Event::ForkProven { author, seq }));
+        let frame = fork_frame(&proof);
+        if let Some(log) = self.logs.get_mut(&author) {
+            log.cut(proof);
+        }
+        let changes = self.registry.fork(&author, shared.length);
+        self.registry_changed(&changes);
+        self.ends_to_review.insert(author);
+        self.review_ends()?;
+        self.effects.push(Effect::Event(Event::ForkProven { author, seq: shared.length }));
         if author == self.author() {
             self.retire();
         }
-        let frame = Message::Fork(first, second).to_frame();
         for (link, session) in self.sessions.iter_mut().filter(|(_, session)| session.is_established()) {
-            if session.forks_told.insert(author) {
+            if session.forks_told.insert(author, shared.length) != Some(shared.length) {
                 self.effects.push(Effect::Send { link: *link, frame: frame.clone() });
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// The hash of the last of the first `length` envelopes that are kept of `author`.
+    fn head_at(&self, author: &AuthorId, length: u64) -> Result<EnvelopeHash, StorageError> {
+        let Some(last) = length.checked_sub(1) else { return Ok(NO_ENVELOPE) };
+        Ok(read(&self.metadata, author, last, 1)?.first().map_or(NO_ENVELOPE, SignedEnvelope::hash))
     }
 
     /// This device's author must not write any more.
@@ -353,11 +412,13 @@ impl<M: Metadata> Replica<M> {
 
     /// A flush made these logs durable this far: others may know.
     pub(super) fn logs_durable(&mut self, covered: Vec<LogPoint>) {
+        let mut points = Vec::with_capacity(covered.len());
         for point in &covered {
             if let Some(log) = self.logs.get_mut(&point.author) {
                 log.set_durable(Extent { length: point.length, head: point.head });
+                points.push(log.point(log.durable()));
             }
         }
-        self.tell_logs(covered);
+        self.tell_logs(points);
     }
 }

@@ -13,7 +13,7 @@ use crate::certificate::{DeviceCertificate, Issuer};
 use crate::envelope::{Kind, SignedEnvelope};
 use crate::id::{ChunkId, DeviceId};
 use crate::inventory::{Generation, Holdings};
-use crate::log::Continuation;
+use crate::log::{Continuation, Log};
 use crate::membership::Registry;
 use crate::metadata::{Metadata, StorageError, Table};
 use crate::time::{Now, WallTime};
@@ -99,18 +99,18 @@ impl<M: Metadata> Replica<M> {
             }
             page = self.metadata.scan(Table::Log, &[], &from, PAGE)?;
         }
+        for log in self.logs.values_mut() {
+            log.set_durable(log.known());
+        }
+        for proof in logs::read_forks(&self.metadata)? {
+            let (author, length) = (proof.author(), proof.seq());
+            self.logs.entry(author).or_insert_with(|| Log::new(author)).cut(proof);
+            self.registry.fork(&author, length);
+            self.ends_to_review.insert(author);
+            self.retired |= author == self.config.author.author_id();
+        }
         for release in &releases {
             self.fold_kept_release(release);
-        }
-        let authors: Vec<_> = self.logs.keys().copied().collect();
-        for author in authors {
-            if let Some(log) = self.logs.get_mut(&author) {
-                log.set_durable(log.known());
-                if let Some(proof) = logs::read_fork(&self.metadata, &author)? {
-                    log.freeze(proof);
-                    self.retired |= author == self.config.author.author_id();
-                }
-            }
         }
         self.review_ends()
     }

@@ -15,6 +15,7 @@ use crate::id::{ChunkId, DeviceId};
 use crate::limits::REQUESTS_PER_PEER_MAX;
 use crate::message::FetchRequest;
 use crate::metadata::{Metadata, StorageError};
+use crate::position::Position;
 use crate::time::Timestamp;
 
 /// So long after the last chunk was sent to a peer, it counts as busy spreading what it got.
@@ -32,10 +33,21 @@ pub(super) fn record_positions(
     news: &mut Pending,
 ) {
     for position in chunks.positions(slot) {
-        if own.holdings().holds(&position) != held {
-            own.record(now, &position, held);
-            news.record(&position, held);
-        }
+        record_position(&position, held, now, own, news);
+    }
+}
+
+/// Notes in the own inventory that one position is held, or no more.
+pub(super) fn record_position(
+    position: &Position,
+    held: bool,
+    now: Timestamp,
+    own: &mut OwnInventory,
+    news: &mut Pending,
+) {
+    if own.holdings().holds(position) != held {
+        own.record(now, position, held);
+        news.record(position, held);
     }
 }
 

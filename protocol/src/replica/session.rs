@@ -4,7 +4,7 @@
 //! said or listened to. Of two sessions with one peer, both sides keep the same one.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,8 +36,8 @@ pub(super) struct Session {
     state: State,
     /// How far the peer knows which log.
     pub(super) points: BTreeMap<AuthorId, LogPoint>,
-    /// Forks that the peer was given the proof of.
-    pub(super) forks_told: BTreeSet<AuthorId>,
+    /// Forks that the peer was given the proof of, with where they are.
+    pub(super) forks_told: BTreeMap<AuthorId, u64>,
     /// Inventories that the peer can give and that are not known here yet.
     pub(super) offered: BTreeMap<DeviceId, Offer>,
     /// Inventories asked of the peer.
@@ -75,7 +75,7 @@ impl<M: Metadata> Replica<M> {
             outbound,
             state: State::ExpectHello { until: self.now.elapsed + HANDSHAKE },
             points: BTreeMap::new(),
-            forks_told: BTreeSet::new(),
+            forks_told: BTreeMap::new(),
             offered: BTreeMap::new(),
             asked: BTreeMap::new(),
             assembly: None,

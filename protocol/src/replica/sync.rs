@@ -1,8 +1,8 @@
 //! Pulling logs: each side says how far it knows which log, and asks for what it lacks.
 //!
 //! Invariants: one request per author at a time; an author is accepted only once its introduction stands in the registry;
-//! two branches of one log always end in a proof, which is kept and passed on, and the log grows no further here; who did
-//! not give what it says it has is asked again after a rest, longer each time, and others before it.
+//! two branches of one log always end in a proof of where they part, which is kept and passed on, and the log is cut there;
+//! who did not give what it says it has is asked again after a rest, longer each time, and others before it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,8 @@ const REST_MS: u64 = 5_000;
 const REST_MS_MAX: u64 = 5 * 60 * 1000;
 /// Authors asked of one peer at once.
 pub(super) const PULLS_PER_SESSION_MAX: usize = 4;
+/// Envelopes at the end of a log that are compared before those further back.
+const COMPARED_FIRST: u64 = 16;
 /// Envelopes sent in one frame: verifying them takes the receiver a few milliseconds.
 const ENVELOPES_SENT_MAX: usize = 256;
 
@@ -36,9 +38,9 @@ const ENVELOPES_SENT_MAX: usize = 256;
 enum Purpose {
     /// The next envelopes are wanted.
     Extend,
-    /// The peer's version of the last known envelope is wanted: it seems to be another one. `accused` when the peer
-    /// itself sent an envelope that does not fit.
-    Compare { accused: bool },
+    /// The peer's version of known envelopes is wanted: it seems to be another one. `accused` when the peer itself sent an
+    /// envelope that does not fit; both versions are the same `same` envelopes far, at least.
+    Compare { accused: bool, same: u64 },
 }
 
 #[derive(Debug)]
@@ -151,8 +153,8 @@ impl<M: Metadata> Replica<M> {
         for point in points {
             let log = self.logs.get(&point.author);
             if let Some(proof) = log.and_then(|log| log.fork())
-                && !point.forked
-                && session.forks_told.insert(point.author)
+                && (!point.forked || point.length > proof.seq())
+                && session.forks_told.insert(point.author, proof.seq()) != Some(proof.seq())
             {
                 self.effects.push(Effect::Send { link, frame: fork_frame(proof) });
             }
@@ -204,7 +206,7 @@ impl<M: Metadata> Replica<M> {
             return None;
         }
         let waits = self.pulls.asked.contains_key(&author) || self.pulls.unknown.contains(&(link, author));
-        if forked || waits || self.pulls.rests(link, author) {
+        if waits || self.pulls.rests(link, author) {
             return None;
         }
         if is_proof_wanted && is_known {
@@ -214,15 +216,20 @@ impl<M: Metadata> Replica<M> {
             let ended = self.registry.length_of(&author).is_some_and(|length| known.length >= length);
             return (!ended).then_some(Purpose::Extend);
         }
-        (known.length > 0).then_some(Purpose::Compare { accused: false })
+        (known.length > 0).then_some(Purpose::Compare { accused: false, same: 0 })
     }
 
     fn ask_envelopes(&mut self, link: LinkId, author: AuthorId, purpose: Purpose) {
         let length = self.log_extent(&author).length;
         let from = match purpose {
             Purpose::Extend => length,
-            Purpose::Compare { .. } => length.saturating_sub(1),
+            // Mostly they part near the end.
+            Purpose::Compare { same, .. } => length.saturating_sub(COMPARED_FIRST).max(same),
         };
+        self.ask_envelopes_from(link, author, from, purpose);
+    }
+
+    fn ask_envelopes_from(&mut self, link: LinkId, author: AuthorId, from: u64, purpose: Purpose) {
         self.pulls.asked.insert(author, Pull { link, from, purpose, until: self.now.elapsed + ANSWER });
         self.send(link, &Message::WantEnvelopes(WantEnvelopes { author, from }));
     }
@@ -292,13 +299,7 @@ impl<M: Metadata> Replica<M> {
         self.pulls.stirred = true;
         match purpose {
             Purpose::Extend => self.extend(link, author, envelopes),
-            Purpose::Compare { accused } => match envelopes.into_iter().next() {
-                Some(wire) => self.compare(link, &author, from, wire, accused),
-                None => {
-                    self.let_rest(link, author, None);
-                    Ok(())
-                }
-            },
+            Purpose::Compare { accused, same } => self.compare(link, author, from, envelopes, accused, same),
         }
     }
 
@@ -352,7 +353,7 @@ impl<M: Metadata> Replica<M> {
         match verdict {
             Verdict::Bad => self.misbehaved(link, Misbehaviour::BadEnvelope),
             Verdict::OtherBranch if !self.pulls.asked.contains_key(&author) => {
-                self.ask_envelopes(link, author, Purpose::Compare { accused: true });
+                self.ask_envelopes(link, author, Purpose::Compare { accused: true, same: 0 });
             }
             Verdict::NotYet => drop(self.pulls.unknown.insert((link, author))),
             Verdict::Good | Verdict::OtherBranch if fruitless => self.let_rest(link, author, None),
@@ -375,25 +376,50 @@ impl<M: Metadata> Replica<M> {
         registry.counts(&envelope.author, 0)
     }
 
-    /// Compares the peer's version of an envelope with the one kept here.
+    /// Compares the peer's version of envelopes from number `from` on with the one kept here, and looks on for where they
+    /// part until it is found.
     fn compare(
         &mut self,
         link: LinkId,
-        author: &AuthorId,
-        seq: u64,
-        wire: Bytes,
+        author: AuthorId,
+        from: u64,
+        wires: Vec<Bytes>,
         accused: bool,
+        same: u64,
     ) -> Result<(), StorageError> {
-        let Ok(theirs) = SignedEnvelope::parse(wire) else {
-            self.misbehaved(link, Misbehaviour::BadEnvelope);
+        let length = self.log_extent(&author).length;
+        let comparable = usize::try_from(length.saturating_sub(from)).unwrap_or(usize::MAX).min(wires.len());
+        let ours = read(&self.metadata, &author, from, comparable)?;
+        let compared = ours.len() as u64;
+        for (ours, wire) in ours.into_iter().zip(wires) {
+            if *ours.wire() == wire {
+                continue;
+            }
+            let Ok(theirs) = SignedEnvelope::parse(wire) else {
+                self.misbehaved(link, Misbehaviour::BadEnvelope);
+                return Ok(());
+            };
+            let seq = ours.envelope().seq;
+            if let Ok(proof) = ForkProof::new(ours, theirs) {
+                return self.cut(proof).map(drop);
+            }
+            if seq == from && from > same {
+                let purpose = Purpose::Compare { accused, same };
+                self.ask_envelopes_from(link, author, same + (from - same) / 2, purpose);
+            } else {
+                // No log goes on like that.
+                self.misbehaved(link, Misbehaviour::BadEnvelope);
+            }
             return Ok(());
-        };
-        let Some(ours) = read(&self.metadata, author, seq, 1)?.pop() else { return Ok(()) };
-        match ForkProof::new(ours, theirs) {
-            Ok(proof) => self.freeze(proof)?,
+        }
+        let same = from + compared;
+        if compared > 0 && same < length {
+            self.ask_envelopes_from(link, author, same, Purpose::Compare { accused, same });
+        } else if compared > 0 && accused {
             // It sent an envelope that follows neither this one nor another: no honest peer keeps such a log.
-            Err(_) if accused => self.misbehaved(link, Misbehaviour::BadEnvelope),
-            Err(_) => self.let_rest(link, *author, None),
+            self.misbehaved(link, Misbehaviour::BadEnvelope);
+        } else {
+            self.let_rest(link, author, None);
         }
         Ok(())
     }
@@ -405,14 +431,20 @@ impl<M: Metadata> Replica<M> {
             return Ok(());
         };
         let ours = proof.envelopes().0.envelope().library == self.config.library;
-        if ours && self.registry.device_of(&proof.author()).is_some() {
-            self.freeze(proof)?;
+        let (author, length) = (proof.author(), proof.seq());
+        if ours && self.registry.device_of(&author).is_some() && !self.cut(proof)? {
+            // What is kept here parted from both even before; the peer knows how they begin.
+            let purpose = Purpose::Compare { accused: false, same: 0 };
+            if !self.pulls.asked.contains_key(&author) {
+                self.ask_envelopes_from(link, author, length.saturating_sub(COMPARED_FIRST), purpose);
+            }
         }
         Ok(())
     }
 }
 
-fn fork_frame(proof: &ForkProof) -> Bytes {
+/// The frame that gives a proof.
+pub(super) fn fork_frame(proof: &ForkProof) -> Bytes {
     let (first, second) = proof.envelopes();
     Message::Fork(first.wire().clone(), second.wire().clone()).to_frame()
 }
