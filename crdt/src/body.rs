@@ -5,7 +5,10 @@
 use std::io::Read;
 
 use crate::document::DocumentId;
+use crate::guard::wire;
+use crate::key::Key;
 use crate::limits::{BODY_BYTES_MAX, BODY_CHANGES_MAX, CHANGE_BYTES_MAX};
+use crate::patch::Patch;
 
 const FORMAT: u8 = 1;
 const LEVEL: i32 = 3;
@@ -56,6 +59,13 @@ impl CatalogBody {
         let mut out = vec![FORMAT];
         out.extend(zstd::bulk::compress(&plain, LEVEL).expect("compressing in memory does not fail"));
         out
+    }
+
+    /// What the changes set, each by itself and whatever else is set; what is no change sets nothing.
+    pub fn patches(&self) -> impl Iterator<Item = Patch> + '_ {
+        let read = self.changes.iter().filter_map(|change| wire::read(change).ok());
+        let puts = read.flat_map(|change| change.puts);
+        puts.filter_map(|put| Patch::of(Key::parse(put.key)?, &[put.value]))
     }
 
     /// Reads opened bytes; never decompresses more than [`BODY_BYTES_MAX`].

@@ -191,6 +191,7 @@ impl Node {
         let secrets = self.secrets.as_ref().ok_or_else(stranger)?;
         machine.open(ChunkSealer::new(secrets), blake3::derive_key("holdfast simulator fingerprints", &seed))?;
         let config = Config {
+            boot: [0; 16],
             replica: replica::Config {
                 library: secrets.library(),
                 device: self.device.clone(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_crdt::{CatalogBody, DocumentId, Edit, LocalChange, Patch};
 use holdfast_protocol::deposit::DepositedChunk;
 use holdfast_protocol::envelope::Kind;
-use holdfast_protocol::id::{ChunkId, PhotoId};
+use holdfast_protocol::id::{AuthorId, ChunkId, PhotoId};
 use holdfast_protocol::metadata::Metadata;
 use holdfast_protocol::position::Run;
 use holdfast_protocol::replica;
@@ -23,7 +23,7 @@ pub(super) const MIN_READER: u16 = 1;
 
 /// One batch's edits of one document.
 #[derive(Default)]
-struct Edits {
+pub(super) struct Edits {
     records: Vec<(PhotoId, Vec<u8>)>,
     runs: Vec<(PhotoId, Run)>,
     names: Vec<(PhotoId, holdfast_crdt::NameId, Option<Vec<u8>>)>,
@@ -31,6 +31,10 @@ struct Edits {
 }
 
 impl Edits {
+    pub(super) fn of_runs(runs: Vec<(PhotoId, Run)>) -> Self {
+        Self { runs, ..Self::default() }
+    }
+
     fn write(self, edit: &mut Edit<'_>) {
         for (photo, record) in self.records {
             edit.put_photo(photo, &record);
@@ -121,7 +125,7 @@ impl<M: Metadata> Library<M> {
         Ok(offsets.into_iter().map(|(photo, range)| (photo, part(range))).collect())
     }
 
-    fn deposited_here(&self, photo: &PhotoId) -> bool {
+    pub(super) fn deposited_here(&self, photo: &PhotoId) -> bool {
         let author = self.replica.author();
         self.photos.slot(photo).is_some_and(|slot| {
             let row = self.photos.row(slot);
@@ -201,7 +205,7 @@ impl<M: Metadata> Library<M> {
     }
 
     /// Writes one change of one document into the catalog and into this device's log.
-    fn write_change(
+    pub(super) fn write_change(
         &mut self,
         now: Now,
         document: DocumentId,
@@ -251,7 +255,7 @@ impl<M: Metadata> Library<M> {
         for patch in patches {
             match patch {
                 Patch::PhotoAdded { photo, record, others } => self.learn_photo(document, photo, &record, &others),
-                Patch::Run { photo, run } => self.learn_run(&photo, &run),
+                Patch::Run { photo, run } => self.learn_run(document, &photo, run),
                 Patch::State { .. } | Patch::Successor { .. } => {}
                 Patch::Name { photo, name, sealed: None } => {
                     self.index_changes.push(IndexChange::Name { photo, key: *name.as_bytes(), name: None });
@@ -301,30 +305,81 @@ impl<M: Metadata> Library<M> {
         let author = self.replica.author();
         let is_own = |other: &Vec<u8>| PhotoRecord::decode(other).is_some_and(|other| other.run.author == author);
         let deposited_here = others.iter().any(is_own);
+        let run = self.run_that_counts(document, &photo, record.run);
         if let Some(slot) = self.photos.slot(&photo) {
             let row = self.photos.row_mut(slot);
             row.deposited_here |= deposited_here || row.run.author == author;
-            if row.run != record.run {
-                (row.run, row.bytes, row.described) = (record.run, record.bytes, false);
-                if row.listed {
-                    self.copies.remove_photo(slot);
-                    self.copies.add_run(slot, record.run);
-                }
-                self.to_describe.push_back(slot);
-            }
+            row.bytes = record.bytes;
+            self.set_run(slot, run);
             return;
         }
-        let row =
-            PhotoRow { photo, run: record.run, bytes: record.bytes, listed: true, described: false, deposited_here };
+        let row = PhotoRow { photo, run, bytes: record.bytes, listed: true, described: false, deposited_here };
         let slot = self.photos.add(document, row);
-        self.copies.add_run(slot, record.run);
+        self.count_run(slot);
         self.to_describe.push_back(slot);
     }
 
-    fn learn_run(&mut self, photo: &PhotoId, run: &Run) {
-        if let Some(slot) = self.photos.slot(photo).filter(|_| run.author == self.replica.author()) {
-            self.photos.row_mut(slot).deposited_here = true;
+    fn learn_run(&mut self, document: DocumentId, photo: &PhotoId, run: Run) {
+        let Some(slot) = self.photos.slot(photo) else { return };
+        let row = self.photos.row_mut(slot);
+        row.deposited_here |= run.author == self.replica.author();
+        if self.replica.forks().next().is_some()
+            && let Some(state) = self.documents.catalog.photo(document, photo)
+            && let Some(record) = PhotoRecord::decode(&state.record)
+        {
+            let run = self.run_that_counts(document, photo, record.run);
+            self.set_run(slot, run);
         }
+    }
+
+    /// The run to read a photo from: that of its record, unless the log that gave it forked before; then the first other
+    /// one that counts.
+    fn run_that_counts(&self, document: DocumentId, photo: &PhotoId, recorded: Run) -> Run {
+        if !self.replica.is_void(&recorded) {
+            return recorded;
+        }
+        let state = self.documents.catalog.photo(document, photo);
+        let runs = state.into_iter().flat_map(|state| {
+            let records = std::iter::once(&state.record).chain(&state.other_records);
+            let recorded: Vec<Run> = records.filter_map(|of| Some(PhotoRecord::decode(of)?.run)).collect();
+            recorded.into_iter().chain(state.runs.into_values())
+        });
+        runs.into_iter().find(|run| !self.replica.is_void(run)).unwrap_or(recorded)
+    }
+
+    /// Reads and counts a photo from another run than before.
+    pub(super) fn set_run(&mut self, slot: u32, run: Run) {
+        let row = self.photos.row_mut(slot);
+        if row.run != run {
+            (row.run, row.described) = (run, false);
+            self.count_run(slot);
+            self.to_describe.push_back(slot);
+        }
+    }
+
+    /// Counts the copies of a photo, when it is listed.
+    pub(super) fn count_run(&mut self, slot: u32) {
+        let row = self.photos.row(slot);
+        self.copies.remove_photo(slot);
+        if row.listed && !self.replica.is_void(&row.run) {
+            self.copies.add_run(slot, row.run);
+        }
+    }
+
+    /// Looks again from which run each photo is read that was read from one of `author`'s that counts no more.
+    pub(super) fn leave_void_runs(&mut self, author: &AuthorId) -> Result<(), LibraryError> {
+        for slot in 0..self.photos.len() as u32 {
+            let (run, photo) = (self.photos.row(slot).run, self.photos.row(slot).photo);
+            if run.author == *author && self.replica.is_void(&run) {
+                let document = self.photos.document(slot);
+                self.opened(document)?;
+                let counting = self.run_that_counts(document, &photo, run);
+                self.checkpoints.document_changed(document);
+                self.set_run(slot, counting);
+                self.count_run(slot);
+            }
+        }
+        Ok(())
     }
 
     /// Reads a photo's state and successor again: whether it is listed and counted.
@@ -340,12 +395,7 @@ impl<M: Metadata> Library<M> {
         let row = self.photos.row_mut(slot);
         if listed != row.listed {
             row.listed = listed;
-            let run = row.run;
-            if listed {
-                self.copies.add_run(slot, run);
-            } else {
-                self.copies.remove_photo(slot);
-            }
+            self.count_run(slot);
         }
     }
 

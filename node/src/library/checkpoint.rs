@@ -98,13 +98,10 @@ impl<M: Metadata> Library<M> {
         for slot in 0..self.photos.len() as u32 {
             let row = self.photos.row_mut(slot);
             row.described &= !behind;
-            let row = *row;
-            if row.listed {
-                self.copies.add_run(slot, row.run);
-            }
             if !row.described {
                 self.to_describe.push_back(slot);
             }
+            self.count_run(slot);
         }
         if behind {
             let contents = self.opened(DocumentId::Library)?.contents(DocumentId::Library).collect();

@@ -216,6 +216,7 @@ impl<M: Metadata> Library<M> {
             return Err(EditError::Comparing);
         }
         let mut out = Vec::new();
+        self.continue_if_behind(now, puts.keys().copied().collect(), &mut out)?;
         for (document, puts) in puts {
             let change = self.opened(document)?.edit(document, |edit| puts.into_iter().for_each(|put| put.write(edit)));
             if let Some(change) = change? {

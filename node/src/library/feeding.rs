@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_crdt::{Applied, Catalog, DocumentId, Patch};
+use holdfast_crdt::{Applied, Catalog, DocumentId, Origin, Patch};
 use holdfast_protocol::envelope::{Kind, SignedEnvelope};
 use holdfast_protocol::id::AuthorId;
 use holdfast_protocol::metadata::Metadata;
 
+use super::carrying::said_by;
 use super::{Event, Library, LibraryError, REPLAY_PAGE};
 
 /// Changes of one document that are held before they are applied, about.
@@ -36,14 +37,14 @@ impl<M: Metadata> Library<M> {
     pub(super) fn apply(
         &mut self,
         document: DocumentId,
-        changes: &[(AuthorId, Vec<u8>)],
+        changes: &[(Origin, Vec<u8>)],
     ) -> Result<Vec<Patch>, LibraryError> {
         let mut patches = self.apply_once(document, changes)?;
         patches.extend(self.feed_dropped(document)?);
         Ok(patches)
     }
 
-    /// Feeds what was dropped of authors whose changes wait for nothing any more.
+    /// Feeds what was dropped of logs of which nothing waits any more.
     fn feed_dropped(&mut self, document: DocumentId) -> Result<Vec<Patch>, LibraryError> {
         let mut patches = Vec::new();
         while let Some(author) = self.documents.catalog.feed_again(document) {
@@ -52,7 +53,7 @@ impl<M: Metadata> Library<M> {
         Ok(patches)
     }
 
-    /// Applies all changes of `author` to an open document, as far as its log was taken in.
+    /// Applies all changes in the log of `author` to an open document, as far as it was taken in.
     fn feed(&mut self, document: DocumentId, author: &AuthorId) -> Result<Vec<Patch>, LibraryError> {
         let end = self.applied.get(author).copied().unwrap_or(0);
         let (mut patches, mut changes, mut bytes, mut from) = (Vec::new(), Vec::new(), 0, 0);
@@ -63,9 +64,9 @@ impl<M: Metadata> Library<M> {
             }
             from += page.len() as u64;
             for signed in page.iter().filter(|signed| signed.envelope().seq < end) {
-                for change in self.changes_to(document, signed) {
+                for (origin, change) in self.changes_to(document, signed) {
                     bytes += change.len();
-                    changes.push((*author, change));
+                    changes.push((origin, change));
                 }
                 if bytes >= CHANGES_BYTES_MAX {
                     patches.extend(self.apply_once(document, &changes)?);
@@ -78,21 +79,26 @@ impl<M: Metadata> Library<M> {
     }
 
     /// The changes to `document` that an envelope carries. One that cannot be read was told of when it was taken in.
-    fn changes_to(&self, document: DocumentId, signed: &SignedEnvelope) -> Vec<Vec<u8>> {
-        let envelope = signed.envelope();
-        if envelope.kind != Kind::Catalog {
-            return Vec::new();
+    fn changes_to(&self, document: DocumentId, signed: &SignedEnvelope) -> Vec<(Origin, Vec<u8>)> {
+        let log = signed.envelope().author;
+        let mut changes = Vec::new();
+        let said = said_by(self.replica.registry().library(), signed);
+        for said in said.iter().map(SignedEnvelope::envelope) {
+            let body = (said.kind == Kind::Catalog).then(|| self.documents.open_body(&self.bodies, said).ok()).flatten();
+            if let Some(body) = body.filter(|body| body.document == document) {
+                let origin = Origin { author: said.author, log };
+                changes.extend(body.changes.into_iter().map(|change| (origin, change)));
+            }
         }
-        let body = self.documents.open_body(&self.bodies, envelope).ok();
-        body.filter(|body| body.document == document).map(|body| body.changes).unwrap_or_default()
+        changes
     }
 
     fn apply_once(
         &mut self,
         document: DocumentId,
-        changes: &[(AuthorId, Vec<u8>)],
+        changes: &[(Origin, Vec<u8>)],
     ) -> Result<Vec<Patch>, LibraryError> {
-        let changes: Vec<_> = changes.iter().map(|(author, change)| (*author, change.as_slice())).collect();
+        let changes: Vec<_> = changes.iter().map(|(origin, change)| (*origin, change.as_slice())).collect();
         let applied = self.documents.catalog.apply(document, &changes);
         let Applied { patches, refused, overflowed, .. } =
             applied.map_err(|error| LibraryError::Catalog(error.to_string()))?;

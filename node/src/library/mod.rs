@@ -12,6 +12,7 @@
 //!   again from the logs;
 //! - the catalog of this device's own changes equals what its log says, whatever instant it is killed at.
 
+mod carrying;
 mod catalogue;
 mod checkpoint;
 mod describe;
@@ -32,9 +33,9 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use holdfast_crdt::DocumentId;
+use holdfast_crdt::{DocumentId, Origin};
 use holdfast_protocol::copies::CopyTable;
-use holdfast_protocol::envelope::{Kind, SignedEnvelope};
+use holdfast_protocol::envelope::{Envelope, Kind, SignedEnvelope};
 use holdfast_protocol::id::{AuthorId, ChunkId, DeviceId};
 use holdfast_protocol::keys::DeviceKey;
 use holdfast_protocol::metadata::{Batch, Metadata};
@@ -59,7 +60,7 @@ use checkpoint::Checkpoints;
 use documents::Documents;
 use feeding::CHANGES_BYTES_MAX;
 use import::{ImportQueue, Pending};
-use retirement::Comparison;
+use retirement::{Comparison, Incarnation};
 
 /// Envelopes read at once when logs are taken in again.
 const REPLAY_PAGE: usize = 256;
@@ -74,6 +75,9 @@ pub struct Config {
     pub secrets: LibrarySecrets,
     /// The newest version of the index that is durable, see [`Effect::Index`]; `None` when it is new or was lost.
     pub indexed: Option<u64>,
+    /// What is the same for as long as the machine runs, and new when it starts again: the operating system's boot id.
+    /// Random where there is none.
+    pub boot: [u8; 16],
 }
 
 /// See the head of the module.
@@ -85,6 +89,9 @@ pub struct Library<M: Metadata> {
     author_seed: Zeroizing<[u8; 32]>,
     authors_begun: u64,
     comparison: Comparison,
+    incarnation: Incarnation,
+    /// Logs that forked behind so many envelopes, and whose rest was not carried on yet.
+    to_carry: BTreeMap<AuthorId, u64>,
     secrets: LibrarySecrets,
     bodies: BodySealer,
     sealer: ChunkSealer,
@@ -128,6 +135,7 @@ impl<M: Metadata> Library<M> {
         let device = config.replica.device.device_id();
         let key = config.replica.device.clone();
         let author_seed = Zeroizing::new(blake3::derive_key("holdfast 1 authors of a run", &config.replica.seed));
+        let incarnation = Incarnation::new(config.boot, &config.replica.seed);
         let (replica, effects) = Replica::open(config.replica, metadata, holdings)?;
         let mut library = Self {
             device,
@@ -135,6 +143,8 @@ impl<M: Metadata> Library<M> {
             author_seed,
             authors_begun: 0,
             comparison: Comparison::default(),
+            incarnation,
+            to_carry: BTreeMap::new(),
             bodies: BodySealer::new(&config.secrets),
             sealer: ChunkSealer::new(&config.secrets),
             secrets: config.secrets,
@@ -169,6 +179,7 @@ impl<M: Metadata> Library<M> {
             .filter(|effect| !matches!(effect, replica::Effect::Accepted(_) | replica::Effect::HoldingsChanged { .. }));
         out.extend(passed.map(Effect::Replica));
         library.hold_imports(now);
+        library.find_uncarried()?;
         library.settle(now, &mut out)?;
         Ok((library, out))
     }
@@ -194,7 +205,13 @@ impl<M: Metadata> Library<M> {
     /// When to hand in the next `Tick` of the replica, unless another input comes first.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        [self.replica.next_deadline(), self.imports.deadline(), self.checkpoints.deadline()].into_iter().flatten().min()
+        let deadlines = [
+            self.replica.next_deadline(),
+            self.imports.deadline(),
+            self.checkpoints.deadline(),
+            self.carrying_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The replica below, to ask what peers hold.
@@ -220,10 +237,11 @@ impl<M: Metadata> Library<M> {
     /// What is due at the end of every input: batches to catalogue, manifests to read, index changes, a checkpoint.
     fn settle(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
         self.continue_if_retired(now, out)?;
+        self.carry(now, out)?;
         self.compare_before_importing(now);
         if let Some((batch, lost)) = self.imports.take_due(now) {
             for part in import::parted(batch) {
-                self.continue_if_behind(now, &part, out)?;
+                self.continue_if_behind(now, self.documents_of(&part), out)?;
                 self.catalogue(now, part, &lost, out)?;
             }
         }
@@ -257,22 +275,27 @@ impl<M: Metadata> Library<M> {
 
     /// Passes the replica's effects on and consumes those meant for the library.
     fn pass(&mut self, effects: Vec<replica::Effect>, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
-        let mut accepted = Vec::new();
+        let (mut accepted, mut forked) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
                 replica::Effect::Accepted(envelope) => accepted.push(envelope),
                 replica::Effect::HoldingsChanged { peer, changes } => {
                     self.copies.apply(peer, &changes);
                 }
+                replica::Effect::Event(replica::Event::ForkProven { author, seq }) => {
+                    forked.push(author);
+                    out.push(Effect::Replica(replica::Effect::Event(replica::Event::ForkProven { author, seq })));
+                }
                 other => out.push(Effect::Replica(other)),
             }
         }
-        self.absorb(accepted, out)
+        self.absorb(accepted, out)?;
+        forked.into_iter().try_for_each(|author| self.fork_proven(&author))
     }
 
     /// Takes accepted envelopes into the catalog, all changes of one document at once.
     fn absorb(&mut self, accepted: Vec<SignedEnvelope>, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
-        let mut changes: BTreeMap<DocumentId, Vec<(AuthorId, Vec<u8>)>> = BTreeMap::new();
+        let mut changes: BTreeMap<DocumentId, Vec<(Origin, Vec<u8>)>> = BTreeMap::new();
         let mut bytes = 0;
         for signed in &accepted {
             let envelope = signed.envelope();
@@ -281,32 +304,41 @@ impl<M: Metadata> Library<M> {
                 // Taken in already, or behind one that cannot be read yet: that is read from the log again.
                 continue;
             }
-            let is_readable = || {
+            let said = carrying::said_by(self.replica.registry().library(), signed);
+            let is_readable = |envelope: &Envelope| {
                 let is_known = self.secrets.epochs().any(|epoch| epoch == envelope.epoch);
-                is_known && envelope.min_reader <= READER_VERSION
+                envelope.kind != Kind::Catalog || (is_known && envelope.min_reader <= READER_VERSION)
             };
-            if envelope.kind == Kind::Catalog && !is_readable() {
+            if !said.iter().all(|said| is_readable(said.envelope())) {
                 continue;
             }
             *applied = envelope.seq + 1;
             self.checkpoints.changed();
-            match envelope.kind {
-                Kind::Catalog => match self.documents.open_body(&self.bodies, envelope) {
+            for said in said.iter().map(SignedEnvelope::envelope).filter(|said| said.kind == Kind::Catalog) {
+                let origin = Origin { author: said.author, log: envelope.author };
+                match self.documents.open_body(&self.bodies, said) {
                     Ok(body) => {
                         bytes += body.changes.iter().map(Vec::len).sum::<usize>();
                         let of_document = changes.entry(body.document).or_default();
-                        of_document.extend(body.changes.into_iter().map(|change| (envelope.author, change)));
+                        of_document.extend(body.changes.into_iter().map(|change| (origin, change)));
                     }
                     Err(reason) => {
-                        self.events.push(Event::BodyUnreadable { author: envelope.author, seq: envelope.seq, reason })
+                        self.events.push(Event::BodyUnreadable { author: said.author, seq: said.seq, reason });
                     }
-                },
+                }
+            }
+            match envelope.kind {
                 Kind::Deposit => {
                     let waiting = std::mem::take(&mut self.awaiting_deposit);
                     self.to_describe.extend(waiting);
                 }
                 Kind::Membership => self.membership_changed(envelope.author, out),
-                Kind::Bundle | Kind::Release | Kind::Other(_) => {}
+                Kind::Carried => said.iter().for_each(|said| {
+                    if said.envelope().kind == Kind::Membership {
+                        self.membership_changed(said.envelope().author, out);
+                    }
+                }),
+                Kind::Catalog | Kind::Bundle | Kind::Release | Kind::Other(_) => {}
             }
             if bytes >= CHANGES_BYTES_MAX {
                 bytes = 0;
@@ -317,15 +349,15 @@ impl<M: Metadata> Library<M> {
     }
 
     /// Applies changes, document by document, and takes in what they say.
-    fn apply_changes(&mut self, changes: BTreeMap<DocumentId, Vec<(AuthorId, Vec<u8>)>>) -> Result<(), LibraryError> {
+    fn apply_changes(&mut self, changes: BTreeMap<DocumentId, Vec<(Origin, Vec<u8>)>>) -> Result<(), LibraryError> {
         for (document, changes) in changes {
             let photos_before = self.photos.len();
             self.opened(document)?;
             let patches = self.apply(document, &changes)?;
             self.learn(document, patches);
             let photos = (self.photos.len() - photos_before) as u64;
-            if let Some((author, _)) = changes.first().filter(|_| photos > 0) {
-                self.events.push(Event::PhotosReceived { author: *author, photos });
+            if let Some((origin, _)) = changes.first().filter(|_| photos > 0) {
+                self.events.push(Event::PhotosReceived { author: origin.author, photos });
             }
         }
         Ok(())

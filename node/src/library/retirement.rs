@@ -4,22 +4,29 @@
 //! - the new author's key is in the metadata before anything it has signed, so whatever a crash leaves can be continued;
 //! - after a start nothing is written until every other member has said how far it knows this device's log, for a
 //!   while: a device that was restored hears of it before it says anything twice;
-//! - nothing is written while a connected peer knows more of this device's log, for a while.
+//! - nothing is written while a connected peer knows more of this device's log, for a while;
+//! - what is written by a device that knows nothing of its copy, or of what it said before it was restored, fits beside
+//!   that in every document.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use holdfast_crdt::DocumentId;
+use holdfast_protocol::codec;
 use holdfast_protocol::keys::AuthorKey;
-use holdfast_protocol::metadata::{Batch, Metadata, StorageError};
+use holdfast_protocol::metadata::{Batch, Metadata, StorageError, Table};
 use holdfast_protocol::time::{Now, Timestamp};
 use zeroize::Zeroizing;
 
-use super::import::Pending;
 use super::{Effect, Event, Library, LibraryError, Membership};
 
 /// How long imports wait after a start for peers to compare logs with; without them they go on then.
 const COMPARED_WITHIN: Duration = Duration::from_secs(15);
 /// How long imports wait for what a peer says it knows of this device's log: it may lie, or the rest may never come.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
+
+const INCARNATION_KEY: &[u8] = b"library/incarnation";
+const INCARNATION_BYTES_MAX: usize = 32;
 
 /// How this device's log stands to what peers know of it.
 #[derive(Debug, Default)]
@@ -30,7 +37,49 @@ pub(super) struct Comparison {
     behind_since: Option<Timestamp>,
 }
 
+/// As which incarnation of its author this device writes in documents.
+///
+/// Two that write one log and do not know all of each other, a device before and after it was restored, or one and its
+/// copy, must not be the same. So each start is a new one, unless the machine has been running since the last and
+/// everybody has said that nobody knows more of this log: actors are not for nothing.
+#[derive(Debug)]
+pub(super) struct Incarnation {
+    boot: [u8; 16],
+    fresh: u32,
+    is_settled: bool,
+}
+
+impl Incarnation {
+    pub(super) fn new(boot: [u8; 16], seed: &[u8; 32]) -> Self {
+        let [a, b, c, d, ..] = blake3::derive_key("holdfast 1 incarnation of a run", seed);
+        Self { boot, fresh: u32::from_le_bytes([a, b, c, d]), is_settled: false }
+    }
+}
+
+impl Comparison {
+    /// When it may be over at the latest.
+    pub(super) fn until(&self) -> Option<Timestamp> {
+        self.behind_since.map(|since| since + CAUGHT_UP_WITHIN).max(self.until)
+    }
+}
+
 impl<M: Metadata> Library<M> {
+    /// Settles as which incarnation this device writes until it stops, before the first time it does.
+    fn settle_incarnation(&mut self) -> Result<(), LibraryError> {
+        if std::mem::replace(&mut self.incarnation.is_settled, true) {
+            return Ok(());
+        }
+        let kept = self.replica.metadata().get(Table::Local, INCARNATION_KEY)?;
+        let kept = kept.and_then(|bytes| codec::decode::<([u8; 16], u32)>(&bytes, INCARNATION_BYTES_MAX).ok());
+        let goes_on = kept.filter(|(boot, _)| *boot == self.incarnation.boot && self.replica.has_compared());
+        let incarnation = goes_on.map_or(self.incarnation.fresh, |(_, kept)| kept);
+        let mut batch = Batch::new();
+        batch.put(Table::Local, INCARNATION_KEY, codec::encode(&(self.incarnation.boot, incarnation)));
+        self.replica.metadata_mut().commit(batch)?;
+        self.documents.catalog.set_incarnation(incarnation);
+        Ok(())
+    }
+
     /// Imports wait until logs were compared, when there is anyone to compare them with.
     pub(super) fn hold_imports(&mut self, now: Now) {
         // A log that has not begun has nothing to be compared with; one that only introduces this device may be a backup's.
@@ -52,14 +101,13 @@ impl<M: Metadata> Library<M> {
     }
 
     /// Until when nothing should be written.
-    fn compare(&mut self, now: Now) -> Option<Timestamp> {
+    pub(super) fn compare(&mut self, now: Now) -> Option<Timestamp> {
         if self.comparison.until.is_some() && self.replica.has_compared() {
             self.comparison.until = None;
         }
         let behind_since = self.comparison.behind_since.unwrap_or(now.elapsed);
         self.comparison.behind_since = self.replica.is_behind().then_some(behind_since);
-        let caught_up_by = self.comparison.behind_since.map(|since| since + CAUGHT_UP_WITHIN);
-        caught_up_by.max(self.comparison.until)
+        self.comparison.until()
     }
 
     /// Goes on under another author when this one must not be used.
@@ -67,15 +115,16 @@ impl<M: Metadata> Library<M> {
         if self.replica.is_retired() { self.continue_as_another(now, out) } else { Ok(()) }
     }
 
-    /// Goes on under another author when changes of this one are not in a document that `batch` edits, because what they
-    /// build on is on its way, or for good: waiting for it could stop imports for ever.
+    /// Before documents are edited: goes on under another author when changes of this one are not in one of them, because
+    /// what they build on is on its way, or for good. Waiting for it could stop imports for ever.
     pub(super) fn continue_if_behind(
         &mut self,
         now: Now,
-        batch: &[Pending],
+        documents: BTreeSet<DocumentId>,
         out: &mut Vec<Effect>,
     ) -> Result<(), LibraryError> {
-        for document in self.documents_of(batch) {
+        self.settle_incarnation()?;
+        for document in documents {
             if self.opened(document)?.is_behind(document) {
                 return self.continue_as_another(now, out);
             }

@@ -81,6 +81,7 @@ impl Machine {
     fn open(&self, indexed: Option<u64>) -> Open {
         let membership = Membership::load(&self.metadata).unwrap().unwrap();
         let config = Config {
+            boot: [0; 16],
             replica: replica::Config {
                 library: self.secrets.library(),
                 device: self.device.clone(),

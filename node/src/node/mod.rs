@@ -217,6 +217,15 @@ fn wall_time() -> WallTime {
     WallTime(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// What the operating system calls this run of the machine; random where it says nothing of that.
+fn boot_id() -> Result<[u8; 16], NodeError> {
+    let told = std::fs::read("/proc/sys/kernel/random/boot_id");
+    let hash = told.map_or_else(|_| seed(), |told| Ok(*blake3::hash(&told).as_bytes()))?;
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash[..16]);
+    Ok(id)
+}
+
 /// Fresh randomness from the system.
 fn seed() -> Result<[u8; 32], NodeError> {
     let mut seed = [0; 32];

@@ -20,7 +20,7 @@ use super::network::{AddressBook, sink, source};
 use super::news::News;
 use super::space::{Change, Space};
 use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
-use super::{Clock, NodeError, identity, seed};
+use super::{Clock, NodeError, boot_id, identity, seed};
 use crate::api::{Call, EventLog, Happening};
 use crate::home::{Discovery, Home, Originals, Settings};
 use crate::index::{Index, IndexReader};
@@ -116,6 +116,7 @@ pub(super) fn open(
     let reader = index.reader()?;
 
     let config = Config {
+        boot: boot_id()?,
         replica: replica::Config {
             library: secrets.library(),
             device: device.clone(),

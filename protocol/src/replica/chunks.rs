@@ -50,8 +50,10 @@ struct AuthorSlots {
     author: AuthorId,
     slots: Vec<Slot>,
     released: RoaringBitmap,
-    /// From where on positions count for nothing, because the log ended before them.
+    /// From where on positions keep nothing alive: the log ended before them, or nobody vouches for its author (yet).
     void_from: Option<u32>,
+    /// Whether the log forked: positions that are void may be another chunk's for others, so they mean nothing.
+    is_forked: bool,
 }
 
 impl AuthorSlots {
@@ -59,9 +61,14 @@ impl AuthorSlots {
         self.void_from.is_some_and(|from| index >= from)
     }
 
-    /// The slots of positions that are not void.
-    fn counting(&self) -> &[Slot] {
-        let end = self.void_from.map_or(self.slots.len(), |from| self.slots.len().min(from as usize));
+    /// From where on positions mean nothing.
+    fn meaningless_from(&self) -> Option<u32> {
+        self.void_from.filter(|_| self.is_forked)
+    }
+
+    /// The slots of positions that mean something.
+    fn meaningful(&self) -> &[Slot] {
+        let end = self.meaningless_from().map_or(self.slots.len(), |from| self.slots.len().min(from as usize));
         &self.slots[..end]
     }
 }
@@ -109,7 +116,7 @@ impl ChunkTable {
         }
         let number = u8::try_from(self.authors.len()).ok()?;
         let released = self.early_releases.remove(author).unwrap_or_default();
-        self.authors.push(AuthorSlots { author: *author, slots: Vec::new(), released, void_from: None });
+        self.authors.push(AuthorSlots { author: *author, slots: Vec::new(), released, void_from: None, is_forked: false });
         self.author_numbers.insert(*author, number);
         Some(number)
     }
@@ -159,22 +166,22 @@ impl ChunkTable {
         self.by_id.find(hash(self.hash_keys, chunk), same).copied()
     }
 
-    /// The slot at a position; `None` when that is void.
+    /// The slot at a position; `None` when that is not known, or means nothing behind a fork.
     pub(super) fn slot_at(&self, position: &Position) -> Option<Slot> {
-        self.slots_of(&position.author)?.counting().get(position.index as usize).copied()
+        self.slots_of(&position.author)?.meaningful().get(position.index as usize).copied()
     }
 
-    /// The slots at those of `span`'s positions that are known and not void.
+    /// The slots at those of `span`'s positions that are known and mean something.
     pub(super) fn slots_in(&self, author: &AuthorId, span: &Span) -> &[Slot] {
-        let slots = self.slots_of(author).map_or(&[][..], AuthorSlots::counting);
+        let slots = self.slots_of(author).map_or(&[][..], AuthorSlots::meaningful);
         let indices = span.indices();
         let end = slots.len().min(indices.end as usize);
         slots.get(indices.start as usize..end).unwrap_or_default()
     }
 
-    /// From where on `author`'s positions are void.
-    pub(super) fn void_from(&self, author: &AuthorId) -> Option<u32> {
-        self.slots_of(author)?.void_from
+    /// From where on positions of `author`, whose log forked, mean nothing: at the latest from those on that are not known.
+    pub(super) fn meaningless_from(&self, author: &AuthorId) -> u32 {
+        self.slots_of(author).map_or(0, |of| of.meaningless_from().unwrap_or(of.slots.len() as u32))
     }
 
     /// How many slots there are.
@@ -188,13 +195,13 @@ impl ChunkTable {
         DepositedChunk { chunk: entry.chunk, length: entry.length }
     }
 
-    /// All positions of a chunk that are not void, the first one learned first.
+    /// All positions of a chunk that mean something, the first one learned first.
     pub(super) fn positions(&self, slot: Slot) -> impl Iterator<Item = Position> + '_ {
         let entry = &self.entries[slot as usize];
         let again = self.again.get(&slot).into_iter().flatten().map(|again| (again.author, again.index));
         std::iter::once((entry.author, entry.index))
             .chain(again)
-            .filter(|(author, index)| !self.authors[usize::from(*author)].is_void(*index))
+            .filter(|(author, index)| self.authors[usize::from(*author)].meaningless_from().is_none_or(|from| *index < from))
             .map(|(author, index)| Position { author: self.authors[usize::from(author)].author, index })
     }
 
@@ -215,8 +222,8 @@ impl ChunkTable {
     }
 
     /// Sets from where on `author`'s positions count for nothing because its log ended before them; returns the positions
-    /// that are void now and were not, or the other way round, with their slots.
-    pub(super) fn set_void(&mut self, author: &AuthorId, from: Option<u32>) -> Vec<(Position, Slot)> {
+    /// that are void now and were not, or the other way round, with their slots. `is_forked` when it forked there.
+    pub(super) fn set_void(&mut self, author: &AuthorId, from: Option<u32>, is_forked: bool) -> Vec<(Position, Slot)> {
         if from.is_none() && !self.author_numbers.contains_key(author) {
             return Vec::new();
         }
@@ -224,7 +231,7 @@ impl ChunkTable {
         let own = &mut self.authors[usize::from(number)];
         let end = own.slots.len() as u32;
         let (before, after) = (own.void_from.unwrap_or(end).min(end), from.unwrap_or(end).min(end));
-        own.void_from = from;
+        (own.void_from, own.is_forked) = (from, is_forked);
         let changed = before.min(after)..before.max(after);
         let position = |index| (Position { author: *author, index }, own.slots[index as usize]);
         let changed: Vec<_> = changed.map(position).collect();
@@ -384,12 +391,12 @@ mod tests {
         deposit(&mut table, &A, &[10, 11, 12]);
         assert!(table.is_live(0) && !table.is_live(1) && table.is_live(2));
         let third = Position { author: A, index: 2 };
-        assert_eq!(table.set_void(&A, Some(2)), [(third, 2)]);
+        assert_eq!(table.set_void(&A, Some(2), true), [(third, 2)]);
         assert!(!table.is_live(2));
         assert_eq!((table.slot_at(&third), table.positions(2).count(), table.slots_in(&A, &span(0, 9)).len()), (None, 0, 2));
         deposit(&mut table, &A, &[13]);
         assert!(!table.is_live(3), "nothing counts that comes later");
-        assert_eq!(table.set_void(&A, None).len(), 2);
+        assert_eq!(table.set_void(&A, None, false).len(), 2);
         assert!(!table.is_live(1) && table.is_live(2) && table.is_live(3));
     }
 

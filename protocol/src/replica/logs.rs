@@ -322,7 +322,8 @@ impl<M: Metadata> Replica<M> {
                 Some(length) => self.first_position_from(&author, length)?,
                 None => None,
             };
-            for (position, slot) in self.chunks.set_void(&author, void_from) {
+            let is_forked = self.logs.get(&author).is_some_and(|log| log.fork().is_some());
+            for (position, slot) in self.chunks.set_void(&author, void_from, is_forked) {
                 if self.chunks.is_held(slot) {
                     let held = self.chunks.slot_at(&position).is_some();
                     record_position(&position, held, self.now.elapsed, &mut self.own, &mut self.news);
@@ -333,7 +334,7 @@ impl<M: Metadata> Replica<M> {
         Ok(())
     }
 
-    /// The first position that an envelope of `author` from number `seq` on gave or may give; `None` while it is not
+    /// The first position that an envelope of `author` from number `seq` on gave, or may give; `None` while it is not
     /// known how many those before give.
     fn first_position_from(&self, author: &AuthorId, seq: u64) -> Result<Option<u32>, StorageError> {
         const PAGE: usize = 64;

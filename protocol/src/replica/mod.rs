@@ -28,7 +28,7 @@ use crate::log::Log;
 use crate::membership::Registry;
 use crate::message::LogPoint;
 use crate::metadata::{Metadata, StorageError};
-use crate::position::Position;
+use crate::position::{Position, Run};
 use crate::time::{Now, Timestamp};
 
 mod bounds;
@@ -305,6 +305,18 @@ impl<M: Metadata> Replica<M> {
     #[must_use]
     pub fn chunk_at(&self, position: &Position) -> Option<DepositedChunk> {
         self.chunks.slot_at(position).map(|slot| self.chunks.chunk(slot))
+    }
+
+    /// The logs that forked, and how many envelopes of each count.
+    pub fn forks(&self) -> impl Iterator<Item = (AuthorId, u64)> + '_ {
+        self.logs.iter().filter_map(|(author, log)| Some((*author, log.fork()?.seq())))
+    }
+
+    /// Whether positions of a run mean nothing, and never will: their author's log forked before them.
+    #[must_use]
+    pub fn is_void(&self, run: &Run) -> bool {
+        let is_forked = self.logs.get(&run.author).is_some_and(|log| log.fork().is_some());
+        is_forked && run.end() > self.chunks.meaningless_from(&run.author)
     }
 
     /// The position of `chunk` that was learned first; `None` when it was not deposited.

@@ -1,0 +1,216 @@
+//! Carrying on what a forked log said behind its fork.
+//!
+//! Whoever kept a branch of it says that branch again in its own log, deposits its photos' chunks once more and reads them
+//! from there. So everybody learns all branches, whichever it knew, and nothing is lost by the fork.
+//!
+//! Invariants: what was kept is carried on at least once, whatever instant this device is killed at, and twice at worst; what
+//! is carried on is in documents what it was, word for word, so it does not matter how many carry it.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_crdt::{DocumentId, Patch};
+use holdfast_protocol::carried;
+use holdfast_protocol::deposit::{Deposit, DepositedChunk};
+use holdfast_protocol::envelope::{Kind, SignedEnvelope};
+use holdfast_protocol::id::{AuthorId, LibraryId, PhotoId};
+use holdfast_protocol::membership::{Statement, decode_statements, encode_statements};
+use holdfast_protocol::metadata::{Batch, Metadata, Table};
+use holdfast_protocol::position::Run;
+use holdfast_protocol::replica;
+use holdfast_protocol::time::{Now, Timestamp};
+
+use super::catalogue::{Edits, MIN_READER};
+use super::record::PhotoRecord;
+use super::{Effect, Library, LibraryError, REPLAY_PAGE};
+
+const CARRIED_PREFIX: &[u8] = b"carried/";
+/// Photos of one deposit, and of one change.
+const PHOTOS_MAX: usize = 100;
+
+/// The envelopes that an envelope stands for: those that it carries on, or else itself.
+pub(super) fn said_by(library: LibraryId, signed: &SignedEnvelope) -> Cow<'_, [SignedEnvelope]> {
+    match signed.envelope().kind {
+        // Of a malformed one it was told when it came.
+        Kind::Carried => carried::decode(&library, &signed.envelope().body).unwrap_or_default().into(),
+        _ => std::slice::from_ref(signed).into(),
+    }
+}
+
+/// What was kept of a log behind its fork.
+#[derive(Default)]
+struct Branch {
+    said: Vec<SignedEnvelope>,
+    /// The chunks that it deposited, by position.
+    deposited: BTreeMap<u32, DepositedChunk>,
+}
+
+impl<M: Metadata> Library<M> {
+    /// Finds the forked logs whose rest is still to be carried on.
+    pub(super) fn find_uncarried(&mut self) -> Result<(), LibraryError> {
+        for (author, length) in self.replica.forks() {
+            let carried = self.replica.metadata().get(Table::Local, &carried_key(&author))?;
+            let carried = carried.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+            if carried.is_none_or(|carried| carried > length) {
+                self.to_carry.insert(author, length);
+            }
+        }
+        Ok(())
+    }
+
+    /// A log was cut: the positions that it gave since its fork count no more.
+    pub(super) fn fork_proven(&mut self, author: &AuthorId) -> Result<(), LibraryError> {
+        self.find_uncarried()?;
+        self.leave_void_runs(author)
+    }
+
+    /// When to look again whether there is something to carry on.
+    pub(super) fn carrying_deadline(&self) -> Option<Timestamp> {
+        (!self.to_carry.is_empty()).then(|| self.comparison.until()).flatten()
+    }
+
+    /// Carries on what was kept of forked logs, once this device may write.
+    pub(super) fn carry(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+        if self.to_carry.is_empty() || self.replica.own_length() == 0 || self.is_comparing(now) {
+            return Ok(());
+        }
+        while let Some((author, length)) = self.to_carry.pop_first() {
+            let branch = self.branch(&author, length)?;
+            for body in carried::encode(&branch.said) {
+                let epoch = self.bodies.epoch();
+                let (_, effects) = self.replica.append(now, Kind::Carried, epoch, MIN_READER, body)?;
+                self.pass(effects, out)?;
+            }
+            let is_own = self.replica.registry().device_of(&author) == Some(self.device);
+            if is_own {
+                self.say_again(now, &branch, out)?;
+            }
+            self.deposit_again(now, &author, &branch, is_own, out)?;
+            let mut batch = Batch::new();
+            batch.put(Table::Local, carried_key(&author), length.to_le_bytes().to_vec());
+            self.replica.metadata_mut().commit(batch)?;
+        }
+        Ok(())
+    }
+
+    /// What is kept of the log of `author` from number `from` on. What it carried on of others is carried on as theirs.
+    fn branch(&self, author: &AuthorId, mut from: u64) -> Result<Branch, LibraryError> {
+        let mut branch = Branch::default();
+        loop {
+            let page = self.replica.read_log(author, from, REPLAY_PAGE)?;
+            if page.is_empty() {
+                return Ok(branch);
+            }
+            from += page.len() as u64;
+            for signed in &page {
+                let said = said_by(self.replica.registry().library(), signed);
+                branch.said.extend(said.iter().filter(|said| carried::is_carried(said.envelope().kind)).cloned());
+                if signed.envelope().kind == Kind::Deposit
+                    && let Ok(deposit) = Deposit::decode(&signed.envelope().body)
+                {
+                    branch.deposited.extend((deposit.first..).zip(deposit.chunks));
+                }
+            }
+        }
+    }
+
+    /// Says again what counts only in a log of this device that counts.
+    fn say_again(&mut self, now: Now, branch: &Branch, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+        let said = branch.said.iter().map(SignedEnvelope::envelope).filter(|said| said.kind == Kind::Membership);
+        let mut again = Vec::new();
+        for statement in said.filter_map(|said| decode_statements(&said.body).ok()).flatten() {
+            match statement {
+                Statement::Place { device, place, label, .. } => {
+                    let revision = self.replica.registry().next_place_revision(&device);
+                    again.push(Statement::Place { device, place, revision, label });
+                }
+                Statement::Keys { .. } => again.push(statement),
+                Statement::Introduce { .. }
+                | Statement::Admit(_)
+                | Statement::Remove(_)
+                | Statement::Retire { .. }
+                | Statement::Unknown { .. } => {}
+            }
+        }
+        if again.is_empty() { Ok(()) } else { self.say_body(now, encode_statements(&again), out) }
+    }
+
+    /// Deposits the chunks of the photos of a branch under positions that count: of those that no other run is known of,
+    /// and of this device's own whatever others know.
+    fn deposit_again(
+        &mut self,
+        now: Now,
+        author: &AuthorId,
+        branch: &Branch,
+        is_own: bool,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), LibraryError> {
+        let runs = self.runs_of(author, branch);
+        let documents: BTreeSet<DocumentId> = runs.iter().map(|(document, ..)| *document).collect();
+        self.continue_if_behind(now, documents, out)?;
+        let mut by_document: BTreeMap<DocumentId, Vec<(PhotoId, Vec<DepositedChunk>)>> = BTreeMap::new();
+        for (document, photo, run) in runs {
+            let chunks: Vec<_> = run.indices().map_while(|index| branch.deposited.get(&index).copied()).collect();
+            let is_lacking =
+                self.photos.slot(&photo).is_some_and(|slot| self.replica.is_void(&self.photos.row(slot).run));
+            if chunks.len() == run.count as usize && (is_own || is_lacking) {
+                by_document.entry(document).or_default().push((photo, chunks));
+            }
+        }
+        for (document, photos) in by_document {
+            for photos in photos.chunks(PHOTOS_MAX) {
+                let edits = Edits::of_runs(self.deposit_photos(now, photos, out)?);
+                self.write_change(now, document, edits, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The runs that a branch gave photos, with the documents they stand in.
+    fn runs_of(&self, author: &AuthorId, branch: &Branch) -> Vec<(DocumentId, PhotoId, Run)> {
+        let mut runs = BTreeMap::new();
+        let said = branch.said.iter().map(SignedEnvelope::envelope);
+        for said in said.filter(|said| said.author == *author && said.kind == Kind::Catalog) {
+            let Ok(body) = self.documents.open_body(&self.bodies, said) else { continue };
+            for patch in body.patches() {
+                let found = match patch {
+                    Patch::PhotoAdded { photo, record, .. } => {
+                        PhotoRecord::decode(&record).map(|record| (photo, record.run))
+                    }
+                    Patch::Run { photo, run } => Some((photo, run)),
+                    _ => None,
+                };
+                if let Some((photo, run)) = found.filter(|(_, run)| run.author == *author) {
+                    runs.insert(photo, (body.document, run));
+                }
+            }
+        }
+        runs.into_iter().map(|(photo, (document, run))| (document, photo, run)).collect()
+    }
+
+    /// Deposits the chunks of photos, whether they are held here or not.
+    fn deposit_photos(
+        &mut self,
+        now: Now,
+        photos: &[(PhotoId, Vec<DepositedChunk>)],
+        out: &mut Vec<Effect>,
+    ) -> Result<Vec<(PhotoId, Run)>, LibraryError> {
+        let chunks: Vec<DepositedChunk> = photos.iter().flat_map(|(_, chunks)| chunks).copied().collect();
+        let lacked = chunks.iter().map(|deposited| deposited.chunk).filter(|chunk| !self.replica.holds(chunk)).collect();
+        let (run, effects) = self.replica.deposit(now, self.bodies.epoch(), &chunks)?;
+        self.pass(effects, out)?;
+        let effects = self.replica.handle(now, replica::Input::ChunksLost(lacked))?;
+        self.pass(effects, out)?;
+        let mut start = run.start;
+        let runs = photos.iter().map(|(photo, chunks)| {
+            let of_photo = Run { author: run.author, start, count: chunks.len() as u32 };
+            start += of_photo.count;
+            (*photo, of_photo)
+        });
+        Ok(runs.collect())
+    }
+}
+
+fn carried_key(author: &AuthorId) -> Vec<u8> {
+    [CARRIED_PREFIX, author.as_bytes()].concat()
+}
