@@ -410,8 +410,8 @@ fn after(prefix: &str) -> String {
 mod tests {
     use std::num::NonZeroU64;
 
-    use automerge::legacy::OpId;
     use automerge::ExpandedChange;
+    use automerge::legacy::OpId;
 
     use super::*;
 

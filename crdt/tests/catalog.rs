@@ -5,7 +5,9 @@ mod device;
 
 use device::{Device, MONTH, author, photo};
 use holdfast_crdt::limits::{EDIT_BYTES_MAX, INCARNATIONS_MAX, VALUE_BYTES_MAX};
-use holdfast_crdt::{AlbumId, Catalog, CatalogBody, DocumentId, EditRefused, NotOpen, OpenError, Origin, Patch, TagId, bundle};
+use holdfast_crdt::{
+    AlbumId, Catalog, CatalogBody, DocumentId, EditRefused, NotOpen, OpenError, Origin, Patch, TagId, bundle,
+};
 
 #[test]
 fn an_edit_that_changes_nothing_makes_no_change() {
@@ -33,7 +35,10 @@ fn an_edit_that_does_not_fit_changes_nothing() {
     assert!(matches!(refused, Err(EditRefused::WrongDocument { .. })));
     let refused = device.catalog.edit(DocumentId::Library, |edit| edit.set_setting("policy", Some(b"3")));
     assert_eq!(refused, Err(EditRefused::NotOpen { document: DocumentId::Library }));
-    assert_eq!(device.catalog.apply::<Origin>(DocumentId::Library, &[]), Err(NotOpen { document: DocumentId::Library }));
+    assert_eq!(
+        device.catalog.apply::<Origin>(DocumentId::Library, &[]),
+        Err(NotOpen { document: DocumentId::Library })
+    );
     assert_eq!(device.heads(), before);
 }
 

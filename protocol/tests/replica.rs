@@ -275,7 +275,8 @@ fn a_fork_is_proven_and_passed_on_and_the_log_is_cut_there() {
     assert!(world.nodes[2].events.contains(&Event::RestoredFromBackup { author }));
     let now = world.clock();
     assert!(world.replica(2).append(now, Kind::Catalog, EPOCH, 1, vec![1]).is_err());
-    let point = |world: &mut World, node: usize| world.replica(node).vector().into_iter().find(|of| of.author == author);
+    let point =
+        |world: &mut World, node: usize| world.replica(node).vector().into_iter().find(|of| of.author == author);
     assert_eq!(point(&mut world, 0), point(&mut world, 1));
     assert_eq!(point(&mut world, 0), point(&mut world, 2));
 }

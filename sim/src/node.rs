@@ -40,6 +40,8 @@ pub struct Acknowledged {
 pub struct Node {
     /// Its number in the world.
     pub number: usize,
+    /// The number of the node whose home it has: its own, unless its machine is a copy of another's.
+    pub home: usize,
     device: DeviceKey,
     /// None before it has joined.
     secrets: Option<LibrarySecrets>,
@@ -47,6 +49,8 @@ pub struct Node {
     pub incarnation: u32,
     /// Its disk and what lies on it.
     pub machine: Machine,
+    /// What its machine calls the time since it was switched on.
+    boot: [u8; 16],
     /// The index.
     pub index: VirtualIndex,
     /// The library, while the node is up.
@@ -130,10 +134,12 @@ impl Node {
     fn on(number: usize, chance: Chance, device: DeviceKey, machine: Machine) -> Self {
         Self {
             number,
+            home: number,
             device,
             secrets: None,
             incarnation: 0,
             machine,
+            boot: [0; 16],
             index: VirtualIndex::default(),
             library: None,
             run: 0,
@@ -143,6 +149,23 @@ impl Node {
             index_asked: 0,
             acknowledged: Vec::new(),
             imports: BTreeMap::new(),
+        }
+    }
+
+    /// The node that a copy of its machine makes, with its home, its folder and its keys.
+    #[must_use]
+    pub fn copied(&self, number: usize, mut chance: Chance) -> Self {
+        let mut boot = [0; 16];
+        boot.copy_from_slice(&chance.seed()[..16]);
+        Self {
+            home: self.home,
+            secrets: self.secrets.clone(),
+            incarnation: self.incarnation,
+            boot,
+            index: self.index.clone(),
+            folder: self.folder.clone(),
+            acknowledged: self.acknowledged.clone(),
+            ..Self::on(number, chance, self.device.clone(), self.machine.backup())
         }
     }
 
@@ -191,7 +214,7 @@ impl Node {
         let secrets = self.secrets.as_ref().ok_or_else(stranger)?;
         machine.open(ChunkSealer::new(secrets), blake3::derive_key("holdfast simulator fingerprints", &seed))?;
         let config = Config {
-            boot: [0; 16],
+            boot: self.boot,
             replica: replica::Config {
                 library: secrets.library(),
                 device: self.device.clone(),
@@ -222,7 +245,7 @@ impl Node {
         self.machine = machine;
         let (mut library, membership, mut effects) = opened?;
         effects.extend(library.introduce(now, &membership.first_body)?);
-        effects.extend(library.set_place(now, &format!("place {}", self.number % 2))?);
+        effects.extend(library.set_place(now, &format!("place {}", self.home % 2))?);
         self.library = Some(library);
         Ok(effects)
     }
@@ -231,6 +254,9 @@ impl Node {
     pub fn die(&mut self, death: Death) {
         self.library = None;
         self.machine.die(death, &mut self.chance);
+        if death == Death::PowerLoss {
+            self.boot.copy_from_slice(&self.chance.seed()[..16]);
+        }
         self.imports.clear();
     }
 
@@ -305,7 +331,7 @@ impl Node {
         let Some(&(content, _)) = self.folder.get(path) else { return Ok(Ingested::default()) };
         let mut out = if self.machine.is_reading(path) { self.adopt()? } else { Ingested::default() };
         let Some(secrets) = &self.secrets else { return Ok(out) };
-        let folder = folder_name(self.number, self.incarnation);
+        let folder = self.folder_name();
         match self.machine.look_at(secrets, &folder, path, content)? {
             Looked::Nothing => {}
             Looked::Read(photo) => drop(self.folder.insert(path.to_owned(), (content, photo))),
@@ -402,7 +428,7 @@ impl Node {
     /// The name of its watched folder.
     #[must_use]
     pub fn folder_name(&self) -> String {
-        folder_name(self.number, self.incarnation)
+        folder_name(self.home, self.incarnation)
     }
 
     /// A photo's file, put together from this node's own chunks; `None` when that cannot be done.

@@ -76,16 +76,17 @@ impl<M: Metadata> Library<M> {
         }
         while let Some((author, length)) = self.to_carry.pop_first() {
             let branch = self.branch(&author, length)?;
+            let is_own = self.replica.registry().device_of(&author) == Some(self.device);
+            // Deposits first: who hears of a photo through what is carried on can find its chunks.
+            self.deposit_again(now, &author, &branch, is_own, out)?;
+            if is_own {
+                self.say_again(now, &branch, out)?;
+            }
             for body in carried::encode(&branch.said) {
                 let epoch = self.bodies.epoch();
                 let (_, effects) = self.replica.append(now, Kind::Carried, epoch, MIN_READER, body)?;
                 self.pass(effects, out)?;
             }
-            let is_own = self.replica.registry().device_of(&author) == Some(self.device);
-            if is_own {
-                self.say_again(now, &branch, out)?;
-            }
-            self.deposit_again(now, &author, &branch, is_own, out)?;
             let mut batch = Batch::new();
             batch.put(Table::Local, carried_key(&author), length.to_le_bytes().to_vec());
             self.replica.metadata_mut().commit(batch)?;
@@ -196,7 +197,8 @@ impl<M: Metadata> Library<M> {
         out: &mut Vec<Effect>,
     ) -> Result<Vec<(PhotoId, Run)>, LibraryError> {
         let chunks: Vec<DepositedChunk> = photos.iter().flat_map(|(_, chunks)| chunks).copied().collect();
-        let lacked = chunks.iter().map(|deposited| deposited.chunk).filter(|chunk| !self.replica.holds(chunk)).collect();
+        let lacked =
+            chunks.iter().map(|deposited| deposited.chunk).filter(|chunk| !self.replica.holds(chunk)).collect();
         let (run, effects) = self.replica.deposit(now, self.bodies.epoch(), &chunks)?;
         self.pass(effects, out)?;
         let effects = self.replica.handle(now, replica::Input::ChunksLost(lacked))?;

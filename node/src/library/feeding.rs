@@ -84,7 +84,8 @@ impl<M: Metadata> Library<M> {
         let mut changes = Vec::new();
         let said = said_by(self.replica.registry().library(), signed);
         for said in said.iter().map(SignedEnvelope::envelope) {
-            let body = (said.kind == Kind::Catalog).then(|| self.documents.open_body(&self.bodies, said).ok()).flatten();
+            let body =
+                (said.kind == Kind::Catalog).then(|| self.documents.open_body(&self.bodies, said).ok()).flatten();
             if let Some(body) = body.filter(|body| body.document == document) {
                 let origin = Origin { author: said.author, log };
                 changes.extend(body.changes.into_iter().map(|change| (origin, change)));
@@ -93,11 +94,7 @@ impl<M: Metadata> Library<M> {
         changes
     }
 
-    fn apply_once(
-        &mut self,
-        document: DocumentId,
-        changes: &[(Origin, Vec<u8>)],
-    ) -> Result<Vec<Patch>, LibraryError> {
+    fn apply_once(&mut self, document: DocumentId, changes: &[(Origin, Vec<u8>)]) -> Result<Vec<Patch>, LibraryError> {
         let changes: Vec<_> = changes.iter().map(|(origin, change)| (*origin, change.as_slice())).collect();
         let applied = self.documents.catalog.apply(document, &changes);
         let Applied { patches, refused, overflowed, .. } =

@@ -116,7 +116,13 @@ impl ChunkTable {
         }
         let number = u8::try_from(self.authors.len()).ok()?;
         let released = self.early_releases.remove(author).unwrap_or_default();
-        self.authors.push(AuthorSlots { author: *author, slots: Vec::new(), released, void_from: None, is_forked: false });
+        self.authors.push(AuthorSlots {
+            author: *author,
+            slots: Vec::new(),
+            released,
+            void_from: None,
+            is_forked: false,
+        });
         self.author_numbers.insert(*author, number);
         Some(number)
     }
@@ -201,7 +207,9 @@ impl ChunkTable {
         let again = self.again.get(&slot).into_iter().flatten().map(|again| (again.author, again.index));
         std::iter::once((entry.author, entry.index))
             .chain(again)
-            .filter(|(author, index)| self.authors[usize::from(*author)].meaningless_from().is_none_or(|from| *index < from))
+            .filter(|(author, index)| {
+                self.authors[usize::from(*author)].meaningless_from().is_none_or(|from| *index < from)
+            })
             .map(|(author, index)| Position { author: self.authors[usize::from(author)].author, index })
     }
 
@@ -393,7 +401,10 @@ mod tests {
         let third = Position { author: A, index: 2 };
         assert_eq!(table.set_void(&A, Some(2), true), [(third, 2)]);
         assert!(!table.is_live(2));
-        assert_eq!((table.slot_at(&third), table.positions(2).count(), table.slots_in(&A, &span(0, 9)).len()), (None, 0, 2));
+        assert_eq!(
+            (table.slot_at(&third), table.positions(2).count(), table.slots_in(&A, &span(0, 9)).len()),
+            (None, 0, 2)
+        );
         deposit(&mut table, &A, &[13]);
         assert!(!table.is_live(3), "nothing counts that comes later");
         assert_eq!(table.set_void(&A, None, false).len(), 2);

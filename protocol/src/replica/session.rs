@@ -3,8 +3,8 @@
 //! Each side sends `Hello`, checks the other's, sends `Prove`, checks the other's. Only then is anything of the library
 //! said or listened to. Of two sessions with one peer, both sides keep the same one.
 
-use std::collections::btree_map::Entry;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use bytes::Bytes;

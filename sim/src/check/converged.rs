@@ -1,9 +1,7 @@
 //! 24: after faults stop, everything converges within a bound.
 
 use holdfast::library::Library;
-use holdfast_protocol::envelope::NO_ENVELOPE;
 use holdfast_protocol::id::{ChunkId, DeviceId};
-use holdfast_protocol::message::LogPoint;
 use holdfast_protocol::position::Position;
 
 use super::Violation;
@@ -19,7 +17,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
     let first = world.nodes.first().and_then(|node| node.library.as_ref());
     // Nothing is asked of devices that are no more, but that all know the same of them.
     let gone = |library| world.departed.iter().map(|device| held_root(library, device)).collect::<Vec<_>>();
-    let vector = first.map(logs);
+    let vector = first.map(|library| library.replica().vector());
     let root = world.nodes.first().and_then(|node| held_root(first?, &node.device_id()));
     if let Some(node) = world.nodes.iter().find(|node| world.is_waiting(node.number)) {
         return Err(Violation::NotConverged { node: node.number, what: "it has not joined yet".to_owned() });
@@ -33,7 +31,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
         if node.index.version().unwrap_or(0) < node.index_asked {
             return Err(apart("its index is behind"));
         }
-        if vector.as_ref() != Some(&logs(library)) {
+        if vector.as_ref() != Some(&library.replica().vector()) {
             return Err(apart("it knows other logs than the first node"));
         }
         let missing = library.replica().transfers().missing_chunks;
@@ -79,17 +77,6 @@ pub fn check(world: &World) -> Result<(), Violation> {
 pub fn bound_ms(world: &World, chunk_bytes: u64) -> u64 {
     let sending_ms = chunk_bytes / world.network.slowest_rate();
     world.options.converge_ms + sending_ms.min(20 * world.options.converge_ms)
-}
-
-/// How far logs are known. A forked one is frozen as far as it was known when that was proven: elsewhere than at others.
-fn logs(library: &Library<VirtualMetadata>) -> Vec<LogPoint> {
-    let whole = |mut point: LogPoint| {
-        if point.forked {
-            (point.length, point.head) = (0, NO_ENVELOPE);
-        }
-        point
-    };
-    library.replica().vector().into_iter().map(whole).collect()
 }
 
 /// The first chunk that a node lacks and could be given.

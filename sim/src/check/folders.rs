@@ -15,18 +15,24 @@ use crate::world::World;
 /// The first file that is shown wrongly.
 pub fn check(world: &World) -> Result<(), Violation> {
     let mut files = BTreeSet::new();
+    let is_in = |folders: &BTreeSet<String>, path: &str| {
+        folders.iter().any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
+    };
     for node in &world.nodes {
         let folder = node.folder_name();
+        if world.excused.copied_folders.contains(&folder) {
+            continue;
+        }
         files.extend(node.folder.iter().map(|(path, (_, photo))| (format!("{folder}/{path}"), *photo)));
     }
     for node in &world.nodes {
         let Some(library) = &node.library else { continue };
         let shown = node.index.files();
         // A node whose home was put back as it was may have forgotten that it told of a file which is gone since.
-        let is_forgotten =
-            |path: &str| world.excused.folders.iter().any(|folder| path.starts_with(&format!("{folder}/")));
         let is_wrong = |entry: &&(String, PhotoId)| {
-            !is_nameless(world, library, &entry.1) && (files.contains(*entry) || !is_forgotten(&entry.0))
+            let (path, photo) = *entry;
+            let is_forgotten = is_in(&world.excused.folders, path) && !files.contains(*entry);
+            !is_nameless(world, library, photo) && !is_forgotten && !is_in(&world.excused.copied_folders, path)
         };
         if let Some((path, photo)) = files.symmetric_difference(&shown).find(is_wrong) {
             let verb = if files.contains(&(path.clone(), *photo)) { "is missing" } else { "is gone" };

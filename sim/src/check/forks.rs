@@ -25,8 +25,9 @@ pub fn check(world: &World) -> Result<(), Violation> {
             knowing.entry(point.author).or_default().push((node, point));
         }
     }
-    // Who is put back as it was may write again what it has forgotten.
-    let may_fork = world.options.classes.contains(&FaultClass::BackupRestored);
+    // Who is put back as it was may write again what it has forgotten; who was copied does not know what the copy writes.
+    let mut forking = [FaultClass::BackupRestored, FaultClass::Cloned].iter();
+    let may_fork = forking.any(|class| world.options.classes.contains(class));
     for (author, knowing) in knowing {
         let accused = knowing.iter().find(|(_, point)| point.forked);
         if let Some((node, _)) = accused.filter(|_| !may_fork && !world.excused.forked.contains(&author)) {

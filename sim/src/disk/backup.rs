@@ -31,7 +31,7 @@ impl World {
     pub(crate) fn restore(&mut self, node: usize, backup: &Backup) {
         // What was kept of a device whose disk was lost meanwhile is lost too.
         let is_another = self.nodes[node].incarnation != backup.incarnation;
-        if is_another || self.nodes[node].library.is_none() || !self.is_restorable(node) {
+        if is_another || self.nodes[node].library.is_none() {
             return;
         }
         self.trace.note(self.now, Some(node), format_args!("its home is put back as it was"));
@@ -57,11 +57,6 @@ impl World {
         // Some of it may be in the home as it was, or in the folder: it is asked of nobody.
         self.destroyed(node, held);
         self.excuse_what_was_forgotten();
-    }
-
-    /// Whether the node will hear of what it has forgotten before it says anything new.
-    fn is_restorable(&self, node: usize) -> bool {
-        !self.network.standing(Some(node)).is_empty()
     }
 
     fn is_known_to_another(&self, node: usize, photo: &PhotoId) -> bool {

@@ -15,7 +15,7 @@ use crate::workload::Folder;
 use crate::world::World;
 
 /// What a crash of this moment would leave of a device.
-struct Remains {
+pub(crate) struct Remains {
     node: usize,
     machine: Machine,
     library: Library<VirtualMetadata>,
@@ -47,6 +47,10 @@ impl World {
 
     /// A device is no more: whatever only it had is asked of nobody. False when it cannot be spared.
     pub(crate) fn part_with(&mut self, node: usize) -> bool {
+        // Its copy would go on in its name.
+        if self.copies.contains_key(&node) {
+            return false;
+        }
         let rest = match self.remains_without(node) {
             Ok(rest) => rest,
             Err(violation) => {
@@ -63,20 +67,22 @@ impl World {
     }
 
     /// A device ends for good: nobody answers for what it has said but those who know it.
-    fn bury(&mut self, node: usize) {
+    pub(crate) fn bury(&mut self, node: usize) {
         if self.nodes[node].library.is_some() {
             self.end(node, Death::Killed, 0);
         }
         let of = &mut self.nodes[node];
-        let (device, folder) = (of.device_id(), of.folder_name());
+        let (device, folder, of_itself) = (of.device_id(), of.folder_name(), of.home == node);
         self.excused.entrusted.append(&mut of.acknowledged);
         // Nobody takes back the names of its files.
         self.excused.folders.insert(folder);
-        self.depart(device);
+        if of_itself {
+            self.depart(device);
+        }
     }
 
     /// What crashes of this moment would leave of all devices but one.
-    fn remains_without(&self, node: usize) -> Result<Vec<Remains>, Violation> {
+    pub(crate) fn remains_without(&self, node: usize) -> Result<Vec<Remains>, Violation> {
         let others = self.nodes.iter().filter(|of| of.number != node && self.is_member(of.number));
         let opened = others.map(|of| {
             let mut machine = of.machine.after_crash();
@@ -99,7 +105,7 @@ impl World {
     }
 
     /// After a device was lost or forgot something: what nobody durably has cannot be asked of anyone.
-    fn excuse_what_is_gone(&mut self, rest: &[Remains]) {
+    pub(crate) fn excuse_what_is_gone(&mut self, rest: &[Remains]) {
         // What nodes that are up have heard, they may go on with.
         let heard = self.nodes.iter().filter_map(|of| of.library.as_ref());
         let mut told: BTreeSet<ChunkId> = rest.iter().map(|of| &of.library).chain(heard).flat_map(deposited).collect();
@@ -116,7 +122,7 @@ impl World {
 
     /// The same, when a node was put back as it was before it took in what only a lost device and it knew.
     pub(crate) fn excuse_what_was_forgotten(&mut self) {
-        if !self.departed.is_empty() {
+        if !self.departed.is_empty() || self.nodes.len() > self.options.nodes {
             match self.remains_without(usize::MAX) {
                 Ok(rest) => self.excuse_what_is_gone(&rest),
                 Err(violation) => self.fail(violation),

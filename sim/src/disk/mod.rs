@@ -4,6 +4,7 @@
 //! failing one means both; nothing of a process that died writes any more.
 
 mod backup;
+mod cloned;
 mod drive;
 mod ingest;
 mod lost;
@@ -98,6 +99,8 @@ pub struct Excused {
     pub entrusted: Vec<Acknowledged>,
     /// Folders of nodes that have forgotten which files they told of: names of deleted ones may stay.
     pub folders: BTreeSet<String>,
+    /// Folders of machines that were copied: two say what lies in them, and the last one to speak is believed.
+    pub copied_folders: BTreeSet<String>,
     /// Authors who write more than one version of their log.
     pub forked: BTreeSet<AuthorId>,
 }

@@ -19,7 +19,7 @@ const SCRUB_BYTES: u64 = 4 << 20;
 impl World {
     /// A fault of a class that is about disks strikes.
     pub(crate) fn strike_disk(&mut self, class: FaultClass, mut chance: Chance) {
-        let node = chance.below(self.nodes.len() as u64) as usize;
+        let node = chance.below(self.options.nodes as u64) as usize;
         match class {
             FaultClass::RotSegment | FaultClass::RotOriginal => {
                 for _ in 0..chance.between(1, 4) {

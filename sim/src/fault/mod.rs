@@ -138,6 +138,8 @@ fault_classes! {
     CrashWriting = "crash-writing", in one world of 3, every(2_000, 30_000);
     /// A node's home is put back as it was up to a minute before.
     BackupRestored = "backup-restored", in one world of 6, every(20_000, 80_000);
+    /// A node's machine is copied, and the copy runs beside it for up to two minutes: two that are one device.
+    Cloned = "cloned", in one world of 6, every(20_000, 80_000);
     /// The last device says again what anyone said to anyone before.
     LieReplayed = "lie-replayed", in one world of 5, one_in(5);
     /// The last device sends a malformed frame.

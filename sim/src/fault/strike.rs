@@ -37,7 +37,7 @@ impl World {
     }
 
     fn strike(&mut self, class: FaultClass, mut chance: Chance) {
-        let nodes = self.nodes.len() as u64;
+        let nodes = self.options.nodes as u64;
         match class {
             FaultClass::Crash => {
                 let node = chance.below(nodes) as usize;
@@ -103,6 +103,10 @@ impl World {
                 let node = chance.below(nodes) as usize;
                 self.restart(node, chance.span(100, MINUTE_MS));
             }
+            FaultClass::Cloned => {
+                let node = chance.below(nodes) as usize;
+                self.copy_machine(node, &mut chance);
+            }
             FaultClass::ThrownAway => self.throw_away(chance.below(nodes) as usize),
             FaultClass::DiskLost => {
                 let node = chance.below(nodes) as usize;
@@ -135,7 +139,7 @@ impl World {
 
     /// Strikes at the ways between nodes.
     fn strike_ways(&mut self, class: FaultClass, mut chance: Chance) {
-        let nodes = self.nodes.len();
+        let nodes = self.options.nodes;
         let (a, b) = (chance.below(nodes as u64) as usize, chance.below(nodes as u64) as usize);
         match class {
             FaultClass::Flap if a != b => {
@@ -191,6 +195,7 @@ impl World {
     pub(crate) fn heal(&mut self) -> Result<(), Violation> {
         self.faults.stop();
         self.stop_lying();
+        self.take_copies_off();
         for link in self.network.heal() {
             self.cut(link);
         }

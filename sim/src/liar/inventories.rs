@@ -17,7 +17,7 @@ const FLICKERS_MAX: u64 = 200;
 impl World {
     /// The liar says to everybody, again and again, that it holds every chunk and that it has lost it.
     pub(crate) fn flicker(&mut self, chance: &mut Chance) {
-        let liar = self.nodes.len() - 1;
+        let liar = self.liar();
         let Some(library) = self.nodes[liar].library.as_ref().filter(|_| self.may_lie(liar)) else { return };
         let mut authors: Vec<AuthorId> = library.replica().vector().iter().map(|point| point.author).collect();
         authors.sort_unstable();

@@ -49,12 +49,14 @@ impl Overheard {
 }
 
 impl World {
+    /// The number of the device that may lie.
+    pub(crate) const fn liar(&self) -> usize {
+        self.options.nodes - 1
+    }
+
     /// Whether a node lies where a class of lies strikes: only the last of several does.
-    ///
-    /// Not yet in worlds that restore backups: there the others may never learn what a restored liar holds (seed 126).
     fn may_lie(&self, node: usize) -> bool {
-        let is_restored = self.options.classes.contains(&FaultClass::BackupRestored);
-        node > 0 && node + 1 == self.nodes.len() && !is_restored
+        node > 0 && node == self.liar()
     }
 
     /// Whether a node may say that it holds what it lacks.
@@ -102,7 +104,7 @@ impl World {
 
     /// The liar says that it holds chunks that it lacks.
     pub(crate) fn lie_about_holdings(&mut self, chance: &mut Chance) {
-        let liar = self.nodes.len() - 1;
+        let liar = self.liar();
         let Some(library) = self.nodes[liar].library.as_ref().filter(|_| self.may_lie(liar)) else { return };
         let mut lacked: Vec<ChunkId> = Vec::new();
         for slot in 0..library.photos().len() as u32 {
@@ -121,7 +123,7 @@ impl World {
     /// Whoever lied about what it holds is started again, and looks. Who kept to itself what others can only know from it
     /// begins anew with everybody: nobody can ask for what was never mentioned.
     pub(crate) fn stop_lying(&mut self) {
-        let liar = self.nodes.len() - 1;
+        let liar = self.liar();
         if std::mem::take(&mut self.has_lied) && self.nodes[liar].library.is_some() {
             self.end(liar, Death::Killed, 1);
         }

@@ -137,7 +137,7 @@ impl Shadow {
 impl World {
     /// The liar writes in a log beside its own, and tells everybody that it grew.
     pub(crate) fn write_shadow(&mut self, class: FaultClass, chance: &mut Chance) {
-        let liar = self.nodes.len() - 1;
+        let liar = self.liar();
         if !self.may_lie(liar) || !self.has_shadow(liar, class, chance) {
             return;
         }

@@ -7,6 +7,7 @@ use super::{Coming, World};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fault::FaultClass;
+use crate::node::Node;
 
 /// How long gossip is remembered, so that it is taken in once.
 const HEARD_MS: u64 = 60_000;
@@ -73,6 +74,20 @@ impl World {
         if let Some(mut chance) = self.faults.strike(FaultClass::ClockDrift) {
             clock.drift(chance.between(0, 1001) as i64 - 500);
         }
+    }
+
+    /// A node comes that was not there before, on a machine like another one's.
+    pub(crate) fn accommodate(&mut self, like: usize, node: Node) {
+        let clock = self.hosts[like].clock.clone();
+        self.hosts.push(Host { clock, ..Host::default() });
+        self.network.place(node.number, u64::MAX, false);
+        self.nodes.push(node);
+    }
+
+    /// A node will not come back.
+    pub(crate) fn vacate(&mut self, node: usize) {
+        self.hosts[node].is_gone = true;
+        self.nodes[node].folder.clear();
     }
 
     /// The wall clock of a node is set to something else.

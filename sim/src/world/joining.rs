@@ -126,8 +126,9 @@ impl World {
             Err(error) => self.library_failed(inviter, error),
             Ok(Err(refused)) => {
                 self.trace.note(self.now, Some(node), format_args!("is refused by node {inviter}: {refused}"));
-                // A device that was put back as it was may have forgotten the invitation.
-                let is_forgotten = self.options.classes.contains(&FaultClass::BackupRestored);
+                // A device that was put back as it was may have forgotten the invitation, and a copy does not know it.
+                let mut forgetful = [FaultClass::BackupRestored, FaultClass::Cloned].iter();
+                let is_forgotten = forgetful.any(|class| self.options.classes.contains(class));
                 let is_right = match refused {
                     JoinRefused::Expired => is_over,
                     JoinRefused::WrongTicket => is_forgotten,

@@ -37,6 +37,7 @@ impl World {
         if self.nodes[from].run != run || self.nodes[from].library.is_none() {
             return;
         }
+        let target = self.original_or_copy(target);
         let is_awake = self.hosts[target].held.is_none();
         if !self.network.is_reachable(from, target, self.now) || !is_awake {
             return self.push(DIAL_MS, Coming::DialFailed { from, run, to });

@@ -64,6 +64,7 @@ pub(crate) enum Coming {
     DiskWorks { node: usize },
     Restore { node: usize, backup: Box<Backup> },
     Join { node: usize },
+    TakenOff { node: usize },
 }
 
 impl Coming {
@@ -87,7 +88,8 @@ impl Coming {
             | Self::Separated { .. }
             | Self::DiskWorks { .. }
             | Self::Restore { .. }
-            | Self::Join { .. } => None,
+            | Self::Join { .. }
+            | Self::TakenOff { .. } => None,
         }
     }
 }
@@ -120,6 +122,8 @@ pub struct World {
     probe: Chance,
     pub(crate) hosts: Vec<Host>,
     numbers: BTreeMap<DeviceId, usize>,
+    /// Copies that run, by the node whose machine was copied.
+    pub(crate) copies: BTreeMap<usize, usize>,
     /// Devices that are no more: their disk was lost, or they were thrown away.
     pub(crate) departed: Vec<DeviceId>,
     news: u64,
@@ -176,6 +180,7 @@ impl World {
             probe: Chance::new(seed, "probe"),
             hosts: (0..options.nodes).map(|_| Host::default()).collect(),
             numbers: BTreeMap::new(),
+            copies: BTreeMap::new(),
             departed: Vec::new(),
             news: 0,
             inputs: 0,
@@ -327,7 +332,7 @@ impl World {
         still_apart?;
         check::readable::check(self)?;
         // Reading everything takes long: one node stands for all.
-        check::served::check_scrubbed(&self.nodes[(self.seed % self.nodes.len() as u64) as usize])?;
+        check::served::check_scrubbed(&self.nodes[(self.seed % self.options.nodes as u64) as usize])?;
         check::inventory::check(self)?;
         check::forks::check(self)?;
         check::unknown::check(self)?;
@@ -381,6 +386,7 @@ impl World {
             Coming::DiskWorks { node } => self.disk_works(node),
             Coming::Restore { node, backup } => self.restore(node, &backup),
             Coming::Join { node } => self.go_on_joining(node),
+            Coming::TakenOff { node } => self.take_off(node),
         }
     }
 

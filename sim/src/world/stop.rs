@@ -65,8 +65,7 @@ impl World {
         }
         if self.part_with(node) {
             self.trace.note(self.now, Some(node), format_args!("is thrown away"));
-            self.hosts[node].is_gone = true;
-            self.nodes[node].folder.clear();
+            self.vacate(node);
         }
     }
 }
