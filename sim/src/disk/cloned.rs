@@ -6,7 +6,7 @@ use crate::world::{Coming, World};
 /// How long a copy runs before its person takes it off.
 const LIFE_MS_MAX: u64 = 120_000;
 /// What its person does with its folder meanwhile.
-const GESTURES_MAX: u64 = 8;
+const GESTURES_MAX: u64 = 12;
 
 impl World {
     /// A node's machine is copied, as it runs, and the copy starts.
@@ -21,8 +21,16 @@ impl World {
         self.accommodate(node, copy);
         self.copies.insert(node, number);
         self.excused.copied_folders.insert(self.nodes[node].folder_name());
-        for number_of_gesture in 0..chance.below(GESTURES_MAX) {
-            self.push(chance.below(life_ms), Coming::Gesture { node: number, number: number_of_gesture });
+        // Mostly it stands elsewhere: of the others some reach the one, some the other, some both.
+        for other in (0..self.options.nodes).filter(|other| *other != node) {
+            let separated = [Some(node), Some(number), None][chance.below(3) as usize];
+            let for_ms = chance.span(1_000, life_ms);
+            if let Some(separated) = separated {
+                self.separate(separated, other, for_ms);
+            }
+        }
+        for gesture in 0..chance.between(1, GESTURES_MAX) {
+            self.push(chance.below(life_ms), Coming::Gesture { node: number, number: gesture });
         }
         self.push(life_ms, Coming::TakenOff { node: number });
         self.start(number);
