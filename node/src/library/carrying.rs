@@ -1,7 +1,8 @@
-//! Carrying on what a forked log said behind its fork.
+//! Carrying on what a log said behind its end: where it forked, or what the member did not know who removed its device.
 //!
-//! Whoever kept a branch of it says that branch again in its own log, deposits its photos' chunks once more and reads them
-//! from there. So everybody learns all branches, whichever it knew, and nothing is lost by the fork.
+//! Whoever kept more of it says that again in its own log, deposits its photos' chunks once more and reads them
+//! from there. So everybody learns all branches of a fork, whichever it knew, and nothing is lost; and what others built on
+//! what a removed device said last does not wait for it for ever.
 //!
 //! Invariants: what was kept is carried on at least once, whatever instant this device is killed at, and twice at worst; what
 //! is carried on is in documents what it was, word for word, so it does not matter how many carry it.
@@ -37,52 +38,58 @@ pub(super) fn said_by(library: LibraryId, signed: &SignedEnvelope) -> Cow<'_, [S
     }
 }
 
-/// What was kept of a log behind its fork.
+/// What was kept of a log behind its end.
 #[derive(Default)]
-struct Branch {
+struct Rest {
     said: Vec<SignedEnvelope>,
     /// The chunks that it deposited, by position.
     deposited: BTreeMap<u32, DepositedChunk>,
 }
 
 impl<M: Metadata> Library<M> {
-    /// Finds the forked logs whose rest is still to be carried on.
-    pub(super) fn find_uncarried(&mut self) -> Result<(), LibraryError> {
-        for (author, length) in self.replica.forks() {
-            let carried = self.replica.metadata().get(Table::Local, &carried_key(&author))?;
-            let carried = carried.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-            if carried.is_none_or(|carried| carried > length) {
-                self.to_carry.insert(author, length);
+    /// Looks whether logs have ended since the last time, or elsewhere: their rest is to be carried on, and positions behind
+    /// the end count no more.
+    pub(super) fn find_endings(&mut self) -> Result<(), LibraryError> {
+        let endings: BTreeMap<AuthorId, u64> = self.replica.endings().collect();
+        if endings != self.endings {
+            for (author, length) in &endings {
+                let carried = self.replica.metadata().get(Table::Local, &carried_key(author))?;
+                let carried = carried.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+                if carried.is_none_or(|carried| carried > *length) {
+                    self.to_carry.insert(*author, *length);
+                }
             }
+            let is_other = |author: &&AuthorId| endings.get(author) != self.endings.get(author);
+            self.to_review.extend(endings.keys().chain(self.endings.keys()).filter(is_other));
+            self.endings = endings;
         }
         Ok(())
     }
 
-    /// A log was cut: the positions that it gave since its fork count no more.
-    pub(super) fn fork_proven(&mut self, author: &AuthorId) -> Result<(), LibraryError> {
-        self.find_uncarried()?;
-        self.leave_void_runs(author)
-    }
-
     /// When to look again whether there is something to carry on.
     pub(super) fn carrying_deadline(&self) -> Option<Timestamp> {
-        (!self.to_carry.is_empty()).then(|| self.comparison.until()).flatten()
+        self.has_to_carry().then(|| self.comparison.until()).flatten()
     }
 
-    /// Carries on what was kept of forked logs, once this device may write.
+    /// Whether there is something to carry on in a log of this device that counts.
+    fn has_to_carry(&self) -> bool {
+        !self.to_carry.is_empty() && self.replica.registry().is_member(&self.device) && self.replica.own_length() > 0
+    }
+
+    /// Carries on what was kept of logs behind their end, once this device may write.
     pub(super) fn carry(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
-        if self.to_carry.is_empty() || self.replica.own_length() == 0 || self.is_comparing(now) {
+        if !self.has_to_carry() || self.is_comparing(now) {
             return Ok(());
         }
         while let Some((author, length)) = self.to_carry.pop_first() {
-            let branch = self.branch(&author, length)?;
+            let rest = self.rest_of(&author, length)?;
             let is_own = self.replica.registry().device_of(&author) == Some(self.device);
             // Deposits first: who hears of a photo through what is carried on can find its chunks.
-            self.deposit_again(now, &author, &branch, is_own, out)?;
+            self.deposit_again(now, &author, &rest, is_own, out)?;
             if is_own {
-                self.say_again(now, &branch, out)?;
+                self.say_again(now, &rest, out)?;
             }
-            for body in carried::encode(&branch.said) {
+            for body in carried::encode(&rest.said) {
                 let epoch = self.bodies.epoch();
                 let (_, effects) = self.replica.append(now, Kind::Carried, epoch, MIN_READER, body)?;
                 self.pass(effects, out)?;
@@ -95,29 +102,29 @@ impl<M: Metadata> Library<M> {
     }
 
     /// What is kept of the log of `author` from number `from` on. What it carried on of others is carried on as theirs.
-    fn branch(&self, author: &AuthorId, mut from: u64) -> Result<Branch, LibraryError> {
-        let mut branch = Branch::default();
+    fn rest_of(&self, author: &AuthorId, mut from: u64) -> Result<Rest, LibraryError> {
+        let mut rest = Rest::default();
         loop {
             let page = self.replica.read_log(author, from, REPLAY_PAGE)?;
             if page.is_empty() {
-                return Ok(branch);
+                return Ok(rest);
             }
             from += page.len() as u64;
             for signed in &page {
                 let said = said_by(self.replica.registry().library(), signed);
-                branch.said.extend(said.iter().filter(|said| carried::is_carried(said.envelope().kind)).cloned());
+                rest.said.extend(said.iter().filter(|said| carried::is_carried(said.envelope().kind)).cloned());
                 if signed.envelope().kind == Kind::Deposit
                     && let Ok(deposit) = Deposit::decode(&signed.envelope().body)
                 {
-                    branch.deposited.extend((deposit.first..).zip(deposit.chunks));
+                    rest.deposited.extend((deposit.first..).zip(deposit.chunks));
                 }
             }
         }
     }
 
     /// Says again what counts only in a log of this device that counts.
-    fn say_again(&mut self, now: Now, branch: &Branch, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
-        let said = branch.said.iter().map(SignedEnvelope::envelope).filter(|said| said.kind == Kind::Membership);
+    fn say_again(&mut self, now: Now, rest: &Rest, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
+        let said = rest.said.iter().map(SignedEnvelope::envelope).filter(|said| said.kind == Kind::Membership);
         let mut again = Vec::new();
         for statement in said.filter_map(|said| decode_statements(&said.body).ok()).flatten() {
             match statement {
@@ -136,22 +143,22 @@ impl<M: Metadata> Library<M> {
         if again.is_empty() { Ok(()) } else { self.say_body(now, encode_statements(&again), out) }
     }
 
-    /// Deposits the chunks of the photos of a branch under positions that count: of those that no other run is known of,
+    /// Deposits the chunks of the photos of a rest under positions that count: of those that no other run is known of,
     /// and of this device's own whatever others know.
     fn deposit_again(
         &mut self,
         now: Now,
         author: &AuthorId,
-        branch: &Branch,
+        rest: &Rest,
         is_own: bool,
         out: &mut Vec<Effect>,
     ) -> Result<(), LibraryError> {
-        let runs = self.runs_of(author, branch);
+        let runs = self.runs_of(author, rest);
         let documents: BTreeSet<DocumentId> = runs.iter().map(|(document, ..)| *document).collect();
         self.continue_if_behind(now, documents, out)?;
         let mut by_document: BTreeMap<DocumentId, Vec<(PhotoId, Vec<DepositedChunk>)>> = BTreeMap::new();
         for (document, photo, run) in runs {
-            let chunks: Vec<_> = run.indices().map_while(|index| branch.deposited.get(&index).copied()).collect();
+            let chunks: Vec<_> = run.indices().map_while(|index| rest.deposited.get(&index).copied()).collect();
             let is_lacking =
                 self.photos.slot(&photo).is_some_and(|slot| self.replica.is_void(&self.photos.row(slot).run));
             if chunks.len() == run.count as usize && (is_own || is_lacking) {
@@ -167,10 +174,10 @@ impl<M: Metadata> Library<M> {
         Ok(())
     }
 
-    /// The runs that a branch gave photos, with the documents they stand in.
-    fn runs_of(&self, author: &AuthorId, branch: &Branch) -> Vec<(DocumentId, PhotoId, Run)> {
+    /// The runs that a rest gave photos, with the documents they stand in.
+    fn runs_of(&self, author: &AuthorId, rest: &Rest) -> Vec<(DocumentId, PhotoId, Run)> {
         let mut runs = BTreeMap::new();
-        let said = branch.said.iter().map(SignedEnvelope::envelope);
+        let said = rest.said.iter().map(SignedEnvelope::envelope);
         for said in said.filter(|said| said.author == *author && said.kind == Kind::Catalog) {
             let Ok(body) = self.documents.open_body(&self.bodies, said) else { continue };
             for patch in body.patches() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_crdt::{CatalogBody, DocumentId, Edit, LocalChange, Patch};
 use holdfast_protocol::deposit::DepositedChunk;
 use holdfast_protocol::envelope::Kind;
-use holdfast_protocol::id::{AuthorId, ChunkId, PhotoId};
+use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::metadata::Metadata;
 use holdfast_protocol::position::Run;
 use holdfast_protocol::replica;
@@ -310,10 +310,11 @@ impl<M: Metadata> Library<M> {
             let row = self.photos.row_mut(slot);
             row.deposited_here |= deposited_here || row.run.author == author;
             row.bytes = record.bytes;
-            self.set_run(slot, run);
+            self.set_run(slot, run, record.run);
             return;
         }
-        let row = PhotoRow { photo, run, bytes: record.bytes, listed: true, described: false, deposited_here };
+        let (bytes, is_moved) = (record.bytes, run != record.run);
+        let row = PhotoRow { photo, run, bytes, listed: true, described: false, deposited_here, is_moved };
         let slot = self.photos.add(document, row);
         self.count_run(slot);
         self.to_describe.push_back(slot);
@@ -323,16 +324,23 @@ impl<M: Metadata> Library<M> {
         let Some(slot) = self.photos.slot(photo) else { return };
         let row = self.photos.row_mut(slot);
         row.deposited_here |= run.author == self.replica.author();
-        if self.replica.forks().next().is_some()
-            && let Some(state) = self.documents.catalog.photo(document, photo)
-            && let Some(record) = PhotoRecord::decode(&state.record)
-        {
-            let run = self.run_that_counts(document, photo, record.run);
-            self.set_run(slot, run);
+        if !self.endings.is_empty() {
+            self.choose_run(document, slot);
         }
     }
 
-    /// The run to read a photo from: that of its record, unless the log that gave it forked before; then the first other
+    /// Chooses again from which run a photo of an open document is read.
+    fn choose_run(&mut self, document: DocumentId, slot: u32) {
+        let photo = self.photos.row(slot).photo;
+        if let Some(state) = self.documents.catalog.photo(document, &photo)
+            && let Some(record) = PhotoRecord::decode(&state.record)
+        {
+            let run = self.run_that_counts(document, &photo, record.run);
+            self.set_run(slot, run, record.run);
+        }
+    }
+
+    /// The run to read a photo from: that of its record, unless the log that gave it ended before; then the first other
     /// one that counts.
     fn run_that_counts(&self, document: DocumentId, photo: &PhotoId, recorded: Run) -> Run {
         if !self.replica.is_void(&recorded) {
@@ -347,9 +355,10 @@ impl<M: Metadata> Library<M> {
         runs.into_iter().find(|run| !self.replica.is_void(run)).unwrap_or(recorded)
     }
 
-    /// Reads and counts a photo from another run than before.
-    pub(super) fn set_run(&mut self, slot: u32, run: Run) {
+    /// Reads and counts a photo from a run, perhaps another than before.
+    fn set_run(&mut self, slot: u32, run: Run, recorded: Run) {
         let row = self.photos.row_mut(slot);
+        row.is_moved = run != recorded;
         if row.run != run {
             (row.run, row.described) = (run, false);
             self.count_run(slot);
@@ -366,16 +375,23 @@ impl<M: Metadata> Library<M> {
         }
     }
 
-    /// Looks again from which run each photo is read that was read from one of `author`'s that counts no more.
-    pub(super) fn leave_void_runs(&mut self, author: &AuthorId) -> Result<(), LibraryError> {
+    /// Looks again at photos that are read from runs of authors that are to be reviewed, and at those that would be if theirs
+    /// counted.
+    pub(super) fn review_runs(&mut self) -> Result<(), LibraryError> {
+        let authors = std::mem::take(&mut self.to_review);
+        if authors.is_empty() {
+            return Ok(());
+        }
         for slot in 0..self.photos.len() as u32 {
-            let (run, photo) = (self.photos.row(slot).run, self.photos.row(slot).photo);
-            if run.author == *author && self.replica.is_void(&run) {
+            let row = *self.photos.row(slot);
+            let is_theirs = authors.contains(&row.run.author);
+            if row.is_moved || (is_theirs && self.replica.is_void(&row.run)) {
                 let document = self.photos.document(slot);
                 self.opened(document)?;
-                let counting = self.run_that_counts(document, &photo, run);
                 self.checkpoints.document_changed(document);
-                self.set_run(slot, counting);
+                self.choose_run(document, slot);
+            }
+            if row.is_moved || is_theirs {
                 self.count_run(slot);
             }
         }

@@ -21,7 +21,7 @@ use super::{Event, Library, LibraryError};
 const CHECKPOINT_KEY: &[u8] = b"checkpoint";
 const CHECKPOINT_BYTES_MAX: usize = 64 + VECTOR_AUTHORS_MAX * 48;
 const ROWS_PAGE: usize = 64;
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// Index versions count in so many steps from one rebuilding of the index to the next: one that was begun anew and not
 /// finished never passes for one that a checkpoint was written over.
 const REBUILDING: u64 = 1 << 40;

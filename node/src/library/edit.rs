@@ -83,6 +83,11 @@ pub enum EditError {
         "this device has just started and still compares what it knows with the others; try again in a few seconds"
     )]
     Comparing,
+    /// This device was removed from the library.
+    #[error(
+        "this device was removed from the library: what it has can be read, and nothing be changed; let it join again"
+    )]
+    Removed,
     /// The catalog refused it.
     #[error(transparent)]
     Refused(#[from] EditRefused),
@@ -212,6 +217,9 @@ impl<M: Metadata> Library<M> {
         now: Now,
         puts: BTreeMap<DocumentId, Vec<Put>>,
     ) -> Result<(TaskId, Vec<Effect>), EditError> {
+        if self.is_removed() {
+            return Err(EditError::Removed);
+        }
         if self.is_comparing(now) {
             return Err(EditError::Comparing);
         }

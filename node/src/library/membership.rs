@@ -1,5 +1,6 @@
 //! Devices and places of the library.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holdfast_protocol::certificate::Role;
@@ -14,6 +15,28 @@ use holdfast_protocol::time::Now;
 
 use super::catalogue::MIN_READER;
 use super::{Effect, Event, Library, LibraryError};
+
+/// Why a device was not removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RemoveError {
+    /// It does not belong to the library, or not any more.
+    #[error("device {} does not belong to this library", .0.short())]
+    NotAMember(DeviceId),
+    /// A device without the right to invite may remove itself only.
+    #[error("this device may not remove others; ask somebody who may invite devices, or remove it there")]
+    NotAllowed,
+    /// Nobody could invite or remove devices any more.
+    #[error("this is the last device that may invite others; let another join that may, and remove this one then")]
+    LastOwner,
+    /// Logs have still to be compared with other devices.
+    #[error(
+        "this device has just started and still compares what it knows with the others; try again in a few seconds"
+    )]
+    Comparing,
+    /// The library failed.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+}
 
 impl<M: Metadata> Library<M> {
     /// Begins this device's log with `first_body`, unless it has begun.
@@ -50,6 +73,12 @@ impl<M: Metadata> Library<M> {
     pub fn place_label(&self, device: &DeviceId) -> Option<String> {
         let sealed = self.replica.registry().place_label(device)?;
         String::from_utf8(self.sealer.open(&chunk_id(sealed), sealed).ok()?).ok()
+    }
+
+    /// Whether this device was removed from the library, or has left it.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.replica.registry().is_removed(&self.device)
     }
 
     /// Whether this device may certify others.
@@ -119,6 +148,40 @@ impl<M: Metadata> Library<M> {
         }
         self.settle(now, &mut out)?;
         Ok((answer, out))
+    }
+
+    /// Removes a device from the library, which may be this one: what it has said so far, as far as it is known here, goes
+    /// on counting, as do the devices that it let in. It counts for everybody who hears of it, durable with the flush that
+    /// the effects ask for. The library's keys stay what they are: what it could read it can still read, and what is
+    /// written from now on it could, if somebody gave it that.
+    ///
+    /// # Errors
+    /// When it may not be removed, or not by this device, or the log cannot be written.
+    pub fn remove_device(&mut self, now: Now, device: &DeviceId) -> Result<Vec<Effect>, RemoveError> {
+        let registry = self.replica.registry();
+        if !registry.is_member(device) || !registry.is_member(&self.device) {
+            return Err(RemoveError::NotAMember(*device));
+        }
+        if *device != self.device && !self.may_invite() {
+            return Err(RemoveError::NotAllowed);
+        }
+        let owners = registry.members().filter(|of| of.role() == Role::Owner).map(|of| of.device());
+        if !owners.into_iter().any(|owner| owner != *device) {
+            return Err(RemoveError::LastOwner);
+        }
+        if self.is_comparing(now) {
+            return Err(RemoveError::Comparing);
+        }
+        let known: BTreeMap<AuthorId, u64> =
+            self.replica.vector().into_iter().map(|point| (point.author, point.length)).collect();
+        let own = self.replica.author();
+        // A farewell counts itself.
+        let length = |author: &AuthorId| known.get(author).map_or(0, |length| length + u64::from(*author == own));
+        let removal = self.replica.registry().removal(*device, length);
+        let mut out = Vec::new();
+        self.say_body(now, encode_statements(&[Statement::Remove(removal)]), &mut out)?;
+        self.settle(now, &mut out)?;
+        Ok(out)
     }
 
     pub(super) fn say_body(&mut self, now: Now, body: Vec<u8>, out: &mut Vec<Effect>) -> Result<(), LibraryError> {

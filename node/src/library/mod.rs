@@ -52,6 +52,7 @@ pub use edit::{CAPTION_BYTES_MAX, EDIT_PHOTOS_MAX, EditError, LABEL_BYTES_MAX, P
 pub use effect::{Effect, Event, Input, LibraryError};
 pub use founding::{Founding, Membership};
 pub use import::{FileName, ImportId, ImportedPhoto, RemovedName};
+pub use membership::RemoveError;
 pub use outstanding::{FileChange, Outstanding, Settled};
 pub use photos::{PhotoRow, PhotoTable};
 pub use status::{PhotoCopies, Summary};
@@ -90,8 +91,12 @@ pub struct Library<M: Metadata> {
     authors_begun: u64,
     comparison: Comparison,
     incarnation: Incarnation,
-    /// Logs that forked behind so many envelopes, and whose rest was not carried on yet.
+    /// Logs that ended behind so many envelopes, and whose rest was not carried on yet.
     to_carry: BTreeMap<AuthorId, u64>,
+    /// Where logs have ended, when somebody looked last.
+    endings: BTreeMap<AuthorId, u64>,
+    /// Authors whose positions may mean something else than before.
+    to_review: BTreeSet<AuthorId>,
     secrets: LibrarySecrets,
     bodies: BodySealer,
     sealer: ChunkSealer,
@@ -145,6 +150,8 @@ impl<M: Metadata> Library<M> {
             comparison: Comparison::default(),
             incarnation,
             to_carry: BTreeMap::new(),
+            endings: BTreeMap::new(),
+            to_review: BTreeSet::new(),
             bodies: BodySealer::new(&config.secrets),
             sealer: ChunkSealer::new(&config.secrets),
             secrets: config.secrets,
@@ -179,7 +186,8 @@ impl<M: Metadata> Library<M> {
             .filter(|effect| !matches!(effect, replica::Effect::Accepted(_) | replica::Effect::HoldingsChanged { .. }));
         out.extend(passed.map(Effect::Replica));
         library.hold_imports(now);
-        library.find_uncarried()?;
+        library.find_endings()?;
+        library.review_runs()?;
         library.settle(now, &mut out)?;
         Ok((library, out))
     }
@@ -207,7 +215,7 @@ impl<M: Metadata> Library<M> {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let deadlines = [
             self.replica.next_deadline(),
-            self.imports.deadline(),
+            self.imports.deadline().filter(|_| !self.is_removed()),
             self.checkpoints.deadline(),
             self.carrying_deadline(),
         ];
@@ -239,7 +247,9 @@ impl<M: Metadata> Library<M> {
         self.continue_if_retired(now, out)?;
         self.carry(now, out)?;
         self.compare_before_importing(now);
-        if let Some((batch, lost)) = self.imports.take_due(now) {
+        // Nobody would hear of what is imported by a device that was removed: it stays to be imported when it has joined anew.
+        let due = if self.is_removed() { None } else { self.imports.take_due(now) };
+        if let Some((batch, lost)) = due {
             for part in import::parted(batch) {
                 self.continue_if_behind(now, self.documents_of(&part), out)?;
                 self.catalogue(now, part, &lost, out)?;
@@ -275,22 +285,27 @@ impl<M: Metadata> Library<M> {
 
     /// Passes the replica's effects on and consumes those meant for the library.
     fn pass(&mut self, effects: Vec<replica::Effect>, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
-        let (mut accepted, mut forked) = (Vec::new(), Vec::new());
+        let (mut accepted, mut may_have_ended) = (Vec::new(), false);
         for effect in effects {
             match effect {
-                replica::Effect::Accepted(envelope) => accepted.push(envelope),
+                replica::Effect::Accepted(envelope) => {
+                    may_have_ended |= matches!(envelope.envelope().kind, Kind::Membership | Kind::Carried);
+                    accepted.push(envelope);
+                }
                 replica::Effect::HoldingsChanged { peer, changes } => {
                     self.copies.apply(peer, &changes);
                 }
-                replica::Effect::Event(replica::Event::ForkProven { author, seq }) => {
-                    forked.push(author);
-                    out.push(Effect::Replica(replica::Effect::Event(replica::Event::ForkProven { author, seq })));
+                other => {
+                    may_have_ended |= matches!(&other, replica::Effect::Event(replica::Event::ForkProven { .. }));
+                    out.push(Effect::Replica(other));
                 }
-                other => out.push(Effect::Replica(other)),
             }
         }
         self.absorb(accepted, out)?;
-        forked.into_iter().try_for_each(|author| self.fork_proven(&author))
+        if may_have_ended {
+            self.find_endings()?;
+        }
+        self.review_runs()
     }
 
     /// Takes accepted envelopes into the catalog, all changes of one document at once.
@@ -331,6 +346,9 @@ impl<M: Metadata> Library<M> {
                 Kind::Deposit => {
                     let waiting = std::mem::take(&mut self.awaiting_deposit);
                     self.to_describe.extend(waiting);
+                    if self.endings.contains_key(&envelope.author) {
+                        self.to_review.insert(envelope.author);
+                    }
                 }
                 Kind::Membership => self.membership_changed(envelope.author, out),
                 Kind::Carried => said.iter().for_each(|said| {

@@ -31,6 +31,8 @@ pub struct PhotoRow {
     pub described: bool,
     /// Whether this device deposited the chunks under positions of its own as well.
     pub deposited_here: bool,
+    /// Whether `run` is not the one of its record, which counts no more.
+    pub is_moved: bool,
 }
 
 /// Every photo of the library, by slot and by id.
@@ -158,6 +160,7 @@ mod tests {
             listed: true,
             described: false,
             deposited_here: n.is_multiple_of(2),
+            is_moved: false,
         }
     }
 

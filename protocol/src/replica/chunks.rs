@@ -52,8 +52,9 @@ struct AuthorSlots {
     released: RoaringBitmap,
     /// From where on positions keep nothing alive: the log ended before them, or nobody vouches for its author (yet).
     void_from: Option<u32>,
-    /// Whether the log forked: positions that are void may be another chunk's for others, so they mean nothing.
-    is_forked: bool,
+    /// Whether the log has ended: positions that are void may be another chunk's for others, or nobody's, so they mean
+    /// nothing.
+    has_ended: bool,
 }
 
 impl AuthorSlots {
@@ -63,7 +64,7 @@ impl AuthorSlots {
 
     /// From where on positions mean nothing.
     fn meaningless_from(&self) -> Option<u32> {
-        self.void_from.filter(|_| self.is_forked)
+        self.void_from.filter(|_| self.has_ended)
     }
 
     /// The slots of positions that mean something.
@@ -121,7 +122,7 @@ impl ChunkTable {
             slots: Vec::new(),
             released,
             void_from: None,
-            is_forked: false,
+            has_ended: false,
         });
         self.author_numbers.insert(*author, number);
         Some(number)
@@ -172,7 +173,7 @@ impl ChunkTable {
         self.by_id.find(hash(self.hash_keys, chunk), same).copied()
     }
 
-    /// The slot at a position; `None` when that is not known, or means nothing behind a fork.
+    /// The slot at a position; `None` when that is not known, or means nothing behind the end of a log.
     pub(super) fn slot_at(&self, position: &Position) -> Option<Slot> {
         self.slots_of(&position.author)?.meaningful().get(position.index as usize).copied()
     }
@@ -185,7 +186,7 @@ impl ChunkTable {
         slots.get(indices.start as usize..end).unwrap_or_default()
     }
 
-    /// From where on positions of `author`, whose log forked, mean nothing: at the latest from those on that are not known.
+    /// From where on positions of `author`, whose log has ended, mean nothing: at the latest from those on that are not known.
     pub(super) fn meaningless_from(&self, author: &AuthorId) -> u32 {
         self.slots_of(author).map_or(0, |of| of.meaningless_from().unwrap_or(of.slots.len() as u32))
     }
@@ -230,8 +231,8 @@ impl ChunkTable {
     }
 
     /// Sets from where on `author`'s positions count for nothing because its log ended before them; returns the positions
-    /// that are void now and were not, or the other way round, with their slots. `is_forked` when it forked there.
-    pub(super) fn set_void(&mut self, author: &AuthorId, from: Option<u32>, is_forked: bool) -> Vec<(Position, Slot)> {
+    /// that are void now and were not, or the other way round, with their slots. `has_ended` when it ended there.
+    pub(super) fn set_void(&mut self, author: &AuthorId, from: Option<u32>, has_ended: bool) -> Vec<(Position, Slot)> {
         if from.is_none() && !self.author_numbers.contains_key(author) {
             return Vec::new();
         }
@@ -239,7 +240,7 @@ impl ChunkTable {
         let own = &mut self.authors[usize::from(number)];
         let end = own.slots.len() as u32;
         let (before, after) = (own.void_from.unwrap_or(end).min(end), from.unwrap_or(end).min(end));
-        (own.void_from, own.is_forked) = (from, is_forked);
+        (own.void_from, own.has_ended) = (from, has_ended);
         let changed = before.min(after)..before.max(after);
         let position = |index| (Position { author: *author, index }, own.slots[index as usize]);
         let changed: Vec<_> = changed.map(position).collect();

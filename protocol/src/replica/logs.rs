@@ -209,6 +209,14 @@ impl<M: Metadata> Replica<M> {
         Ok(deposited)
     }
 
+    /// Whether positions mean nothing that a log gave behind its end. To the device itself that wrote them and was removed
+    /// they do: it goes on reading what it has.
+    pub(super) fn ends_meaning(&self, author: &AuthorId) -> bool {
+        let is_forked = self.logs.get(author).is_some_and(|log| log.fork().is_some());
+        let is_others = self.registry.device_of(author) != Some(self.me);
+        is_forked || (is_others && self.registry.length_of(author).is_some())
+    }
+
     /// Whether a log has all envelopes that it will ever have that count.
     fn has_ended(&self, author: &AuthorId) -> bool {
         self.registry.length_of(author).is_some_and(|length| self.log_extent(author).length >= length)
@@ -322,8 +330,8 @@ impl<M: Metadata> Replica<M> {
                 Some(length) => self.first_position_from(&author, length)?,
                 None => None,
             };
-            let is_forked = self.logs.get(&author).is_some_and(|log| log.fork().is_some());
-            for (position, slot) in self.chunks.set_void(&author, void_from, is_forked) {
+            let has_ended = self.ends_meaning(&author);
+            for (position, slot) in self.chunks.set_void(&author, void_from, has_ended) {
                 if self.chunks.is_held(slot) {
                     let held = self.chunks.slot_at(&position).is_some();
                     record_position(&position, held, self.now.elapsed, &mut self.own, &mut self.news);

@@ -307,16 +307,15 @@ impl<M: Metadata> Replica<M> {
         self.chunks.slot_at(position).map(|slot| self.chunks.chunk(slot))
     }
 
-    /// The logs that forked, and how many envelopes of each count.
-    pub fn forks(&self) -> impl Iterator<Item = (AuthorId, u64)> + '_ {
-        self.logs.iter().filter_map(|(author, log)| Some((*author, log.fork()?.seq())))
+    /// The logs that have ended, and how many envelopes of each count: they forked, or their device was removed.
+    pub fn endings(&self) -> impl Iterator<Item = (AuthorId, u64)> + '_ {
+        self.logs.keys().filter_map(|author| Some((*author, self.registry.length_of(author)?)))
     }
 
-    /// Whether positions of a run mean nothing, and never will: their author's log forked before them.
+    /// Whether positions of a run mean nothing: their author's log ended before them.
     #[must_use]
     pub fn is_void(&self, run: &Run) -> bool {
-        let is_forked = self.logs.get(&run.author).is_some_and(|log| log.fork().is_some());
-        is_forked && run.end() > self.chunks.meaningless_from(&run.author)
+        run.end() > self.chunks.meaningless_from(&run.author) && self.ends_meaning(&run.author)
     }
 
     /// The position of `chunk` that was learned first; `None` when it was not deposited.

@@ -1,7 +1,7 @@
 //! 24: after faults stop, everything converges within a bound.
 
 use holdfast::library::Library;
-use holdfast_protocol::id::{ChunkId, DeviceId};
+use holdfast_protocol::id::{AuthorId, ChunkId, DeviceId, EnvelopeHash};
 use holdfast_protocol::position::Position;
 
 use super::Violation;
@@ -17,7 +17,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
     let first = world.nodes.first().and_then(|node| node.library.as_ref());
     // Nothing is asked of devices that are no more, but that all know the same of them.
     let gone = |library| world.departed.iter().map(|device| held_root(library, device)).collect::<Vec<_>>();
-    let vector = first.map(|library| library.replica().vector());
+    let vector = first.map(logs);
     let root = world.nodes.first().and_then(|node| held_root(first?, &node.device_id()));
     if let Some(node) = world.nodes.iter().find(|node| world.is_waiting(node.number)) {
         return Err(Violation::NotConverged { node: node.number, what: "it has not joined yet".to_owned() });
@@ -31,8 +31,13 @@ pub fn check(world: &World) -> Result<(), Violation> {
         if node.index.version().unwrap_or(0) < node.index_asked {
             return Err(apart("its index is behind"));
         }
-        if vector.as_ref() != Some(&library.replica().vector()) {
-            return Err(apart("it knows other logs than the first node"));
+        if vector.as_ref() != Some(&logs(library)) {
+            let first = vector.unwrap_or_default();
+            let other = logs(library).into_iter().find(|point| !first.contains(point));
+            let other = other.map_or_else(String::new, |(author, length, _)| {
+                format!(", {length} envelopes of {} first", author.short())
+            });
+            return Err(apart(&format!("it knows other logs than the first node{other}")));
         }
         let missing = library.replica().transfers().missing_chunks;
         let replica = library.replica();
@@ -77,6 +82,17 @@ pub fn check(world: &World) -> Result<(), Violation> {
 pub fn bound_ms(world: &World, chunk_bytes: u64) -> u64 {
     let sending_ms = chunk_bytes / world.network.slowest_rate();
     world.options.converge_ms + sending_ms.min(20 * world.options.converge_ms)
+}
+
+/// How far logs are known that count: who heard of a removal late knows more of a log than counts.
+fn logs(library: &Library<VirtualMetadata>) -> Vec<(AuthorId, u64, Option<EnvelopeHash>)> {
+    let replica = library.replica();
+    let counting = replica.vector().into_iter().map(|point| {
+        let ended = replica.registry().length_of(&point.author).filter(|_| !point.forked);
+        let length = ended.map_or(point.length, |length| length.min(point.length));
+        (point.author, length, ended.is_none().then_some(point.head))
+    });
+    counting.filter(|(_, length, _)| *length > 0).collect()
 }
 
 /// The first chunk that a node lacks and could be given.

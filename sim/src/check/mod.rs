@@ -12,10 +12,10 @@
 //! | 21 | served bytes match their id, rot is found within a scrub | [`served`] |
 //! | 11 | bundles lose no change | not yet: needs bundles |
 //! | 12, 18 | keepers | not yet: needs keepers |
-//! | 13 | what a removed device cannot open | not yet: needs removal |
+//! | 13 | what a removed device cannot open | not yet: needs new keys; that it counts for nobody: [`removed`] |
 //! | 14, 15, 16, 17 | erasing | not yet: needs releases |
 //! | 19 | replayed and misdirected messages change nothing | [`replay`], and [`equal`] for those of members |
-//! | 20 | every fork that reaches two nodes is proven, and nobody honest is said to have forked | [`forks`]; cloned devices: not yet |
+//! | 20 | every fork that reaches two nodes is proven, and nobody honest is said to have forked | [`forks`] |
 //! | 22 | no input panics, what peers make a node keep is bounded | every run: a panic is a finding; [`bounds`] |
 //! | 23 | clocks do not matter to safety | all checkers, in worlds whose clocks are wrong, drift and jump |
 //! | 24 | everything converges within a bound | [`converged`] |
@@ -31,6 +31,7 @@ pub mod folders;
 pub mod forks;
 pub mod inventory;
 pub mod readable;
+pub mod removed;
 pub mod replay;
 pub mod replayed;
 pub mod served;
@@ -188,6 +189,16 @@ pub enum Violation {
         node: usize,
         /// Whose log.
         author: String,
+    },
+    /// A device that was removed counts on.
+    #[error("node {node} knows that device {device} was removed, and {what}")]
+    RemovedCounts {
+        /// Where.
+        node: usize,
+        /// Which.
+        device: String,
+        /// In what it counts.
+        what: &'static str,
     },
     /// Invariant 25.
     #[error("node {node} keeps envelope {seq} of a newer version otherwise than it was written")]

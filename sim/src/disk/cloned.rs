@@ -12,7 +12,8 @@ impl World {
     /// A node's machine is copied, as it runs, and the copy starts.
     pub(crate) fn copy_machine(&mut self, node: usize, chance: &mut Chance) {
         let life_ms = chance.span(2_000, LIFE_MS_MAX);
-        if self.nodes[node].library.is_none() || self.copies.contains_key(&node) {
+        let is_taken = self.copies.contains_key(&node) || self.hosts[node].is_removed;
+        if self.nodes[node].library.is_none() || is_taken {
             return;
         }
         let number = self.nodes.len();
@@ -41,31 +42,6 @@ impl World {
         let Some(&copy) = self.copies.get(&node) else { return node };
         if self.nodes[copy].chance.one_in(2) { copy } else { node }
     }
-
-    /// A copy is switched off for good: whatever only it had is asked of nobody.
-    pub(crate) fn take_off(&mut self, node: usize) {
-        if !self.is_member(node) {
-            return;
-        }
-        self.trace.note(self.now, Some(node), format_args!("is taken off"));
-        match self.remains_without(node) {
-            Ok(rest) => {
-                self.bury(node);
-                self.excuse_what_is_gone(&rest);
-            }
-            Err(violation) => self.fail(violation),
-        }
-        self.vacate(node);
-        let home = self.nodes[node].home;
-        self.copies.remove(&home);
-    }
-
-    /// All copies are taken off.
-    pub(crate) fn take_copies_off(&mut self) {
-        for copy in self.copies.clone().into_values() {
-            self.take_off(copy);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -84,7 +60,10 @@ mod tests {
             let mut world = World::new(seed, options.lasting(120_000)).unwrap();
             world.run().unwrap();
             copies += world.nodes.len() - 3;
-            forks += world.nodes[0].library.as_ref().map_or(0, |library| library.replica().forks().count());
+            forks += world.nodes[0]
+                .library
+                .as_ref()
+                .map_or(0, |library| library.replica().vector().iter().filter(|point| point.forked).count());
             assert!(world.copies.is_empty());
         }
         assert!(copies > 4 && forks > 2, "{copies} copies, {forks} forks");

@@ -47,8 +47,8 @@ impl World {
 
     /// A device is no more: whatever only it had is asked of nobody. False when it cannot be spared.
     pub(crate) fn part_with(&mut self, node: usize) -> bool {
-        // Its copy would go on in its name.
-        if self.copies.contains_key(&node) {
+        // Its copy would go on in its name; and who was removed is on its way out.
+        if self.copies.contains_key(&node) || self.hosts[node].is_removed {
             return false;
         }
         let rest = match self.remains_without(node) {
@@ -94,13 +94,15 @@ impl World {
     }
 
     /// Whether all of them know one device that they can dial, and some device can be dialled that may invite.
-    fn can_meet(&self, rest: &[Remains]) -> bool {
+    pub(crate) fn can_meet(&self, rest: &[Remains]) -> bool {
+        // Copies do not stay.
+        let may_stay = |of: &Remains| of.node < self.options.nodes && self.network.is_dialable(of.node);
         let is_hub = |hub: &Remains| {
             let device = hub.library.replica().device();
             let knows = |of: &Remains| of.node == hub.node || of.library.replica().registry().is_member(&device);
-            self.network.is_dialable(hub.node) && rest.iter().all(knows)
+            may_stay(hub) && rest.iter().all(knows)
         };
-        let is_inviting = |of: &Remains| self.network.is_dialable(of.node) && of.library.may_invite();
+        let is_inviting = |of: &Remains| may_stay(of) && of.library.may_invite();
         rest.iter().any(is_hub) && rest.iter().any(is_inviting)
     }
 

@@ -205,31 +205,21 @@ impl Machine {
     pub fn after_crash(&self) -> Self {
         let disk = self.disk.copy();
         disk.power_loss();
-        disk.set_failing(Failing::default());
-        disk.set_capacity(1 << 40);
-        Self {
-            metadata: self.metadata.after_crash(disk.clone()),
-            disk,
-            store: None,
-            outstanding: Outstanding::default(),
-            batch: Vec::new(),
-            has_failed: false,
-            has_failed_to_read: false,
-            is_doomed: false,
-            is_walk_due: false,
-            failing: Failing::default(),
-            destroyed: self.destroyed.clone(),
-            batches: self.batches,
-            keep: self.keep,
-            segment_bytes: self.segment_bytes,
-        }
+        self.another(disk)
     }
 
-    /// The home as it is now, for a backup: what a snapshot of the file system has of a node that runs.
+    /// The machine as it is now, for a backup: what a snapshot of the file system has of a node that runs.
     #[must_use]
     pub fn backup(&self) -> Self {
         let disk = self.disk.copy();
         disk.restart();
+        self.another(disk)
+    }
+
+    /// A machine like this one, where nothing runs yet, with a disk that works.
+    fn another(&self, disk: SimulatedDisk) -> Self {
+        disk.set_failing(Failing::default());
+        disk.set_capacity(1 << 40);
         Self {
             metadata: self.metadata.after_crash(disk.clone()),
             disk,

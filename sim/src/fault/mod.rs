@@ -168,6 +168,8 @@ fault_classes! {
     LieDeclined = "lie-declined", in one world of 5, one_in(3);
     /// A device is thrown away: it never comes back.
     ThrownAway = "thrown-away", in one world of 7, every(30_000, 120_000);
+    /// A device leaves, or another removes it and it goes on for up to a minute.
+    Removed = "removed", in one world of 6, every(20_000, 80_000);
     /// A node is stopped in order, and starts again within a minute.
     Restart = "restart", in one world of 3, every(3_000, 40_000);
     /// The last device signs two contents of its inventory under one version, or a version that it has not come to.

@@ -103,6 +103,10 @@ impl World {
                 let node = chance.below(nodes) as usize;
                 self.restart(node, chance.span(100, MINUTE_MS));
             }
+            FaultClass::Removed => {
+                let node = chance.below(nodes) as usize;
+                self.remove(node, &mut chance);
+            }
             FaultClass::Cloned => {
                 let node = chance.below(nodes) as usize;
                 self.copy_machine(node, &mut chance);
@@ -195,7 +199,7 @@ impl World {
     pub(crate) fn heal(&mut self) -> Result<(), Violation> {
         self.faults.stop();
         self.stop_lying();
-        self.take_copies_off();
+        self.take_all_off();
         for link in self.network.heal() {
             self.cut(link);
         }

@@ -63,7 +63,7 @@ impl World {
         match outcome {
             Ok((_, effects)) => self.perform(node, effects),
             // The person tries again another time.
-            Err(EditError::Comparing | EditError::Refused(EditRefused::Behind { .. })) => {}
+            Err(EditError::Comparing | EditError::Removed | EditError::Refused(EditRefused::Behind { .. })) => {}
             Err(EditError::Library(error)) => self.library_failed(node, error),
             Err(refused) => self.fail(Violation::failed(node, LibraryError::Catalog(refused.to_string()))),
         }

@@ -30,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) waiting: Option<Waiting>,
     /// Its device was thrown away.
     pub(crate) is_gone: bool,
+    /// Its device was removed from the library, and may not have heard of it.
+    pub(crate) is_removed: bool,
     heard: BTreeSet<u64>,
     heard_at: VecDeque<(u64, u64)>,
 }

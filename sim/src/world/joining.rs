@@ -62,7 +62,8 @@ impl World {
     /// hangs on the first.
     fn role(&self, number: usize) -> Role {
         let classes = &self.options.classes;
-        let is_inviting = [FaultClass::JoinLate, FaultClass::DiskLost].iter().any(|class| classes.contains(class));
+        let mut inviting = [FaultClass::JoinLate, FaultClass::DiskLost, FaultClass::Removed].iter();
+        let is_inviting = inviting.any(|class| classes.contains(class));
         let is_owner = is_inviting && Chance::new(self.seed, &format!("role {number}")).one_in(2);
         if is_owner { Role::Owner } else { Role::Member }
     }
@@ -115,7 +116,8 @@ impl World {
     /// Uses a ticket; the device that still waits when that did not do.
     fn use_ticket(&mut self, node: usize, ticket: Ticket, mut waiting: Waiting) -> Option<Waiting> {
         let inviter = self.numbers.get(&ticket.inviter()).copied();
-        let Some(inviter) = inviter.filter(|inviter| self.answers(node, *inviter)) else {
+        let is_there = |inviter: &usize| !self.hosts[*inviter].is_removed && self.answers(node, *inviter);
+        let Some(inviter) = inviter.filter(is_there) else {
             // Perhaps it answers later. The person does not try for ever.
             waiting.ticket = Some(ticket).filter(|_| !waiting.chance.one_in(3));
             return Some(waiting);
@@ -189,7 +191,9 @@ impl World {
     }
 
     fn may_invite(&self, inviter: usize) -> bool {
-        self.nodes[inviter].library.as_ref().is_some_and(|library| library.may_invite())
+        // Nobody asks a device that is known to be removed.
+        let is_removed = self.hosts[inviter].is_removed;
+        !is_removed && self.nodes[inviter].library.as_ref().is_some_and(|library| library.may_invite())
     }
 
     /// Whether one device's request reaches the other.
@@ -239,7 +243,7 @@ impl World {
         }
     }
 
-    fn make_durable(&self, node: usize) -> Result<(), LibraryError> {
+    pub(crate) fn make_durable(&self, node: usize) -> Result<(), LibraryError> {
         let metadata = &self.nodes[node].machine.metadata;
         Ok(metadata.complete_flush(metadata.begin_flush())?)
     }

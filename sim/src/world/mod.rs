@@ -10,6 +10,7 @@ mod host;
 mod joining;
 mod links;
 mod nodes;
+mod removal;
 mod stop;
 
 use std::collections::BTreeMap;
@@ -335,6 +336,7 @@ impl World {
         check::served::check_scrubbed(&self.nodes[(self.seed % self.options.nodes as u64) as usize])?;
         check::inventory::check(self)?;
         check::forks::check(self)?;
+        check::removed::check(self)?;
         check::unknown::check(self)?;
         check::equal::check(self)?;
         check::folders::check(self)

@@ -1,0 +1,111 @@
+//! Devices that leave the library or are removed from it, and nodes that are switched off for good.
+
+use holdfast::library::RemoveError;
+
+use super::{Coming, World};
+use crate::chance::Chance;
+
+/// How long a device that was removed goes on.
+const GOES_ON_MS_MAX: u64 = 60_000;
+
+impl World {
+    /// A device leaves, or one that may invite others removes it: it may not hear of that, and goes on for a while.
+    pub(crate) fn remove(&mut self, node: usize, chance: &mut Chance) {
+        let goes_on_ms = chance.span(100, GOES_ON_MS_MAX);
+        let removers: Vec<usize> = (0..self.nodes.len()).filter(|by| self.may_remove(*by, node)).collect();
+        let Some(&by) = chance.pick(&removers) else { return };
+        let is_taken = !self.is_member(node) || self.copies.contains_key(&node) || self.hosts[node].is_removed;
+        // The first device stays, for all others to be compared with.
+        if node == 0 || is_taken || !self.can_spare(node) {
+            return;
+        }
+        let (device, now) = (self.nodes[node].device_id(), self.clock(by));
+        let Some(library) = self.nodes[by].library.as_mut() else { return };
+        match library.remove_device(now, &device) {
+            Ok(effects) => {
+                self.trace.note(self.now, Some(node), format_args!("is removed by node {by}"));
+                self.hosts[node].is_removed = true;
+                if let Err(error) = self.make_durable(by) {
+                    return self.library_failed(by, error);
+                }
+                self.perform(by, effects);
+                self.push(goes_on_ms, Coming::TakenOff { node });
+            }
+            Err(RemoveError::Library(error)) => self.library_failed(by, error),
+            Err(_) => {}
+        }
+    }
+
+    /// Whether one node can remove another, and throws nobody out with it whom it does not know yet.
+    fn may_remove(&self, by: usize, node: usize) -> bool {
+        let Some(library) = self.nodes[by].library.as_ref() else { return false };
+        let is_there = self.is_member(by) && !self.hosts[by].is_removed && self.hosts[by].held.is_none();
+        let members = self.nodes.iter().filter(|of| self.is_member(of.number));
+        let knows_all = |library: &holdfast::library::Library<_>| {
+            members.map(|of| of.device_id()).all(|device| library.replica().registry().certificate(&device).is_some())
+        };
+        is_there && (by == node || library.may_invite()) && knows_all(library)
+    }
+
+    fn can_spare(&mut self, node: usize) -> bool {
+        match self.remains_without(node) {
+            Ok(rest) => self.can_meet(&rest),
+            Err(violation) => {
+                self.fail(violation);
+                false
+            }
+        }
+    }
+
+    /// A copy, or a device that was removed, is switched off for good: whatever only it had is asked of nobody.
+    pub(crate) fn take_off(&mut self, node: usize) {
+        if !self.is_member(node) {
+            return;
+        }
+        self.trace.note(self.now, Some(node), format_args!("is taken off"));
+        match self.remains_without(node) {
+            Ok(rest) => {
+                self.bury(node);
+                self.excuse_what_is_gone(&rest);
+            }
+            Err(violation) => self.fail(violation),
+        }
+        self.vacate(node);
+        self.copies.retain(|_, copy| *copy != node);
+    }
+
+    /// All of them are switched off.
+    pub(crate) fn take_all_off(&mut self) {
+        let is_due = |node: &usize| *node >= self.options.nodes || self.hosts[*node].is_removed;
+        for node in (0..self.nodes.len()).filter(is_due).collect::<Vec<_>>() {
+            self.take_off(node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::fault::FaultClass;
+    use crate::options::Options;
+
+    #[test]
+    fn devices_leave_and_are_removed_and_what_they_said_stays() {
+        let classes = BTreeSet::from([FaultClass::Removed, FaultClass::Separate]);
+        let (mut removed, mut ended_early) = (0, 0);
+        for seed in 1..9 {
+            let options = Options { classes: classes.clone(), ..Options::calm(5) }.lasting(120_000);
+            let mut world = World::new(seed, options).unwrap();
+            world.run().unwrap();
+            removed += world.departed.len();
+            let library = world.nodes[0].library.as_ref().unwrap();
+            let lengths = library.replica().endings();
+            let is_early =
+                |(author, length): &(_, u64)| !library.replica().read_log(author, *length, 1).unwrap().is_empty();
+            ended_early += lengths.filter(is_early).count();
+        }
+        assert!(removed > 4 && ended_early > 0, "{removed} removed, {ended_early} ended before what was known");
+    }
+}
