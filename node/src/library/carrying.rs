@@ -71,8 +71,10 @@ impl<M: Metadata> Library<M> {
         self.has_to_carry().then(|| self.comparison.until()).flatten()
     }
 
-    /// Whether there is something to carry on in a log of this device that counts.
-    fn has_to_carry(&self) -> bool {
+    /// Whether there is something to carry on still, in a log of this device that counts: it waits until this device may
+    /// write.
+    #[must_use]
+    pub fn has_to_carry(&self) -> bool {
         !self.to_carry.is_empty() && self.replica.registry().is_member(&self.device) && self.replica.own_length() > 0
     }
 

@@ -39,10 +39,7 @@ impl<M: Metadata> Replica<M> {
 
     /// Members, and those who certified this device, that may be called: not connected and not being called.
     fn callable(&self) -> impl Iterator<Item = (DeviceId, Timestamp)> + '_ {
-        let members = self.registry.members().map(|certificate| certificate.device());
-        let strangers = |device: &DeviceId| !self.registry.is_member(device) && !self.registry.is_removed(device);
-        let issuers = self.issuers.iter().copied().filter(strangers);
-        let others = members.chain(issuers).filter(|device| *device != self.me && !self.links.contains_key(device));
+        let others = self.others().filter(|device| !self.links.contains_key(device));
         others.filter_map(|device| {
             let peer = self.peers.get(&device).filter(|peer| !peer.dialling)?;
             let at = peer.shunned_until.map_or(peer.dial_at, |until| until.max(peer.dial_at));

@@ -268,13 +268,20 @@ impl<M: Metadata> Replica<M> {
         self.retired
     }
 
+    /// The other members, and those who certified this device while no log says yet that they are members.
+    fn others(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        let members = self.registry.members().map(DeviceCertificate::device);
+        let strangers = |device: &DeviceId| !self.registry.is_member(device) && !self.registry.is_removed(device);
+        let issuers = self.issuers.iter().copied().filter(strangers);
+        members.chain(issuers).filter(|device| *device != self.me)
+    }
+
     /// Whether every other member has said, since the opening, how far it knows this device's own log, and nobody knows
     /// more than is known here. Until then this device may be one that was restored from a backup and does not know it
     /// yet: whoever has missed the latest cannot say so.
     #[must_use]
     pub fn has_compared(&self) -> bool {
-        let mut others = self.registry.members().map(DeviceCertificate::device).filter(|device| *device != self.me);
-        others.all(|device| self.compared.contains_key(&device)) && !self.is_behind()
+        self.others().all(|device| self.compared.contains_key(&device)) && !self.is_behind()
     }
 
     /// Whether a peer has said that it knows more of this device's own log, or another version of it. It may be gone again

@@ -28,6 +28,9 @@ pub fn check(world: &World) -> Result<(), Violation> {
         if !node.is_idle() {
             return Err(apart("an import is not acknowledged"));
         }
+        if library.has_to_carry() {
+            return Err(apart("what it knows of a log that has ended is not carried on"));
+        }
         if node.index.version().unwrap_or(0) < node.index_asked {
             return Err(apart("its index is behind"));
         }
