@@ -75,7 +75,7 @@ impl<M: Metadata> Library<M> {
     /// write.
     #[must_use]
     pub fn has_to_carry(&self) -> bool {
-        !self.to_carry.is_empty() && self.replica.registry().is_member(&self.device) && self.replica.own_length() > 0
+        !self.to_carry.is_empty() && !self.is_removed() && self.replica.own_length() > 0
     }
 
     /// Carries on what was kept of logs behind their end, once this device may write.

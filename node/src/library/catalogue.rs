@@ -395,6 +395,8 @@ impl<M: Metadata> Library<M> {
                 self.count_run(slot);
             }
         }
+        // Positions that meant nothing may be known now.
+        self.to_describe.extend(std::mem::take(&mut self.awaiting_deposit));
         Ok(())
     }
 

@@ -52,9 +52,9 @@ struct AuthorSlots {
     released: RoaringBitmap,
     /// From where on positions keep nothing alive: the log ended before them, or nobody vouches for its author (yet).
     void_from: Option<u32>,
-    /// Whether the log has ended: positions that are void may be another chunk's for others, or nobody's, so they mean
-    /// nothing.
-    has_ended: bool,
+    /// From where on positions mean nothing: the log ended before them, and they may be another chunk's for others, or
+    /// nobody's.
+    meaningless_from: Option<u32>,
 }
 
 impl AuthorSlots {
@@ -62,14 +62,9 @@ impl AuthorSlots {
         self.void_from.is_some_and(|from| index >= from)
     }
 
-    /// From where on positions mean nothing.
-    fn meaningless_from(&self) -> Option<u32> {
-        self.void_from.filter(|_| self.has_ended)
-    }
-
     /// The slots of positions that mean something.
     fn meaningful(&self) -> &[Slot] {
-        let end = self.meaningless_from().map_or(self.slots.len(), |from| self.slots.len().min(from as usize));
+        let end = self.meaningless_from.map_or(self.slots.len(), |from| self.slots.len().min(from as usize));
         &self.slots[..end]
     }
 }
@@ -122,7 +117,7 @@ impl ChunkTable {
             slots: Vec::new(),
             released,
             void_from: None,
-            has_ended: false,
+            meaningless_from: None,
         });
         self.author_numbers.insert(*author, number);
         Some(number)
@@ -188,7 +183,7 @@ impl ChunkTable {
 
     /// From where on positions of `author`, whose log has ended, mean nothing: at the latest from those on that are not known.
     pub(super) fn meaningless_from(&self, author: &AuthorId) -> u32 {
-        self.slots_of(author).map_or(0, |of| of.meaningless_from().unwrap_or(of.slots.len() as u32))
+        self.slots_of(author).map_or(0, |of| of.meaningless_from.unwrap_or(of.slots.len() as u32))
     }
 
     /// How many slots there are.
@@ -209,7 +204,7 @@ impl ChunkTable {
         std::iter::once((entry.author, entry.index))
             .chain(again)
             .filter(|(author, index)| {
-                self.authors[usize::from(*author)].meaningless_from().is_none_or(|from| *index < from)
+                self.authors[usize::from(*author)].meaningless_from.is_none_or(|from| *index < from)
             })
             .map(|(author, index)| Position { author: self.authors[usize::from(author)].author, index })
     }
@@ -230,20 +225,30 @@ impl ChunkTable {
         self.review_spans(author, spans)
     }
 
-    /// Sets from where on `author`'s positions count for nothing because its log ended before them; returns the positions
-    /// that are void now and were not, or the other way round, with their slots. `has_ended` when it ended there.
-    pub(super) fn set_void(&mut self, author: &AuthorId, from: Option<u32>, has_ended: bool) -> Vec<(Position, Slot)> {
-        if from.is_none() && !self.author_numbers.contains_key(author) {
+    /// Sets from where on `author`'s positions keep nothing alive, and from where on they mean nothing; returns those of which
+    /// either is different now, with their slots.
+    pub(super) fn set_end(
+        &mut self,
+        author: &AuthorId,
+        void_from: Option<u32>,
+        meaningless_from: Option<u32>,
+    ) -> Vec<(Position, Slot)> {
+        let is_ended = void_from.is_some() || meaningless_from.is_some();
+        if !is_ended && !self.author_numbers.contains_key(author) {
             return Vec::new();
         }
         let Some(number) = self.author_number(author) else { return Vec::new() };
         let own = &mut self.authors[usize::from(number)];
         let end = own.slots.len() as u32;
-        let (before, after) = (own.void_from.unwrap_or(end).min(end), from.unwrap_or(end).min(end));
-        (own.void_from, own.has_ended) = (from, has_ended);
-        let changed = before.min(after)..before.max(after);
+        let mut first = end;
+        for (before, after) in [(own.void_from, void_from), (own.meaningless_from, meaningless_from)] {
+            if before != after {
+                first = [before, after].into_iter().flatten().fold(first, u32::min);
+            }
+        }
+        (own.void_from, own.meaningless_from) = (void_from, meaningless_from);
         let position = |index| (Position { author: *author, index }, own.slots[index as usize]);
-        let changed: Vec<_> = changed.map(position).collect();
+        let changed: Vec<_> = (first..end).map(position).collect();
         changed.iter().for_each(|(_, slot)| _ = self.review(*slot));
         changed
     }
@@ -400,7 +405,7 @@ mod tests {
         deposit(&mut table, &A, &[10, 11, 12]);
         assert!(table.is_live(0) && !table.is_live(1) && table.is_live(2));
         let third = Position { author: A, index: 2 };
-        assert_eq!(table.set_void(&A, Some(2), true), [(third, 2)]);
+        assert_eq!(table.set_end(&A, Some(2), Some(2)), [(third, 2)]);
         assert!(!table.is_live(2));
         assert_eq!(
             (table.slot_at(&third), table.positions(2).count(), table.slots_in(&A, &span(0, 9)).len()),
@@ -408,7 +413,7 @@ mod tests {
         );
         deposit(&mut table, &A, &[13]);
         assert!(!table.is_live(3), "nothing counts that comes later");
-        assert_eq!(table.set_void(&A, None, false).len(), 2);
+        assert_eq!(table.set_end(&A, None, None).len(), 2);
         assert!(!table.is_live(1) && table.is_live(2) && table.is_live(3));
     }
 

@@ -325,13 +325,13 @@ impl<M: Metadata> Replica<M> {
     /// removals are.
     pub(super) fn review_ends(&mut self) -> Result<(), StorageError> {
         for author in std::mem::take(&mut self.ends_to_review) {
-            let length = if self.registry.counts(&author, 0) { self.registry.length_of(&author) } else { Some(0) };
-            let void_from = match length {
-                Some(length) => self.first_position_from(&author, length)?,
-                None => None,
-            };
-            let has_ended = self.ends_meaning(&author);
-            for (position, slot) in self.chunks.set_void(&author, void_from, has_ended) {
+            let ended = self.registry.length_of(&author);
+            let position_from = |length: u64| self.first_position_from(&author, length);
+            let ends = if self.registry.counts(&author, 0) { ended } else { Some(0) };
+            let void_from = ends.map(position_from).transpose()?.flatten();
+            let loses_meaning = ended.filter(|_| self.ends_meaning(&author));
+            let meaningless_from = loses_meaning.map(position_from).transpose()?.flatten();
+            for (position, slot) in self.chunks.set_end(&author, void_from, meaningless_from) {
                 if self.chunks.is_held(slot) {
                     let held = self.chunks.slot_at(&position).is_some();
                     record_position(&position, held, self.now.elapsed, &mut self.own, &mut self.news);
