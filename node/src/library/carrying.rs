@@ -50,7 +50,7 @@ impl<M: Metadata> Library<M> {
     /// Looks whether logs have ended since the last time, or elsewhere: their rest is to be carried on, and positions behind
     /// the end count no more.
     pub(super) fn find_endings(&mut self) -> Result<(), LibraryError> {
-        let endings: BTreeMap<AuthorId, u64> = self.replica.endings().collect();
+        let endings: BTreeMap<AuthorId, u64> = self.replica.registry().endings().collect();
         if endings != self.endings {
             for (author, length) in &endings {
                 let carried = self.replica.metadata().get(Table::Local, &carried_key(author))?;

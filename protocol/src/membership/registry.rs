@@ -421,6 +421,11 @@ impl Registry {
         removed.into_iter().chain(retired).chain(self.forks.get(author).copied()).min()
     }
 
+    /// The authors that have ended, and how many envelopes of each count.
+    pub fn endings(&self) -> impl Iterator<Item = (AuthorId, u64)> + '_ {
+        self.authors.keys().filter_map(|author| Some((*author, self.length_of(author)?)))
+    }
+
     /// Whether what envelope `seq` of `author` says counts: its device stands (or did until it was removed) and the
     /// author had not ended before.
     #[must_use]

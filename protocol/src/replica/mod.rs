@@ -314,11 +314,6 @@ impl<M: Metadata> Replica<M> {
         self.chunks.slot_at(position).map(|slot| self.chunks.chunk(slot))
     }
 
-    /// The logs that have ended, and how many envelopes of each count: they forked, or their device was removed.
-    pub fn endings(&self) -> impl Iterator<Item = (AuthorId, u64)> + '_ {
-        self.logs.keys().filter_map(|author| Some((*author, self.registry.length_of(author)?)))
-    }
-
     /// Whether positions of a run mean nothing: their author's log ended before them.
     #[must_use]
     pub fn is_void(&self, run: &Run) -> bool {

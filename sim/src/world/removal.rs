@@ -101,7 +101,7 @@ mod tests {
             world.run().unwrap();
             removed += world.departed.len();
             let library = world.nodes[0].library.as_ref().unwrap();
-            let lengths = library.replica().endings();
+            let lengths = library.replica().registry().endings();
             let is_early =
                 |(author, length): &(_, u64)| !library.replica().read_log(author, *length, 1).unwrap().is_empty();
             ended_early += lengths.filter(is_early).count();
