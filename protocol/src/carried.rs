@@ -1,9 +1,10 @@
-//! What a forked log said behind its fork, said again by a member who kept it.
+//! What a log said behind its end, said again by a member who kept it.
 //!
 //! Two devices that are one and do not know it (one was restored from a backup, or copied) write two branches of one log. No
 //! more of either counts than what they have in common. But what they say is not lost: whoever holds the rest of a branch
 //! carries it on, envelope for envelope, in its own log. Their authors' signatures stay, so nobody can put words into
-//! another's mouth. Only what people said is carried; chunks are deposited again by who carries.
+//! another's mouth. Only what people said is carried; chunks are deposited again by who carries. The same holds of what a
+//! device said before all heard that it was removed.
 //!
 //! The body is `(length u32, envelope)…`, little endian, to the end.
 

@@ -203,11 +203,13 @@ impl News {
             Event::CaughtUp => tracing::info!("everything that is wanted is held"),
             Event::ForkProven { author, seq } => self.problem(Problem {
                 what: format!(
-                    "device log {} says two different things at entry {seq}; it is frozen here",
+                    "a device went on twice from entry {seq} of its log {}, and knew nothing of it",
                     author.short()
                 ),
                 next: Some(
-                    "that device may have been copied or its key stolen: remove it and let it join anew".to_owned(),
+                    "what both wrote is kept; if the device was restored from a backup, there is nothing to do; if it was \
+                     copied, let one of the copies join anew in an empty home"
+                        .to_owned(),
                 ),
             }),
             Event::RestoredFromBackup { author } => self.problem(Problem {

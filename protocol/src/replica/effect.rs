@@ -191,11 +191,12 @@ pub enum Event {
     },
     /// Everything wanted is held: nothing is missing any more.
     CaughtUp,
-    /// An author signed two different envelopes with one number: its log is frozen here. A person has to look at it.
+    /// An author signed two different envelopes with one number: its log is cut there. Nothing that is kept of it is lost,
+    /// see [`carried`](crate::carried); a person has to look whether its device was copied.
     ForkProven {
         /// Whose log.
         author: AuthorId,
-        /// The first number with two bodies.
+        /// The first number with two bodies: how many envelopes count.
         seq: u64,
     },
     /// Peers know more of this device's own log than it does itself: it was restored from a backup (or cloned), and must
