@@ -106,6 +106,40 @@ fn worlds_that_asked_for_what_nobody_had_ask_for_it_no_more() {
     }
 }
 
+#[test]
+fn devices_that_were_two_or_removed_lose_nothing_any_more() {
+    let worlds = [
+        // What a restored device said after it had reached nobody for 15 seconds was known to nobody else, ever after.
+        (840_050, 3, "backup-restored,separate,clog,crash"),
+        // Photos that several devices deposited again behind a fork were read from another run at each device.
+        (
+            892_112,
+            4,
+            "crash-acknowledged,cut,separate,split,one-way,link-slow,uplink-slow,clock-drift,clock-jump,gossip-late,\
+             gossip-doubled,read-errors,crash-writing,cloned,lie-slow,removed,restart",
+        ),
+        // A device that knew nobody but who had let it in did not compare its log with that one's before it wrote.
+        (
+            895_050,
+            2,
+            "crash,clog,uplink-slow,clock-drift,gossip-late,gossip-doubled,rot-original,read-errors,disk-full,\
+             backup-restored,cloned,lie-replayed,lie-garbled,lie-flood,disk-lost,lie-slow,lie-declined,thrown-away,\
+             removed,restart,lie-flickering",
+        ),
+        // Positions before a fork meant nothing as long as nobody knew who vouches for their device.
+        (
+            897_026,
+            6,
+            "crash,separate,one-way,half-open,uplink-slow,clock-jump,gossip-late,gossip-lost,rot-original,write-errors,\
+             crash-writing,backup-restored,cloned,disk-lost,lie-unanswered,lie-withheld,lie-slow,removed,lie-flickering",
+        ),
+    ];
+    for (seed, nodes, faults) in worlds {
+        let outcome = outcome::run_unwatched(seed, &of_then(seed, nodes, faults));
+        assert!(outcome.verdict.is_clean(), "seed {seed}: {}", outcome.verdict.what());
+    }
+}
+
 /// With everything that networks, clocks and machines do wrong at once.
 fn in_a_bad_network(seed: u64) -> Options {
     use FaultClass as Class;

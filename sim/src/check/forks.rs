@@ -3,7 +3,7 @@
 //! Logs that differ where both reach are a fork. Once all agree, nobody takes such a log for whole; and of a log that is
 //! proven to be forked anywhere everybody knows so. Nobody is said to have forked who has not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_protocol::envelope::SignedEnvelope;
 use holdfast_protocol::id::{AuthorId, EnvelopeHash};
@@ -19,12 +19,7 @@ use crate::world::World;
 /// # Errors
 /// The first node that does not know of a fork.
 pub fn check(world: &World) -> Result<(), Violation> {
-    let mut knowing: BTreeMap<AuthorId, Vec<(&Node, LogPoint)>> = BTreeMap::new();
-    for node in &world.nodes {
-        for point in node.library.as_ref().map(|library| library.replica().vector()).unwrap_or_default() {
-            knowing.entry(point.author).or_default().push((node, point));
-        }
-    }
+    let knowing = knowing(world);
     // Who is put back as it was may write again what it has forgotten; who was copied does not know what the copy writes.
     let mut forking = [FaultClass::BackupRestored, FaultClass::Cloned].iter();
     let may_fork = forking.any(|class| world.options.classes.contains(class));
@@ -33,8 +28,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
         if let Some((node, _)) = accused.filter(|_| !may_fork && !world.excused.forked.contains(&author)) {
             return Err(Violation::HonestForked { node: node.number, author: author.short() });
         }
-        let mut pairs = knowing.windows(2);
-        if knowing.iter().any(|(_, point)| point.forked) || pairs.any(|pair| differ(&pair[0], &pair[1])) {
+        if is_forked(&knowing) {
             let unaware = knowing.iter().find(|(_, point)| !point.forked);
             if let Some((node, _)) = unaware {
                 return Err(Violation::ForkUnproven { node: node.number, author: author.short() });
@@ -42,6 +36,27 @@ pub fn check(world: &World) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// The authors whose logs have forked, whether anybody has proven that or not: what they call a position may be two chunks.
+pub(super) fn forked(world: &World) -> BTreeSet<AuthorId> {
+    knowing(world).into_iter().filter(|(_, knowing)| is_forked(knowing)).map(|(author, _)| author).collect()
+}
+
+/// How far every node that is up knows every log.
+fn knowing(world: &World) -> BTreeMap<AuthorId, Vec<(&Node, LogPoint)>> {
+    let mut knowing: BTreeMap<AuthorId, Vec<(&Node, LogPoint)>> = BTreeMap::new();
+    for node in &world.nodes {
+        for point in node.library.as_ref().map(|library| library.replica().vector()).unwrap_or_default() {
+            knowing.entry(point.author).or_default().push((node, point));
+        }
+    }
+    knowing
+}
+
+fn is_forked(knowing: &[(&Node, LogPoint)]) -> bool {
+    let mut pairs = knowing.windows(2);
+    knowing.iter().any(|(_, point)| point.forked) || pairs.any(|pair| differ(&pair[0], &pair[1]))
 }
 
 /// Whether two nodes know different envelopes under one number: then the last that both know are different.
@@ -57,8 +72,6 @@ fn hash_at(node: &Node, author: &AuthorId, seq: u64) -> Option<EnvelopeHash> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::options::Options;
 

@@ -105,7 +105,7 @@ impl World {
             }
             FaultClass::Removed => {
                 let node = chance.below(nodes) as usize;
-                self.remove(node, &mut chance);
+                self.plan_removal(node, &mut chance);
             }
             FaultClass::Cloned => {
                 let node = chance.below(nodes) as usize;

@@ -65,6 +65,7 @@ pub(crate) enum Coming {
     DiskWorks { node: usize },
     Restore { node: usize, backup: Box<Backup> },
     Join { node: usize },
+    Removed { node: usize, by: usize, goes_on_ms: u64 },
     TakenOff { node: usize },
 }
 
@@ -90,6 +91,7 @@ impl Coming {
             | Self::DiskWorks { .. }
             | Self::Restore { .. }
             | Self::Join { .. }
+            | Self::Removed { .. }
             | Self::TakenOff { .. } => None,
         }
     }
@@ -388,6 +390,7 @@ impl World {
             Coming::DiskWorks { node } => self.disk_works(node),
             Coming::Restore { node, backup } => self.restore(node, &backup),
             Coming::Join { node } => self.go_on_joining(node),
+            Coming::Removed { node, by, goes_on_ms } => self.remove(node, by, goes_on_ms),
             Coming::TakenOff { node } => self.take_off(node),
         }
     }
