@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_crdt::{DocumentId, Patch};
 use holdfast_protocol::carried;
+use holdfast_protocol::codec;
 use holdfast_protocol::deposit::{Deposit, DepositedChunk};
 use holdfast_protocol::envelope::{Kind, SignedEnvelope};
 use holdfast_protocol::id::{AuthorId, LibraryId, PhotoId};
@@ -26,6 +27,7 @@ use super::record::PhotoRecord;
 use super::{Effect, Library, LibraryError, REPLAY_PAGE};
 
 const CARRIED_PREFIX: &[u8] = b"carried/";
+const CARRIED_BYTES_MAX: usize = 32;
 /// Photos of one deposit, and of one change.
 const PHOTOS_MAX: usize = 100;
 
@@ -54,8 +56,9 @@ impl<M: Metadata> Library<M> {
         if endings != self.endings {
             for (author, length) in &endings {
                 let carried = self.replica.metadata().get(Table::Local, &carried_key(author))?;
-                let carried = carried.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-                if carried.is_none_or(|carried| carried > *length) {
+                let carried = carried.and_then(|bytes| codec::decode::<(u64, u64)>(&bytes, CARRIED_BYTES_MAX).ok());
+                let readable = self.applied.get(author).copied().unwrap_or(0);
+                if carried.is_none_or(|(from, to)| from > *length || to < readable) {
                     self.to_carry.insert(*author, *length);
                 }
             }
@@ -97,22 +100,25 @@ impl<M: Metadata> Library<M> {
                 self.pass(effects, out)?;
             }
             let mut batch = Batch::new();
-            batch.put(Table::Local, carried_key(&author), length.to_le_bytes().to_vec());
+            let to = self.applied.get(&author).copied().unwrap_or(0);
+            batch.put(Table::Local, carried_key(&author), codec::encode(&(length, to)));
             self.replica.metadata_mut().commit(batch)?;
         }
         Ok(())
     }
 
-    /// What is kept of the log of `author` from number `from` on. What it carried on of others is carried on as theirs.
+    /// What is kept of the log of `author` from number `from` on, as far as it can be read here: who carried on what others
+    /// cannot read would keep them from reading its own log. What it carried on of others is carried on as theirs.
     fn rest_of(&self, author: &AuthorId, mut from: u64) -> Result<Rest, LibraryError> {
         let mut rest = Rest::default();
+        let end = self.applied.get(author).copied().unwrap_or(0);
         loop {
-            let page = self.replica.read_log(author, from, REPLAY_PAGE)?;
+            let page = if from < end { self.replica.read_log(author, from, REPLAY_PAGE)? } else { Vec::new() };
             if page.is_empty() {
                 return Ok(rest);
             }
             from += page.len() as u64;
-            for signed in &page {
+            for signed in page.iter().filter(|signed| signed.envelope().seq < end) {
                 let said = said_by(self.replica.registry().library(), signed);
                 rest.said.extend(said.iter().filter(|said| carried::is_carried(said.envelope().kind)).cloned());
                 if signed.envelope().kind == Kind::Deposit

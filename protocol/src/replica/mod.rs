@@ -284,16 +284,16 @@ impl<M: Metadata> Replica<M> {
         self.others().all(|device| self.compared.contains_key(&device)) && !self.is_behind()
     }
 
-    /// Whether a peer has said that it knows more of this device's own log, or another version of it. It may be gone again
-    /// before it could give what it knows.
+    /// Whether a peer has said that it knows more of this device's own log, or another version of it, or that it has forked. It
+    /// may be gone again before it could give what it knows.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         let (author, own) = (self.author(), self.log_extent(&self.author()));
         let connected = self.sessions.values().filter_map(|session| session.points.get(&author));
         let before = self.compared.values().flatten().filter(|point| point.author == author);
-        connected
-            .chain(before)
-            .any(|point| point.length > own.length || (point.length == own.length && point.head != own.head))
+        connected.chain(before).any(|point| {
+            point.forked || point.length > own.length || (point.length == own.length && point.head != own.head)
+        })
     }
 
     /// This device.
