@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use holdfast_crdt::DocumentId;
+use holdfast_protocol::certificate::DeviceCertificate;
 use holdfast_protocol::codec;
 use holdfast_protocol::keys::AuthorKey;
 use holdfast_protocol::metadata::{Batch, Metadata, StorageError, Table};
@@ -71,7 +72,10 @@ impl<M: Metadata> Library<M> {
         }
         let kept = self.replica.metadata().get(Table::Local, INCARNATION_KEY)?;
         let kept = kept.and_then(|bytes| codec::decode::<([u8; 16], u32)>(&bytes, INCARNATION_BYTES_MAX).ok());
-        let goes_on = kept.filter(|(boot, _)| *boot == self.incarnation.boot && self.replica.has_compared());
+        // Who knows nobody yet may have known others before it was restored.
+        let is_other = |of: &DeviceCertificate| of.device() != self.device;
+        let is_known = self.replica.registry().members().any(is_other) && self.replica.has_compared();
+        let goes_on = kept.filter(|(boot, _)| *boot == self.incarnation.boot && is_known);
         let incarnation = goes_on.map_or(self.incarnation.fresh, |(_, kept)| kept);
         let mut batch = Batch::new();
         batch.put(Table::Local, INCARNATION_KEY, codec::encode(&(self.incarnation.boot, incarnation)));

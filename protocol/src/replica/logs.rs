@@ -46,6 +46,9 @@ pub(super) fn log_key(author: &AuthorId, seq: u64) -> Vec<u8> {
     [author.as_bytes().as_slice(), &seq.to_be_bytes()].concat()
 }
 
+/// Envelopes of authors that have not introduced themselves, kept until they do.
+const EARLY_MAX: usize = 1024;
+
 const FORK_SUFFIX: &[u8] = b"fork";
 
 fn fork_key(author: &AuthorId) -> Vec<u8> {
@@ -275,13 +278,25 @@ impl<M: Metadata> Replica<M> {
             return Ok(());
         }
         let carried = carried::decode(&self.config.library, body).ok_or(BodyRefusal::Carried)?;
-        for signed in carried {
-            let Envelope { author, seq, kind, body, .. } = signed.envelope();
-            if *kind == Kind::Membership {
-                self.fold_membership(author, *seq, body)?;
+        for signed in carried.into_iter().filter(|signed| signed.envelope().kind == Kind::Membership) {
+            let of = signed.envelope();
+            if self.registry.device_of(&of.author).is_some() || of.seq == 0 {
+                self.fold_membership(&of.author, of.seq, &of.body)?;
+            } else if self.early.len() < EARLY_MAX {
+                self.early.insert((of.author, of.seq), signed);
             }
         }
         Ok(())
+    }
+
+    /// An author has introduced itself: what was carried of it before counts now.
+    fn fold_early(&mut self, author: &AuthorId) {
+        for ((_, seq), signed) in
+            self.early.extract_if((*author, 0)..=(*author, u64::MAX), |_, _| true).collect::<Vec<_>>()
+        {
+            // Nobody is to blame for what is refused: it was said before a fork, or by who is removed.
+            let _ = self.fold_membership(author, seq, &signed.envelope().body);
+        }
     }
 
     fn fold_membership(&mut self, author: &AuthorId, seq: u64, body: &[u8]) -> Result<(), BodyRefusal> {
@@ -310,8 +325,10 @@ impl<M: Metadata> Replica<M> {
                     self.ends_to_review.extend(self.registry.authors_of(device));
                     self.expel(device);
                 }
-                RegistryChange::Ended { author, .. } | RegistryChange::Introduced { author, .. } => {
+                RegistryChange::Ended { author, .. } => _ = self.ends_to_review.insert(*author),
+                RegistryChange::Introduced { author, .. } => {
                     self.ends_to_review.insert(*author);
+                    self.fold_early(author);
                 }
                 RegistryChange::Certified(_) | RegistryChange::Moved(_) | RegistryChange::KeysOffered(_) => {}
             }

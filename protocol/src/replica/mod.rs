@@ -98,6 +98,8 @@ pub struct Replica<M: Metadata> {
     retired: bool,
     /// Who has said since the opening which logs it knows, and how far it knows this device's own.
     compared: BTreeMap<DeviceId, Option<LogPoint>>,
+    /// Membership envelopes that others carry on, of authors who have not introduced themselves yet.
+    early: BTreeMap<(AuthorId, u64), SignedEnvelope>,
     /// Authors whose logs may count further, or less far, than before.
     ends_to_review: BTreeSet<AuthorId>,
     chunks: ChunkTable,

@@ -48,6 +48,7 @@ impl<M: Metadata> Replica<M> {
             logs: BTreeMap::new(),
             retired: false,
             compared: BTreeMap::new(),
+            early: BTreeMap::new(),
             ends_to_review: BTreeSet::new(),
             chunks: ChunkTable::new([random.next_u64(), random.next_u64()]),
             own: OwnInventory::new(Holdings::new(), generation),

@@ -80,7 +80,7 @@ impl World {
 
     /// A node comes that was not there before, on a machine like another one's.
     pub(crate) fn accommodate(&mut self, like: usize, node: Node) {
-        let clock = self.hosts[like].clock.clone();
+        let clock = self.hosts[like].clock;
         self.hosts.push(Host { clock, ..Host::default() });
         self.network.place(node.number, u64::MAX, false);
         self.nodes.push(node);
