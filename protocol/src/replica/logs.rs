@@ -238,7 +238,7 @@ impl<M: Metadata> Replica<M> {
             Kind::Deposit => self.fold_deposit(&author, seq, &envelope.body),
             Kind::Release => self.fold_release(&author, seq, &envelope.body).map(|()| Vec::new()),
             Kind::Membership => self.fold_membership(&author, seq, &envelope.body).map(|()| Vec::new()),
-            Kind::Carried => self.fold_carried(&author, seq, &envelope.body).map(|()| Vec::new()),
+            Kind::Carried => self.fold_carried(&envelope.body).map(|()| Vec::new()),
             Kind::Catalog | Kind::Bundle | Kind::Other(_) => Ok(Vec::new()),
         };
         folded.unwrap_or_else(|refusal| {
@@ -272,11 +272,9 @@ impl<M: Metadata> Replica<M> {
         let _ = self.fold_release(author, *seq, body);
     }
 
-    /// What a forked log said of devices goes on being known; what it said of itself does not count, behind the fork.
-    fn fold_carried(&mut self, author: &AuthorId, seq: u64, body: &[u8]) -> Result<(), BodyRefusal> {
-        if !self.registry.counts(author, seq) {
-            return Ok(());
-        }
+    /// What a log said of devices behind its end goes on being known, whoever carries it on: its author has signed it. What
+    /// it said of itself does not count.
+    fn fold_carried(&mut self, body: &[u8]) -> Result<(), BodyRefusal> {
         let carried = carried::decode(&self.config.library, body).ok_or(BodyRefusal::Carried)?;
         for signed in carried.into_iter().filter(|signed| signed.envelope().kind == Kind::Membership) {
             let of = signed.envelope();
