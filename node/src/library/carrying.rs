@@ -40,11 +40,11 @@ pub(super) fn said_by(library: LibraryId, signed: &SignedEnvelope) -> Cow<'_, [S
     }
 }
 
-/// What was kept of a log behind its end.
+/// A part of what was kept of a log behind its end.
 #[derive(Default)]
 struct Rest {
     said: Vec<SignedEnvelope>,
-    /// The chunks that it deposited, by position.
+    /// The chunks that it and the parts before it deposited, by position.
     deposited: BTreeMap<u32, DepositedChunk>,
 }
 
@@ -87,47 +87,45 @@ impl<M: Metadata> Library<M> {
             return Ok(());
         }
         while let Some((author, length)) = self.to_carry.pop_first() {
-            let rest = self.rest_of(&author, length)?;
             let is_own = self.replica.registry().device_of(&author) == Some(self.device);
-            // Deposits first: who hears of a photo through what is carried on can find its chunks.
-            self.deposit_again(now, &author, &rest, is_own, out)?;
-            if is_own {
-                self.say_again(now, &rest, out)?;
-            }
-            for body in carried::encode(&rest.said) {
-                let epoch = self.bodies.epoch();
-                let (_, effects) = self.replica.append(now, Kind::Carried, epoch, MIN_READER, body)?;
-                self.pass(effects, out)?;
+            let to = self.applied.get(&author).copied().unwrap_or(0);
+            let (mut rest, mut from) = (Rest::default(), length);
+            while self.read_rest(&author, &mut from, to, &mut rest)? {
+                // Deposits first: who hears of a photo through what is carried on can find its chunks.
+                self.deposit_again(now, &author, &rest, is_own, out)?;
+                if is_own {
+                    self.say_again(now, &rest, out)?;
+                }
+                for body in carried::encode(&rest.said) {
+                    let epoch = self.bodies.epoch();
+                    let (_, effects) = self.replica.append(now, Kind::Carried, epoch, MIN_READER, body)?;
+                    self.pass(effects, out)?;
+                }
             }
             let mut batch = Batch::new();
-            let to = self.applied.get(&author).copied().unwrap_or(0);
             batch.put(Table::Local, carried_key(&author), codec::encode(&(length, to)));
             self.replica.metadata_mut().commit(batch)?;
         }
         Ok(())
     }
 
-    /// What is kept of the log of `author` from number `from` on, as far as it can be read here: who carried on what others
-    /// cannot read would keep them from reading its own log. What it carried on of others is carried on as theirs.
-    fn rest_of(&self, author: &AuthorId, mut from: u64) -> Result<Rest, LibraryError> {
-        let mut rest = Rest::default();
-        let end = self.applied.get(author).copied().unwrap_or(0);
-        loop {
-            let page = if from < end { self.replica.read_log(author, from, REPLAY_PAGE)? } else { Vec::new() };
-            if page.is_empty() {
-                return Ok(rest);
-            }
-            from += page.len() as u64;
-            for signed in page.iter().filter(|signed| signed.envelope().seq < end) {
-                let said = said_by(self.replica.registry().library(), signed);
-                rest.said.extend(said.iter().filter(|said| carried::is_carried(said.envelope().kind)).cloned());
-                if signed.envelope().kind == Kind::Deposit
-                    && let Ok(deposit) = Deposit::decode(&signed.envelope().body)
-                {
-                    rest.deposited.extend((deposit.first..).zip(deposit.chunks));
-                }
+    /// Reads the next part of what is kept of a log, no further than it can be read here: who carried on what others cannot
+    /// read would keep them from reading its own log. What it carried on of others is carried on as theirs. False when there
+    /// is no more.
+    fn read_rest(&self, author: &AuthorId, from: &mut u64, to: u64, rest: &mut Rest) -> Result<bool, LibraryError> {
+        rest.said.clear();
+        let page = if *from < to { self.replica.read_log(author, *from, REPLAY_PAGE)? } else { Vec::new() };
+        *from += page.len() as u64;
+        for signed in page.iter().filter(|signed| signed.envelope().seq < to) {
+            let said = said_by(self.replica.registry().library(), signed);
+            rest.said.extend(said.iter().filter(|said| carried::is_carried(said.envelope().kind)).cloned());
+            if signed.envelope().kind == Kind::Deposit
+                && let Ok(deposit) = Deposit::decode(&signed.envelope().body)
+            {
+                rest.deposited.extend((deposit.first..).zip(deposit.chunks));
             }
         }
+        Ok(!page.is_empty())
     }
 
     /// Says again what counts only in a log of this device that counts.

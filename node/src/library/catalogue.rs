@@ -125,7 +125,7 @@ impl<M: Metadata> Library<M> {
         Ok(offsets.into_iter().map(|(photo, range)| (photo, part(range))).collect())
     }
 
-    pub(super) fn deposited_here(&self, photo: &PhotoId) -> bool {
+    fn deposited_here(&self, photo: &PhotoId) -> bool {
         let author = self.replica.author();
         self.photos.slot(photo).is_some_and(|slot| {
             let row = self.photos.row(slot);
@@ -391,7 +391,9 @@ impl<M: Metadata> Library<M> {
                 self.checkpoints.document_changed(document);
                 self.choose_run(document, slot);
             }
-            if row.is_moved || is_theirs {
+            let run = self.photos.row(slot).run;
+            let is_counted = self.copies.copies(slot).is_some();
+            if is_theirs && row.listed && is_counted == self.replica.is_void(&run) {
                 self.count_run(slot);
             }
         }
