@@ -323,7 +323,10 @@ impl<M: Metadata> Replica<M> {
                     self.ends_to_review.extend(self.registry.authors_of(device));
                     self.expel(device);
                 }
-                RegistryChange::Ended { author, .. } => _ = self.ends_to_review.insert(*author),
+                RegistryChange::Ended { author, .. } => {
+                    self.ends_to_review.insert(*author);
+                    self.pulls.stir(*author);
+                }
                 RegistryChange::Introduced { author, .. } => {
                     self.ends_to_review.insert(*author);
                     self.fold_early(author);
@@ -407,6 +410,7 @@ impl<M: Metadata> Replica<M> {
         let changes = self.registry.fork(&author, shared.length);
         self.registry_changed(&changes);
         self.ends_to_review.insert(author);
+        self.pulls.stir(author);
         self.review_ends()?;
         self.effects.push(Effect::Event(Event::ForkProven { author, seq: shared.length }));
         if author == self.author() {

@@ -68,21 +68,28 @@ pub(super) struct Pulls {
     resting: BTreeMap<(LinkId, AuthorId), Rest>,
     /// Authors whose introduction does not stand yet, by the peer that offered them.
     unknown: BTreeSet<(LinkId, AuthorId)>,
-    /// Whether anything changed since the last look.
-    stirred: bool,
+    /// Authors of whose logs more may be wanted since the last look, or of somebody else.
+    stirred: BTreeSet<AuthorId>,
+    /// Authors of whom more was wanted, and everybody who has it was asked for much already.
+    crowded: BTreeSet<AuthorId>,
 }
 
 impl Pulls {
     pub(super) fn retry_unknown(&mut self) {
-        self.stirred |= !self.unknown.is_empty();
-        self.unknown.clear();
+        self.stirred.extend(std::mem::take(&mut self.unknown).into_iter().map(|(_, author)| author));
+    }
+
+    /// Looks again from whom more of a log may be had.
+    pub(super) fn stir(&mut self, author: AuthorId) {
+        self.stirred.insert(author);
     }
 
     pub(super) fn forget(&mut self, link: LinkId) {
-        self.asked.retain(|_, pull| pull.link != link);
+        let asked = self.asked.extract_if(.., |_, pull| pull.link == link).map(|(author, _)| author);
+        self.stirred.extend(asked);
         self.resting.retain(|(of, _), _| *of != link);
         self.unknown.retain(|(of, _)| *of != link);
-        self.stirred = true;
+        self.stirred.append(&mut self.crowded);
     }
 
     /// How many authors are asked of the peer of whom most are.
@@ -160,38 +167,38 @@ impl<M: Metadata> Replica<M> {
             }
             if session.points.len() < VECTOR_AUTHORS_MAX || session.points.contains_key(&point.author) {
                 self.pulls.unknown.remove(&(link, point.author));
+                self.pulls.stir(point.author);
                 session.points.insert(point.author, point);
             }
         }
-        self.pulls.stirred = true;
     }
 
-    /// Asks for whatever some session knows more of.
+    /// Asks for whatever some session knows more of, as far as that may have changed.
     pub(super) fn pull(&mut self) {
-        if !std::mem::take(&mut self.pulls.stirred) {
+        let authors = std::mem::take(&mut self.pulls.stirred);
+        if authors.is_empty() {
             return;
         }
-        let mut offers = BTreeMap::<AuthorId, Vec<(u32, Reverse<u64>, LinkId, Purpose)>>::new();
         let mut busy = self.pulls.asked_of_each();
-        for (link, session) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
-            // Points and logs are both in the order of their authors.
-            let mut logs = self.logs.iter().peekable();
-            for point in session.points.values() {
-                while logs.next_if(|(author, _)| **author < point.author).is_some() {}
-                let log = logs.peek().filter(|(author, _)| **author == point.author).map(|(_, log)| *log);
-                if let Some(purpose) = self.reason_to_pull(*link, point, log) {
-                    let offer = (self.pulls.failures(*link), Reverse(point.length), *link, purpose);
-                    offers.entry(point.author).or_default().push(offer);
+        for author in authors {
+            let log = self.logs.get(&author);
+            let mut offers = Vec::new();
+            for (link, session) in self.sessions.iter().filter(|(_, session)| session.is_established()) {
+                if let Some(point) = session.points.get(&author)
+                    && let Some(purpose) = self.reason_to_pull(*link, point, log)
+                {
+                    offers.push((self.pulls.failures(*link), Reverse(point.length), *link, purpose));
                 }
             }
-        }
-        for (author, mut offers) in offers {
             offers.sort_unstable_by_key(|(failures, length, link, _)| (*failures, *length, *link));
             // Nobody who is slow, and claims to know the most, keeps others from being asked.
             let has_room = |link: &LinkId| busy.get(link).is_none_or(|busy| *busy < PULLS_PER_SESSION_MAX);
+            let is_wanted = !offers.is_empty();
             if let Some((.., link, purpose)) = offers.into_iter().find(|(_, _, link, _)| has_room(link)) {
                 *busy.entry(link).or_default() += 1;
                 self.ask_envelopes(link, author, purpose);
+            } else if is_wanted {
+                self.pulls.crowded.insert(author);
             }
         }
     }
@@ -243,9 +250,10 @@ impl<M: Metadata> Replica<M> {
                 self.let_rest(pull.link, author, Some((pull.from, pull.purpose)));
             }
         }
-        for rest in self.pulls.resting.values_mut().filter(|rest| rest.until.is_some_and(|until| until <= now)) {
-            rest.until = None;
-            self.pulls.stirred = true;
+        for ((_, author), rest) in &mut self.pulls.resting {
+            if rest.until.take_if(|until| *until <= now).is_some() {
+                self.pulls.stirred.insert(*author);
+            }
         }
     }
 
@@ -254,7 +262,8 @@ impl<M: Metadata> Replica<M> {
         let failures = self.pulls.resting.get(&(link, author)).map_or(0, |rest| rest.failures);
         let until = self.now.elapsed + backoff(failures, REST_MS, REST_MS_MAX, &mut self.random);
         self.pulls.resting.insert((link, author), Rest { until: Some(until), failures: failures + 1, late });
-        self.pulls.stirred = true;
+        self.pulls.stir(author);
+        self.pulls.stirred.append(&mut self.pulls.crowded);
     }
 
     /// What the peer's answer was asked for as; `None` when nobody asked for it, or it is of no use any more.
@@ -296,7 +305,8 @@ impl<M: Metadata> Replica<M> {
         let Envelopes { author, from, envelopes } = received;
         // Only what was asked for is looked at.
         let Some(purpose) = self.asked_as(link, &author, from) else { return Ok(()) };
-        self.pulls.stirred = true;
+        self.pulls.stir(author);
+        self.pulls.stirred.append(&mut self.pulls.crowded);
         match purpose {
             Purpose::Extend => self.extend(link, author, envelopes),
             Purpose::Compare { accused, same } => self.compare(link, author, from, envelopes, accused, same),
