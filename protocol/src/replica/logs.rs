@@ -46,8 +46,8 @@ pub(super) fn log_key(author: &AuthorId, seq: u64) -> Vec<u8> {
     [author.as_bytes().as_slice(), &seq.to_be_bytes()].concat()
 }
 
-/// Envelopes of authors that have not introduced themselves, kept until they do.
-const EARLY_MAX: usize = 1024;
+/// Bytes of envelopes of authors that have not introduced themselves, kept until they do.
+const EARLY_BYTES_MAX: usize = 4 << 20;
 
 const FORK_SUFFIX: &[u8] = b"fork";
 
@@ -276,11 +276,15 @@ impl<M: Metadata> Replica<M> {
     /// it said of itself does not count.
     fn fold_carried(&mut self, body: &[u8]) -> Result<(), BodyRefusal> {
         let carried = carried::decode(&self.config.library, body).ok_or(BodyRefusal::Carried)?;
-        for signed in carried.into_iter().filter(|signed| signed.envelope().kind == Kind::Membership) {
+        let is_read = |of: &Envelope| of.kind == Kind::Membership && of.min_reader <= READER_VERSION;
+        for signed in carried.into_iter().filter(|signed| is_read(signed.envelope())) {
             let of = signed.envelope();
             if self.registry.device_of(&of.author).is_some() || of.seq == 0 {
                 self.fold_membership(&of.author, of.seq, &of.body)?;
-            } else if self.early.len() < EARLY_MAX {
+                continue;
+            }
+            let early: usize = self.early.values().map(|early| early.wire().len()).sum();
+            if early + signed.wire().len() <= EARLY_BYTES_MAX {
                 self.early.insert((of.author, of.seq), signed);
             }
         }
