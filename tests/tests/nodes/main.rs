@@ -9,6 +9,7 @@
 
 mod changes;
 mod command;
+mod copies;
 mod cuts;
 mod damage;
 mod originals;
