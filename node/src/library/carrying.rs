@@ -19,7 +19,6 @@ use holdfast_protocol::id::{AuthorId, LibraryId, PhotoId};
 use holdfast_protocol::membership::{Statement, decode_statements, encode_statements};
 use holdfast_protocol::metadata::{Batch, Metadata, Table};
 use holdfast_protocol::position::Run;
-use holdfast_protocol::replica;
 use holdfast_protocol::time::{Now, Timestamp};
 
 use super::catalogue::{Edits, MIN_READER};
@@ -212,10 +211,7 @@ impl<M: Metadata> Library<M> {
         let chunks: Vec<DepositedChunk> = photos.iter().flat_map(|(_, chunks)| chunks).copied().collect();
         let lacked =
             chunks.iter().map(|deposited| deposited.chunk).filter(|chunk| !self.replica.holds(chunk)).collect();
-        let (run, effects) = self.replica.deposit(now, self.bodies.epoch(), &chunks)?;
-        self.pass(effects, out)?;
-        let effects = self.replica.handle(now, replica::Input::ChunksLost(lacked))?;
-        self.pass(effects, out)?;
+        let run = self.deposit(now, &chunks, lacked, out)?;
         let mut start = run.start;
         let runs = photos.iter().map(|(photo, chunks)| {
             let of_photo = Run { author: run.author, start, count: chunks.len() as u32 };

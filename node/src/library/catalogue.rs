@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_crdt::{CatalogBody, DocumentId, Edit, LocalChange, Patch};
+use holdfast_crdt::{CatalogBody, DocumentId, Edit, LocalChange, Patch, PhotoState};
 use holdfast_protocol::deposit::DepositedChunk;
 use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::id::{ChunkId, PhotoId};
@@ -113,16 +113,27 @@ impl<M: Metadata> Library<M> {
         if chunks.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let (run, effects) = self.replica.deposit(now, self.bodies.epoch(), &chunks)?;
-        self.pass(effects, out)?;
-        let lost: Vec<_> =
-            chunks.iter().map(|deposited| deposited.chunk).filter(|chunk| lost.contains(chunk)).collect();
-        if !lost.is_empty() {
-            let effects = self.replica.handle(now, replica::Input::ChunksLost(lost))?;
-            self.pass(effects, out)?;
-        }
+        let lost = chunks.iter().map(|deposited| deposited.chunk).filter(|chunk| lost.contains(chunk)).collect();
+        let run = self.deposit(now, &chunks, lost, out)?;
         let part = |(offset, count)| Run { author: run.author, start: run.start + offset, count };
         Ok(offsets.into_iter().map(|(photo, range)| (photo, part(range))).collect())
+    }
+
+    /// Deposits chunks as one run. A deposit counts all its chunks as held: those that are `lacked` are wanted from others.
+    pub(super) fn deposit(
+        &mut self,
+        now: Now,
+        chunks: &[DepositedChunk],
+        lacked: Vec<ChunkId>,
+        out: &mut Vec<Effect>,
+    ) -> Result<Run, LibraryError> {
+        let (run, effects) = self.replica.deposit(now, self.bodies.epoch(), chunks)?;
+        self.pass(effects, out)?;
+        if !lacked.is_empty() {
+            let effects = self.replica.handle(now, replica::Input::ChunksLost(lacked))?;
+            self.pass(effects, out)?;
+        }
+        Ok(run)
     }
 
     fn deposited_here(&self, photo: &PhotoId) -> bool {
@@ -305,7 +316,7 @@ impl<M: Metadata> Library<M> {
         let author = self.replica.author();
         let is_own = |other: &Vec<u8>| PhotoRecord::decode(other).is_some_and(|other| other.run.author == author);
         let deposited_here = others.iter().any(is_own);
-        let run = self.run_that_counts(document, &photo, record.run);
+        let run = self.run_that_counts(record.run, || self.documents.catalog.photo(document, &photo));
         if let Some(slot) = self.photos.slot(&photo) {
             let row = self.photos.row_mut(slot);
             row.deposited_here |= deposited_here || row.run.author == author;
@@ -335,24 +346,23 @@ impl<M: Metadata> Library<M> {
         if let Some(state) = self.documents.catalog.photo(document, &photo)
             && let Some(record) = PhotoRecord::decode(&state.record)
         {
-            let run = self.run_that_counts(document, &photo, record.run);
+            let run = self.run_that_counts(record.run, || Some(state));
             self.set_run(slot, run, record.run);
         }
     }
 
     /// The run to read a photo from: that of its record, unless the log that gave it ended before; then the first other
-    /// one that counts.
-    fn run_that_counts(&self, document: DocumentId, photo: &PhotoId, recorded: Run) -> Run {
+    /// one that counts. What else the catalog says of the photo is looked up only then.
+    fn run_that_counts(&self, recorded: Run, state: impl FnOnce() -> Option<PhotoState>) -> Run {
         if !self.replica.is_void(&recorded) {
             return recorded;
         }
-        let state = self.documents.catalog.photo(document, photo);
-        let runs = state.into_iter().flat_map(|state| {
+        let mut runs = state().into_iter().flat_map(|state| {
             let records = std::iter::once(&state.record).chain(&state.other_records);
             let recorded: Vec<Run> = records.filter_map(|of| Some(PhotoRecord::decode(of)?.run)).collect();
             recorded.into_iter().chain(state.runs.into_values())
         });
-        runs.into_iter().find(|run| !self.replica.is_void(run)).unwrap_or(recorded)
+        runs.find(|run| !self.replica.is_void(run)).unwrap_or(recorded)
     }
 
     /// Reads and counts a photo from a run, perhaps another than before.

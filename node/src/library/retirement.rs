@@ -105,7 +105,7 @@ impl<M: Metadata> Library<M> {
     }
 
     /// Until when nothing should be written.
-    pub(super) fn compare(&mut self, now: Now) -> Option<Timestamp> {
+    fn compare(&mut self, now: Now) -> Option<Timestamp> {
         if self.comparison.until.is_some() && self.replica.has_compared() {
             self.comparison.until = None;
         }

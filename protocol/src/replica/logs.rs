@@ -195,19 +195,17 @@ impl<M: Metadata> Replica<M> {
         }
         self.metadata.commit(batch)?;
         self.flush.needed = true;
+        let author = envelopes.first().map(|envelope| envelope.envelope().author);
         let mut deposited = Vec::new();
         for envelope in envelopes {
-            let author = envelope.envelope().author;
             let slots = self.fold(&envelope);
-            if self.has_ended(&author) {
-                self.ends_to_review.insert(author);
-            }
             for &slot in slots.iter().filter(|&&slot| self.chunks.is_held(slot)) {
                 record_positions(&self.chunks, slot, true, self.now.elapsed, &mut self.own, &mut self.news);
             }
             deposited.extend(slots);
             self.effects.push(Effect::Accepted(envelope));
         }
+        self.ends_to_review.extend(author.filter(|author| self.has_ended(author)));
         self.review_ends()?;
         Ok(deposited)
     }

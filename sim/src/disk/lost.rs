@@ -51,19 +51,12 @@ impl World {
         if self.copies.contains_key(&node) || self.hosts[node].is_removed {
             return false;
         }
-        let rest = match self.remains_without(node) {
-            Ok(rest) => rest,
-            Err(violation) => {
-                self.fail(violation);
-                return false;
-            }
-        };
-        let is_dispensable = self.can_meet(&rest);
-        if is_dispensable {
+        let rest = self.remains_without(node).filter(|rest| self.can_meet(rest));
+        if let Some(rest) = &rest {
             self.bury(node);
-            self.excuse_what_is_gone(&rest);
+            self.excuse_what_is_gone(rest);
         }
-        is_dispensable
+        rest.is_some()
     }
 
     /// A device ends for good: nobody answers for what it has said but those who know it.
@@ -81,8 +74,9 @@ impl World {
         }
     }
 
-    /// What crashes of this moment would leave of all devices but one.
-    pub(crate) fn remains_without(&self, node: usize) -> Result<Vec<Remains>, Violation> {
+    /// What crashes of this moment would leave of all devices but one; `None` when one of them could not be opened, which is
+    /// a finding.
+    pub(crate) fn remains_without(&mut self, node: usize) -> Option<Vec<Remains>> {
         let others = self.nodes.iter().filter(|of| of.number != node && self.is_member(of.number));
         let opened = others.map(|of| {
             let mut machine = of.machine.after_crash();
@@ -90,7 +84,8 @@ impl World {
             let (library, _, _) = opened.map_err(|error| Violation::failed(of.number, error))?;
             Ok(Remains { node: of.number, machine, library })
         });
-        opened.collect()
+        let opened: Result<_, Violation> = opened.collect();
+        opened.map_err(|violation| self.fail(violation)).ok()
     }
 
     /// Whether all of them know one device that they can dial, and some device can be dialled that may invite.
@@ -124,11 +119,9 @@ impl World {
 
     /// The same, when a node was put back as it was before it took in what only a lost device and it knew.
     pub(crate) fn excuse_what_was_forgotten(&mut self) {
-        if !self.departed.is_empty() || self.nodes.len() > self.options.nodes {
-            match self.remains_without(usize::MAX) {
-                Ok(rest) => self.excuse_what_is_gone(&rest),
-                Err(violation) => self.fail(violation),
-            }
+        let has_lost = !self.departed.is_empty() || self.nodes.len() > self.options.nodes;
+        if has_lost && let Some(rest) = self.remains_without(usize::MAX) {
+            self.excuse_what_is_gone(&rest);
         }
     }
 }

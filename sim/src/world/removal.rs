@@ -59,13 +59,7 @@ impl World {
     }
 
     fn can_spare(&mut self, node: usize) -> bool {
-        match self.remains_without(node) {
-            Ok(rest) => self.can_meet(&rest),
-            Err(violation) => {
-                self.fail(violation);
-                false
-            }
-        }
+        self.remains_without(node).is_some_and(|rest| self.can_meet(&rest))
     }
 
     /// A copy, or a device that was removed, is switched off for good: whatever only it had is asked of nobody.
@@ -74,12 +68,9 @@ impl World {
             return;
         }
         self.trace.note(self.now, Some(node), format_args!("is taken off"));
-        match self.remains_without(node) {
-            Ok(rest) => {
-                self.bury(node);
-                self.excuse_what_is_gone(&rest);
-            }
-            Err(violation) => self.fail(violation),
+        if let Some(rest) = self.remains_without(node) {
+            self.bury(node);
+            self.excuse_what_is_gone(&rest);
         }
         self.vacate(node);
         self.copies.retain(|_, copy| *copy != node);
