@@ -1,7 +1,7 @@
 //! Taking chunks out, giving space back, and looking for rot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::metadata::{Batch, StorageError};
@@ -175,6 +175,19 @@ impl ChunkStore {
         Ok(scrub)
     }
 
+    /// The chunk whose record covers the byte at `at` of the segment in `path`, as far as the index knows: what a bad
+    /// sector has damaged.
+    ///
+    /// # Errors
+    /// When the metadata cannot be read.
+    pub fn chunk_at(&self, path: &Path, at: u64) -> Result<Option<ChunkId>, StorageError> {
+        let Some(segment) = segment::number(path) else { return Ok(None) };
+        let blocks = index::blocks(&**self.metadata(), segment)?;
+        let mut records = blocks.iter().flat_map(|block| &block.records);
+        let covering = records.find(|record| (u64::from(record.offset)..record.end()).contains(&at));
+        Ok(covering.map(|record| record.chunk))
+    }
+
     fn scrub_segment(
         &self,
         segment: u32,
@@ -203,7 +216,7 @@ impl ChunkStore {
                     self.show_again(*record, row);
                     scrub.found.push(record.chunk);
                 }
-                Ok(()) => {}
+                Ok(()) => self.mend_header(segment, *record, row),
                 Err(_) if is_hidden => {}
                 Err(ReadError::Storage(error)) => return Err(error),
                 // Compaction may have moved it since.
@@ -212,6 +225,23 @@ impl ChunkStore {
             scrub.checked_bytes += u64::from(record.length);
         }
         Ok(Some(Next::Segment { segment: segment.saturating_add(1), offset: 0 }))
+    }
+
+    /// Writes the header of a record that is well again if it has rotted: without it the record would be lost with the
+    /// index. Should this fail, the next scrub tries again.
+    fn mend_header(&self, segment: u32, record: Record, row: Row) {
+        // While this is held the record is not removed: what was erased must not come back.
+        let _index = lock(&self.index);
+        if !read(&self.chunks).find(row.key).any(|known| known == row) {
+            return;
+        }
+        let (header, at) = (record.header(segment), u64::from(record.offset));
+        let mut found = [0; HEADER_BYTES as usize];
+        let is_read = self.segment_file(segment).and_then(|file| file.read_exact_at(&mut found, at)).is_ok();
+        if is_read && found != header {
+            let file = self.disk.open(&segment::path(&self.directory, segment), Access::Write);
+            let _ = file.and_then(|file| file.write_at(&[&header], at));
+        }
     }
 
     /// Lets a record be found again that could not be read before.

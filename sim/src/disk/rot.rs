@@ -38,15 +38,19 @@ impl Machine {
         Some(cut.chunk)
     }
 
-    /// The record whose header is the last before `at` and reaches beyond it.
+    /// The record that the index knows there, even if its header has rotted. One that is not committed yet is found by its
+    /// header: the last before `at`, if it reaches beyond it.
     fn chunk_in_segment(&self, path: &Path, at: u64) -> Option<ChunkId> {
+        if let Some(chunk) = self.store.as_ref()?.chunk_at(path, at).ok()? {
+            return Some(chunk);
+        }
         let file = self.disk.open(path, Access::Read).ok()?;
         let mut offset = at / HEADER_BYTES * HEADER_BYTES;
         let mut header = [0; HEADER_BYTES as usize];
         while offset >= HEADER_BYTES {
             if file.read_exact_at(&mut header, offset).is_ok() && header[..8] == *b"HFCHUNK1" {
                 let length = u32::from_le_bytes(header[8..12].try_into().ok()?);
-                // Without an index a chunk is only found by its header.
+                // Without an index a chunk is only found by its header, so hits of the header count.
                 let is_hit = at < offset + HEADER_BYTES + u64::from(length);
                 return is_hit.then(|| header[16..48].try_into().map(ChunkId::from_bytes).ok())?;
             }
@@ -74,5 +78,20 @@ mod tests {
         let hit: Vec<ChunkId> = (0..20).filter_map(|_| node.machine.rot(&mut chance, true)).collect();
         node.adopt().unwrap();
         assert!(!hit.is_empty() && hit.iter().all(|chunk| node.machine.read(chunk).is_err()));
+    }
+    #[test]
+    fn what_rots_behind_a_rotten_header_is_named() {
+        let mut world = World::new(3, Options::calm(4)).unwrap();
+        let node = world.nodes.iter_mut().find(|node| node.machine.keep == Keep::Copy).unwrap();
+        let content = Content { picture: 1, revision: 0 };
+        node.take_gesture(Gesture::Write { path: "IMG_0001.jpg".into(), content }).unwrap();
+        node.adopt().unwrap();
+        let machine = &node.machine;
+        let segment = machine.disk.paths().into_iter().find(|path| path.starts_with(SEGMENTS)).unwrap();
+        let (header, payload) = (HEADER_BYTES, 2 * HEADER_BYTES);
+        let chunk = machine.chunk_in_segment(&segment, header).unwrap();
+        machine.disk.rot(&segment, header, 0);
+        assert!(machine.read(&chunk).is_ok());
+        assert_eq!(machine.chunk_in_segment(&segment, payload), Some(chunk));
     }
 }

@@ -49,6 +49,21 @@ fn a_scrub_finds_every_rotten_chunk() {
 }
 
 #[test]
+fn a_scrub_mends_headers_so_that_nothing_is_lost_with_the_index() {
+    let machine = Machine::new(2);
+    let store = machine.open();
+    put(&store, 0..8);
+    let at = machine.find(0, &chunk(3).1).unwrap();
+    flip(&machine, 0, at - 30);
+    let path = machine.segment(0);
+    assert_eq!(store.chunk_at(&path, at as u64 - 30).unwrap(), Some(chunk(3).0));
+    assert_eq!(store.scrub(ScrubCursor::default(), u64::MAX).unwrap().lost, []);
+    drop(store);
+    machine.metadata.clear(Table::Segment);
+    assert_served(&machine.open(), 0..8);
+}
+
+#[test]
 fn a_cut_segment_loses_what_was_cut_off_and_says_so() {
     let machine = Machine::new(3);
     let store = machine.open();
