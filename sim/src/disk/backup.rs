@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use holdfast_protocol::id::{ChunkId, PhotoId};
-use holdfast_protocol::position::Position;
 
-use super::{Death, Machine};
+use super::{Death, Machine, deposited};
 use crate::index::VirtualIndex;
 use crate::world::World;
 
@@ -64,16 +63,10 @@ impl World {
         others.filter_map(|other| other.library.as_ref()).any(|library| library.photos().slot(photo).is_some())
     }
 
-    /// Every chunk of a photo that the node holds.
+    /// Every chunk that was ever deposited, as far as the node knows, and that it holds. It may know no photo of it yet.
     fn chunks_held(&self, node: usize) -> Vec<ChunkId> {
         let of = &self.nodes[node];
         let Some(library) = &of.library else { return Vec::new() };
-        let photos = library.photos();
-        let runs = (0..photos.len() as u32).map(|slot| photos.row(slot).run);
-        let positions = runs.flat_map(|run| {
-            (run.start..run.start + run.count).map(move |index| Position { author: run.author, index })
-        });
-        let chunks = positions.filter_map(|position| Some(library.replica().chunk_at(&position)?.chunk));
-        chunks.filter(|chunk| of.machine.holds(chunk)).collect()
+        deposited(library).into_iter().filter(|chunk| of.machine.holds(chunk)).collect()
     }
 }
