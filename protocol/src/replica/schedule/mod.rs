@@ -22,7 +22,6 @@ use super::effect::{ChunkWanted, Effect};
 use super::input::{LinkId, RequestId};
 use crate::id::DeviceId;
 use crate::inventory::{HoldingChanges, Holdings, Span};
-use crate::limits::CHUNKS_PER_REQUEST_MAX;
 use crate::message::Declined;
 use crate::time::Timestamp;
 
@@ -229,7 +228,7 @@ impl Scheduler {
         let resting = &self.resting;
         let Some(source) = self.sources.get_mut(&peer) else { return false };
         let Some(budget) = source.room(now) else { return false };
-        let (urgent, picked) = pick(source, budget, chunks, random, &|slot| resting.contains_key(&(slot, peer)));
+        let (urgent, picked) = source.pick(budget, chunks, random, |slot| resting.contains_key(&(slot, peer)));
         if picked.is_empty() {
             return false;
         }
@@ -493,47 +492,6 @@ impl Scheduler {
 /// How long a peer that was turned away so often for wrong bytes is left alone.
 pub(super) fn corrupt_rest(distrust: u32, random: &mut ChaCha20Rng) -> Duration {
     backoff(distrust, CORRUPT_MS, CORRUPT_MS_MAX, random)
-}
-
-/// The chunks of the next request to `source`, marked as requested, and whether they are urgent. After a chunk that was
-/// drawn come its neighbours in the table, so that the source reads and this node writes in long runs.
-fn pick(
-    source: &mut Source,
-    budget: u64,
-    chunks: &mut ChunkTable,
-    random: &mut ChaCha20Rng,
-    rests: &dyn Fn(Slot) -> bool,
-) -> (bool, Vec<(Slot, u32)>) {
-    let usable = |source: &Source, chunks: &ChunkTable, slot: Slot| {
-        chunks.is_wanted(slot) && !chunks.is_requested(slot) && source.has(chunks, slot) && !rests(slot)
-    };
-    let (mut picked, mut bytes) = (Vec::new(), 0u64);
-    let mut take = |slot: Slot, chunks: &mut ChunkTable, picked: &mut Vec<(Slot, u32)>| {
-        let length = chunks.chunk(slot).length;
-        chunks.set_requested(slot, true);
-        picked.push((slot, length));
-        bytes += u64::from(length);
-        bytes < budget && picked.len() < CHUNKS_PER_REQUEST_MAX
-    };
-    let mut room = true;
-    while room && let Some(slot) = source.urgent.pop() {
-        if usable(source, chunks, slot) {
-            room = take(slot, chunks, &mut picked);
-        }
-    }
-    if !picked.is_empty() {
-        return (true, picked);
-    }
-    while room && let Some(slot) = source.draw(chunks, random, |source, slot| usable(source, chunks, slot)) {
-        room = take(slot, chunks, &mut picked);
-        for next in slot + 1..chunks.len() {
-            if !room || !usable(source, chunks, next) || !Source::rides_along(chunks, slot, next) {
-                break;
-            }
-            room = take(next, chunks, &mut picked);
-        }
-    }
-    (false, picked)
 }
 
 #[cfg(test)]

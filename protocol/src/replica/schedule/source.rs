@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 use super::super::chunks::{ChunkTable, Slot};
 use super::super::input::LinkId;
 use crate::inventory::Holdings;
-use crate::limits::WINDOW_BYTES_MAX;
+use crate::limits::{CHUNKS_PER_REQUEST_MAX, REQUESTS_PER_PEER_MAX, WINDOW_BYTES_MAX};
 use crate::time::Timestamp;
 
 /// Chunks up to this sealed length (manifests, thumbnails) are fetched before all others.
@@ -156,9 +156,50 @@ impl Source {
         self.offered = seen.len() as usize;
     }
 
+    /// The chunks of the next request to this peer, marked as requested, and whether they are urgent. After a chunk that
+    /// was drawn come its neighbours in the table, so that the peer reads and this node writes in long runs.
+    pub(super) fn pick(
+        &mut self,
+        budget: u64,
+        chunks: &mut ChunkTable,
+        random: &mut ChaCha20Rng,
+        rests: impl Fn(Slot) -> bool,
+    ) -> (bool, Vec<(Slot, u32)>) {
+        let usable = |source: &Self, chunks: &ChunkTable, slot: Slot| {
+            chunks.is_wanted(slot) && !chunks.is_requested(slot) && source.has(chunks, slot) && !rests(slot)
+        };
+        let (mut picked, mut bytes) = (Vec::new(), 0u64);
+        let mut take = |slot: Slot, chunks: &mut ChunkTable, picked: &mut Vec<(Slot, u32)>| {
+            let length = chunks.chunk(slot).length;
+            chunks.set_requested(slot, true);
+            picked.push((slot, length));
+            bytes += u64::from(length);
+            bytes < budget && picked.len() < CHUNKS_PER_REQUEST_MAX
+        };
+        let mut room = true;
+        while room && let Some(slot) = self.urgent.pop() {
+            if usable(self, chunks, slot) {
+                room = take(slot, chunks, &mut picked);
+            }
+        }
+        if !picked.is_empty() {
+            return (true, picked);
+        }
+        while room && let Some(slot) = self.draw(chunks, random, |source, slot| usable(source, chunks, slot)) {
+            room = take(slot, chunks, &mut picked);
+            for next in slot + 1..chunks.len() {
+                if !room || !usable(self, chunks, next) || !rides_along(chunks, slot, next) {
+                    break;
+                }
+                room = take(next, chunks, &mut picked);
+            }
+        }
+        (false, picked)
+    }
+
     /// Draws a candidate that `usable` accepts: small ones first, then the rarest; among equals by chance, so that two
     /// peers that want the same ask for different parts of it.
-    pub(super) fn draw(
+    fn draw(
         &mut self,
         chunks: &ChunkTable,
         random: &mut ChaCha20Rng,
@@ -186,11 +227,6 @@ impl Source {
         None
     }
 
-    /// Whether `next` may ride along with `slot`, its neighbour in the table.
-    pub(super) fn rides_along(chunks: &ChunkTable, slot: Slot, next: Slot) -> bool {
-        class(chunks, slot) == class(chunks, next) && rarity(chunks, next) <= rarity(chunks, slot)
-    }
-
     /// Bytes that the next request may ask for, if there is room for another request. Of a peer that did not answer
     /// one chunk is asked, until it comes: whoever never answers keeps no more from the others.
     pub(super) fn room(&self, now: Timestamp) -> Option<u64> {
@@ -199,7 +235,7 @@ impl Source {
         }
         let target = (self.window / 4).clamp(*REQUEST_BYTES.start(), *REQUEST_BYTES.end());
         let full = self.in_flight_bytes + target / 2 > self.window;
-        (!full && self.paused_until <= now && self.requests < crate::limits::REQUESTS_PER_PEER_MAX).then_some(target)
+        (!full && self.paused_until <= now && self.requests < REQUESTS_PER_PEER_MAX).then_some(target)
     }
 
     /// Whether the peer gave what it was asked for last, as far as is known, and may be asked now.
@@ -296,4 +332,9 @@ fn class(chunks: &ChunkTable, slot: Slot) -> usize {
 
 fn rarity(chunks: &ChunkTable, slot: Slot) -> usize {
     usize::from(chunks.sources(slot).max(1)).min(RARITIES) - 1
+}
+
+/// Whether `next` may ride along with `slot`, its neighbour in the table.
+fn rides_along(chunks: &ChunkTable, slot: Slot, next: Slot) -> bool {
+    class(chunks, slot) == class(chunks, next) && rarity(chunks, next) <= rarity(chunks, slot)
 }

@@ -9,23 +9,15 @@
 //! - what one member says too much of takes no room from others: each author has a bound of its own, which falls at the
 //!   same statement on every node, and where a bound is shared, what does not count gives way to what does.
 
+mod bounds;
+
 use std::collections::BTreeMap;
 
 use super::resolve::{Authors, Certificates, Removals, Resolved, precedence, resolve};
 use super::statement::{KEPT_DEVICES_MAX, Recipient, Removal, Statement};
 use crate::certificate::{AuthorCertificate, DeviceCertificate, Issuer, Role};
 use crate::id::{AuthorId, DeviceId, LibraryId, PlaceId};
-use crate::limits::{PEERS_MAX, VECTOR_AUTHORS_MAX};
 use crate::secrets::EpochId;
-
-/// Certificates that are kept at most, those that do not count included.
-const CERTIFICATES_MAX: usize = 4 * PEERS_MAX;
-/// Removals that are kept at most.
-const REMOVALS_MAX: usize = 2 * PEERS_MAX;
-/// Authors that may write in one device's name: one more after each restore.
-const AUTHORS_PER_DEVICE_MAX: usize = VECTOR_AUTHORS_MAX / 4;
-/// Devices, authors and recipients that one author may speak of, in each kind of statement.
-const SUBJECTS_PER_AUTHOR_MAX: usize = 2 * PEERS_MAX;
 
 /// The registry of one library; see the head of the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,15 +189,9 @@ impl Registry {
         if certificate.author() != *author || certificate.device() != device.device() {
             return Err(StatementRefused::NotItself { author: *author });
         }
-        let known = self.authors.get(author);
-        if known.is_none() && self.authors.len() >= VECTOR_AUTHORS_MAX {
-            return Err(StatementRefused::TooMany { what: "authors" });
-        }
-        if known.is_none() && self.authors_of(&certificate.device()).count() >= AUTHORS_PER_DEVICE_MAX {
-            return Err(StatementRefused::TooMany { what: "authors of one device" });
-        }
+        self.bound_authors(author, &certificate.device())?;
         // An author that certified for two devices belongs to the lesser; the order of arrival must not decide.
-        let wins = known.is_none_or(|known| certificate < known);
+        let wins = self.authors.get(author).is_none_or(|known| certificate < known);
         let mut changes = self.certify(device)?;
         if wins {
             self.authors.insert(*author, certificate.clone());
@@ -224,8 +210,8 @@ impl Registry {
         if known.is_some_and(|known| precedence(known) >= precedence(certificate)) {
             return Ok(Vec::new());
         }
-        if known.is_none() && self.certificates.len() >= CERTIFICATES_MAX && !self.make_room_for(certificate) {
-            return Err(StatementRefused::TooMany { what: "devices" });
+        if known.is_none() {
+            self.make_room_for(certificate)?;
         }
         self.certificates.insert(key, certificate.clone());
         Ok(self.resolve_again())
@@ -237,54 +223,9 @@ impl Registry {
         seq: u64,
         removal: &Removal,
     ) -> Result<Vec<RegistryChange>, StatementRefused> {
-        if self.removals.len() >= REMOVALS_MAX && !self.make_room_for_removal_by(author) {
-            return Err(StatementRefused::TooMany { what: "removals" });
-        }
+        self.make_room_for_removal_by(author)?;
         let new = self.removals.insert((*author, seq, removal.clone()));
         Ok(if new { self.resolve_again() } else { Vec::new() })
-    }
-
-    /// Refuses what `author` says of one subject more than it may speak of.
-    fn bound_subjects<S: Copy + Ord, T>(
-        &self,
-        said: &BTreeMap<(S, AuthorId), T>,
-        author: &AuthorId,
-        subject: &S,
-        what: &'static str,
-    ) -> Result<(), StatementRefused> {
-        let is_new = !said.contains_key(&(*subject, *author));
-        if is_new && said.keys().filter(|(_, by)| by == author).count() >= SUBJECTS_PER_AUTHOR_MAX {
-            return Err(StatementRefused::TooMany { what });
-        }
-        Ok(())
-    }
-
-    /// Whether a certificate may take the room of one that makes nobody a member.
-    fn make_room_for(&mut self, certificate: &DeviceCertificate) -> bool {
-        let counts = |issuer: &Issuer| match issuer {
-            Issuer::Root => true,
-            Issuer::Device(device) => self.role_standing(device) == Some(Role::Owner),
-        };
-        let useless = self.certificates.keys().rfind(|(_, issuer)| !counts(issuer)).copied();
-        let gives_way = useless.filter(|_| counts(&certificate.issuer()));
-        gives_way.is_some_and(|key| self.certificates.remove(&key).is_some())
-    }
-
-    /// Whether an owner's removal may take the room of one that removes nobody, or of a device's second farewell.
-    fn make_room_for_removal_by(&mut self, author: &AuthorId) -> bool {
-        if !self.is_owner_author(author) {
-            return false;
-        }
-        let is_farewell =
-            |(author, _, removal): &(AuthorId, u64, Removal)| self.device_of(author) == Some(removal.device);
-        let is_useless = |said: &&(AuthorId, u64, Removal)| {
-            let twice = |other: &(AuthorId, u64, Removal)| {
-                other != *said && is_farewell(other) && other.2.device == said.2.device
-            };
-            !self.is_owner_author(&said.0) && (!is_farewell(said) || self.removals.iter().any(twice))
-        };
-        let useless = self.removals.iter().rfind(is_useless).cloned();
-        useless.is_some_and(|said| self.removals.remove(&said))
     }
 
     /// Computes the outcome anew and says what is different.
