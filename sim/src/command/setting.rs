@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
+use holdfast_protocol::limits::PEERS_MAX;
 use holdfast_sim::fault::{FaultClass, UnknownFaultClass};
 use holdfast_sim::options::Options;
 use serde_json::Value;
@@ -19,7 +20,7 @@ pub(crate) enum SettingRefused {
     Option { option: String, why: String },
     #[error("{0:?} is not WHICH:NUMBER or WHICH:FIRST-LAST")]
     Skip(String),
-    #[error("a world has from 1 to 10,000 nodes")]
+    #[error("a world has from 1 to {PEERS_MAX} nodes, as many as a library has members; `scale` is for more")]
     Nodes,
     #[error("--hours must be more than 0 and at most 100,000")]
     Hours,
@@ -67,7 +68,7 @@ impl Shape {
         for change in &self.changes {
             options = changed(&options, change)?;
         }
-        if !(1..=10_000).contains(&options.nodes) {
+        if !(1..=PEERS_MAX).contains(&options.nodes) {
             return Err(SettingRefused::Nodes);
         }
         options.classes = chosen(&self.faults, &options.classes)?;
@@ -231,8 +232,15 @@ mod tests {
 
     #[test]
     fn wrong_settings_are_refused() {
-        for wrong in ["--set delay_ms", "--set delays=4", "--set nodes=many", "--nodes 0", "--hours -1", "--hours NaN"]
-        {
+        for wrong in [
+            "--set delay_ms",
+            "--set delays=4",
+            "--set nodes=many",
+            "--nodes 0",
+            "--nodes 257",
+            "--hours -1",
+            "--hours NaN",
+        ] {
             assert!(parsed(&format!("x x --seed 1 {}", wrong.replace("--hours -1", "--hours=-1"))).is_err(), "{wrong}");
         }
         for wrong in ["1", "1:", "1:4-2", "x:1", "1:0-99999999"] {
