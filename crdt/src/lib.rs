@@ -1,6 +1,7 @@
 //! The catalog of a Holdfast library: what people say about their photos, merged without a coordinator.
 //!
-//! [`Catalog`] holds the open documents: one for each capture month, and one for the library itself. A gesture is an
+//! [`Catalog`] holds the open documents: one for each capture month, those of undated photos, and one for the
+//! library itself. A gesture is an
 //! [`Edit`] and becomes one raw change, which the caller seals into an envelope as a [`CatalogBody`]. Changes of others
 //! come in through [`Catalog::apply`], behind a guard that refuses everything this crate could not have written; what
 //! they change comes out as [`Patch`]es for the index. Values are opaque: sealing them is the caller's part.

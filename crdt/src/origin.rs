@@ -2,7 +2,8 @@
 
 use holdfast_protocol::id::AuthorId;
 
-/// Who wrote a change, and whose log says it: an author's own, or that of someone who says again what a forked log said.
+/// Who wrote a change, and whose log says it: an author's own, or that of someone who says again what a log said
+/// that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// Who wrote it.

@@ -1,7 +1,7 @@
 //! Envelopes: the signed, chained entries of a log.
 //!
-//! On the wire and on disk an envelope is `encoded envelope ‖ signature 64`. The signature covers the encoded bytes
-//! as they came in; the envelope's hash covers both. Each envelope names the hash of the one before it, so a log is
+//! On the wire and on disk an envelope is `format u8 ‖ encoded envelope ‖ signature 64`. The signature covers all before
+//! it, as it came in; the envelope's hash covers everything. Each envelope names the hash of the one before it, so a log is
 //! one chain, and two different envelopes of one author with one number prove that it forked.
 
 use bytes::Bytes;
@@ -35,7 +35,7 @@ pub enum Kind {
     Release,
     /// Devices, places, keys. Clear.
     Membership,
-    /// Envelopes of a forked log, said again by who kept them. What is sealed in them stays so.
+    /// Envelopes of a log that has ended, said again by who kept them. What is sealed in them stays so.
     Carried,
     /// A kind of a newer version: kept and relayed, not understood.
     Other(u8),

@@ -9,7 +9,7 @@
 //! - *Secrets*: [`secrets`] are what members share; [`sealing`] turns bytes into chunks, bodies and facts that only
 //!   they can read.
 //! - *Bytes*: [`cutting`] decides where files are cut, [`manifest`] says what a photo is made of.
-//! - *Said*: [`envelope`]s and their bodies ([`deposit`], [`release`], [`membership`]); [`codec`] is how all
+//! - *Said*: [`envelope`]s and their bodies ([`deposit`], [`release`], [`membership`], [`carried`]); [`codec`] is how all
 //!   structures become bytes.
 //! - *Held*: [`position`]s, [`inventory`], [`copies`].
 //! - *Behaviour*: [`replica`] is the state machine of a node; [`message`] is what two of them say to each other.

@@ -7,19 +7,19 @@
 /// A family of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    /// Single values: this device's identity, the author in use, the generation, schema versions.
+    /// Single values: this device's membership, its generation and incarnation, what it has carried on.
     Local,
     /// `author ‖ seq (u64, big endian)` → the envelope's signed bytes.
     Log,
-    /// Per-author facts about a log: its state, forks, a quarantine.
+    /// Per-author facts about a log: the proof that it forked.
     Author,
-    /// Inventories: own and other peers'.
+    /// Inventories of other peers.
     Inventory,
     /// What is known about peers: addresses, when they were last heard.
     Peer,
     /// Cached catalog documents and their photo tables; rebuildable from the log.
     Catalog,
-    /// The chunk store's segments: `segment ‖ batch` → the chunks that one durable batch appended.
+    /// The chunk store's segments: `segment ‖ start` → the chunks that a stretch of the segment holds.
     Segment,
     /// Watched files and where their chunks lie in place: one value a file.
     File,

@@ -2,7 +2,8 @@
 //!
 //! Two kinds of secrets. The **chunk secret** never changes: nonces, photo ids, photo keys and place ids come from
 //! it, so that equal bytes seal equally on every device for as long as the library lives. **Epoch keys** encrypt and
-//! are renewed whenever a device is removed: what is written after that, the removed device cannot open.
+//! can be renewed ([`LibrarySecrets::renew`]): what is written after that, a device that was removed before cannot open.
+//! Nothing renews them yet when a device is removed.
 //!
 //! Invariants:
 //! - an [`EpochId`] commits to its key, so two devices never mean different keys by one id;

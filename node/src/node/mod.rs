@@ -8,7 +8,7 @@
 //!
 //! [`Node`] is the face for programs that embed Holdfast; the `holdfast` command is one of them. The runtime's thread
 //! owns the [`Library`](crate::library::Library), hands every input in and carries every effect out; it makes no decision
-//! about replication. Bytes of chunks never pass through it.
+//! about replication. Of chunks only manifests pass through it.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it reads clocks and asks the system for randomness")]
 

@@ -8,7 +8,7 @@
 //! - **durable before told**: an envelope is shown to others only once the flush that covers it has succeeded; own
 //!   holdings name only chunks that the store reported as durable;
 //! - **members only**: before a peer has proved its membership nothing of the library is told and nothing of it is kept;
-//! - **a peer's bytes are parsed once**: malformed ones end the session and change nothing;
+//! - **a peer's bytes are parsed before anything else**: malformed ones end the session and change nothing;
 //! - **absence is never an order**: nothing here is given up because a peer's list lacks it.
 //!
 //! Where to look: [`logs`](self) accept and append envelopes, `session` introduces peers, `sync` pulls logs, `inventories`

@@ -12,7 +12,7 @@ use crate::metadata::VirtualMetadata;
 use crate::node::Node;
 use crate::world::World;
 
-/// Compares every node with the first, and every node with what it would be after taking in all logs again.
+/// Compares every node with the first.
 ///
 /// # Errors
 /// The first difference.

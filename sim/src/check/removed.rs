@@ -1,6 +1,10 @@
 //! A device that was removed counts for nobody: it is no member, nobody talks to it, and nothing is counted that it holds.
 
+use holdfast::library::Library;
+use holdfast_protocol::id::DeviceId;
+
 use super::Violation;
+use crate::metadata::VirtualMetadata;
 use crate::node::Node;
 use crate::world::World;
 
@@ -9,13 +13,20 @@ use crate::world::World;
 /// # Errors
 /// The first node for which one of them counts.
 pub fn check(world: &World) -> Result<(), Violation> {
-    world.nodes.iter().try_for_each(|node| check_node(world, node))
+    world.nodes.iter().try_for_each(|node| {
+        let Some(library) = &node.library else { return Ok(()) };
+        let registry = library.replica().registry();
+        check_on(node, library, world.departed.iter().filter(|device| registry.is_removed(device)))
+    })
 }
 
-fn check_node(world: &World, node: &Node) -> Result<(), Violation> {
-    let Some(library) = &node.library else { return Ok(()) };
+fn check_on<'a>(
+    node: &Node,
+    library: &Library<VirtualMetadata>,
+    removed: impl IntoIterator<Item = &'a DeviceId>,
+) -> Result<(), Violation> {
     let replica = library.replica();
-    for device in world.departed.iter().filter(|device| replica.registry().is_removed(device)) {
+    for device in removed {
         let counts = |what| Violation::RemovedCounts { node: node.number, device: device.short(), what };
         if replica.registry().is_member(device) {
             return Err(counts("takes it for a member"));
@@ -37,6 +48,15 @@ mod tests {
     use super::*;
     use crate::fault::FaultClass;
     use crate::options::Options;
+
+    #[test]
+    fn a_device_that_still_counts_is_found() {
+        let mut world = World::new(3, Options::calm(2)).unwrap();
+        world.run().unwrap();
+        let (node, other) = (&world.nodes[0], world.nodes[1].device_id());
+        let found = check_on(node, node.library.as_ref().unwrap(), [&other]);
+        assert!(matches!(found, Err(Violation::RemovedCounts { node: 0, .. })), "{found:?}");
+    }
 
     #[test]
     fn nobody_counts_a_device_that_was_removed() {

@@ -18,7 +18,7 @@ use crate::options::Options;
 /// How often a class strikes in a world that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rate {
-    /// By itself: so many milliseconds pass before the next strike, longer in worlds of more than a quarter of an hour.
+    /// By itself: so many milliseconds pass before the next strike, longer in worlds of more than 1,000 seconds.
     Every {
         /// At least.
         from_ms: u64,

@@ -1,4 +1,6 @@
-//! The loop around the swarm: dials, connections, discovery.
+//! The loop around the swarm: connections, discovery, and what it is asked to do.
+
+mod dialling;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -20,16 +22,14 @@ use libp2p::{
     mdns,
     multiaddr::Protocol,
     ping,
-    swarm::{
-        self, ConnectionId, DialError, SwarmEvent,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::{self, ConnectionId, SwarmEvent},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::{sleep, timeout},
 };
 
+use self::dialling::{Pair, explain};
 use super::{
     ChunkSink, ChunkSource, LinkEnd, Misbehaviour, NetworkConfig, NetworkEvent, PairError, StartError,
     addresses::{self, AddressBook},
@@ -154,13 +154,6 @@ struct Missed {
     progress: u64,
 }
 
-/// A join request that waits for a connection.
-struct Pair {
-    peer: PeerId,
-    request: Bytes,
-    answer: PairAnswer,
-}
-
 impl Driver {
     async fn run(mut self, mut asked: mpsc::Receiver<Command>) {
         loop {
@@ -229,73 +222,6 @@ impl Driver {
         let peer_id = addresses::peer_id(peer)?;
         self.book.remember(peer_id, texts.iter().filter_map(|text| addresses::parse(text).ok()));
         Some(peer_id)
-    }
-
-    /// Dials all known addresses of `peer`, one route after the other.
-    async fn dial(&mut self, peer: PeerId) {
-        if self.standing.contains_key(&peer) || self.dials.contains_key(&peer) {
-            return;
-        }
-        self.dials.insert(peer, self.book.stages(&peer).into());
-        self.dial_next(peer, "no address of it is known".to_owned()).await;
-    }
-
-    async fn dial_next(&mut self, peer: PeerId, mut reason: String) {
-        while let Some(stages) = self.dials.get_mut(&peer) {
-            let Some(addresses) = stages.pop_front() else {
-                self.dials.remove(&peer);
-                self.pairs_failed(&peer, &reason);
-                self.dial_failed(addresses::device_id(&peer), reason).await;
-                return;
-            };
-            let dial = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
-            match self.swarm.dial(dial) {
-                Ok(()) => return,
-                Err(error) => reason = explain(&error),
-            }
-        }
-    }
-
-    async fn dial_address(&mut self, text: &str) {
-        let address = match addresses::parse(text) {
-            Ok(address) => address,
-            Err(detail) => return self.dial_failed(None, format!("{text:?} is not an address: {detail}")).await,
-        };
-        if let Some(peer) = addresses::peer_of(&address) {
-            self.book.remember(peer, [address]);
-            return self.dial(peer).await;
-        }
-        let dial = DialOpts::unknown_peer_id().address(address).build();
-        let connection = dial.connection_id();
-        match self.swarm.dial(dial) {
-            Ok(()) => {
-                self.unknown_dials.insert(connection);
-            }
-            Err(error) => self.dial_failed(None, format!("{text}: {}", explain(&error))).await,
-        }
-    }
-
-    async fn dial_failed(&mut self, peer: Option<DeviceId>, reason: String) {
-        self.shared.tell(NetworkEvent::DialFailed { peer, reason }).await;
-    }
-
-    fn pairs_failed(&mut self, peer: &PeerId, reason: &str) {
-        for pair in self.pairs.extract_if(.., |pair| pair.peer == *peer) {
-            let _ = pair.answer.send(Err(PairError::Unreachable { detail: reason.to_owned() }));
-        }
-    }
-
-    fn pair_on(&mut self, link: &Arc<Link>) {
-        for Pair { request, answer, .. } in self.pairs.extract_if(.., |pair| pair.peer == link.peer_id) {
-            let link = link.clone();
-            tokio::spawn(async move {
-                let answered = match link.open(streams::PAIR).await {
-                    Some(stream) => pairing::request(stream, &request).await,
-                    None => Err(PairError::Refused),
-                };
-                let _ = answer.send(answered);
-            });
-        }
     }
 
     async fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -519,26 +445,4 @@ async fn deadline(link: Arc<Link>, admission: Duration) {
         () = link.closed.cancelled() => {}
         () = sleep(admission) => link.end(LinkEnd::NotAdmitted),
     }
-}
-
-/// What a failed dial means, for people.
-fn explain(error: &DialError) -> String {
-    match error {
-        DialError::Transport(failures) => {
-            let each = failures.iter().map(|(address, error)| format!("{address}: {}", innermost(error)));
-            each.collect::<Vec<_>>().join("; ")
-        }
-        DialError::LocalPeerId { .. } => "the address is this device's own".to_owned(),
-        DialError::WrongPeerId { .. } => "another device answers at its address".to_owned(),
-        DialError::Denied { .. } => "too many connections".to_owned(),
-        error => error.to_string(),
-    }
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
