@@ -7,7 +7,7 @@ use crate::inventory::{HEAD_BYTES_MAX, HoldingChanges, SignedHead};
 use crate::limits::{BULK_FRAME_BYTES_MAX, VECTOR_AUTHORS_MAX};
 use crate::varint;
 
-/// A piece of an inventory. Layout: `head length varint ‖ head ‖ base ‖ last u8 ‖ changes`, base being `0` for a whole
+/// A piece of an inventory. Layout: `head length varint ‖ head ‖ base ‖ more u8 ‖ changes`, base being `0` for a whole
 /// inventory or `1 ‖ varint` for one that follows that number of the same generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InventoryPart {
