@@ -12,6 +12,13 @@ pub struct Origin {
     pub log: AuthorId,
 }
 
+impl Origin {
+    /// Whether another log says again what the author's own said.
+    pub(crate) fn is_carried(&self) -> bool {
+        self.author != self.log
+    }
+}
+
 impl From<AuthorId> for Origin {
     /// A change that stands in its author's own log.
     fn from(author: AuthorId) -> Self {

@@ -2,6 +2,8 @@
 //!
 //! Each origin has a queue in the order of its log, and only the head of a queue is ever looked at. So which of an
 //! author's changes is the first refused one follows from its log alone, never from what arrived in between.
+//!
+//! What waits has a bound: of what a log says itself, and of all together that it carries of others, however many they are.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -35,13 +37,38 @@ impl Waiting {
         }
         // A change that is too large is refused in its turn; of that, its beginning is enough.
         let change = &change[..change.len().min(CHANGE_BYTES_MAX + 1)];
-        let queue = self.queues.entry(origin).or_default();
-        if queue.changes.len() >= WAITING_CHANGES_MAX || queue.bytes + change.len() > WAITING_BYTES_MAX {
+        self.drop_earlier(&origin, change);
+        let (changes, bytes) = self
+            .sharing_room_with(origin)
+            .fold((0, 0), |(changes, bytes), queue| (changes + queue.changes.len(), bytes + queue.bytes));
+        if changes >= WAITING_CHANGES_MAX || bytes + change.len() > WAITING_BYTES_MAX {
             return false;
         }
+        let queue = self.queues.entry(origin).or_default();
         queue.bytes += change.len();
         queue.changes.push_back(change.to_vec());
         true
+    }
+
+    /// The queues of which the bound is one.
+    fn sharing_room_with(&self, origin: Origin) -> impl Iterator<Item = &Queue> {
+        let queues = self.queues.iter().filter(move |(other, _)| is_room_shared(&origin, other));
+        queues.map(|(_, queue)| queue)
+    }
+
+    /// What is carried again from an earlier end begins with what the changes build on that were carried before: those
+    /// would stand before it in the queue, and wait for it for ever.
+    fn drop_earlier(&mut self, origin: &Origin, change: &[u8]) {
+        if origin.is_carried()
+            && let Some(queue) = self.queues.get_mut(origin)
+            && let Some(at) = queue.changes.iter().position(|earlier| earlier == change)
+        {
+            queue.changes.remove(at);
+            queue.bytes -= change.len();
+            if at == 0 {
+                queue.head = None;
+            }
+        }
     }
 
     /// Takes no more changes of `origin`: one was dropped.
@@ -77,7 +104,8 @@ impl Waiting {
 
     /// An origin of which changes were dropped and nothing waits any more: from now on its changes are taken again.
     pub(crate) fn take_drained(&mut self) -> Option<Origin> {
-        let drained = self.overflowed.iter().find(|origin| !self.queues.contains_key(origin)).copied()?;
+        let is_drained = |origin: &&Origin| self.sharing_room_with(**origin).next().is_none();
+        let drained = self.overflowed.iter().find(is_drained).copied()?;
         self.overflowed.remove(&drained);
         Some(drained)
     }
@@ -113,5 +141,48 @@ impl Waiting {
     /// Origins whose changes must be fed again.
     pub(crate) fn overflowed(&self) -> &BTreeSet<Origin> {
         &self.overflowed
+    }
+}
+
+fn is_room_shared(origin: &Origin, other: &Origin) -> bool {
+    origin == other || (origin.is_carried() && other.is_carried() && origin.log == other.log)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CARRIER: AuthorId = AuthorId::from_bytes([1; 32]);
+
+    fn carried(number: u8) -> Origin {
+        Origin { author: AuthorId::from_bytes([number; 32]), log: CARRIER }
+    }
+
+    #[test]
+    fn what_a_log_carries_of_others_has_one_room_however_many_they_are() {
+        let mut waiting = Waiting::default();
+        let change = vec![0; CHANGE_BYTES_MAX];
+        let kept = (2..200).filter(|&number| waiting.push(carried(number), &change)).count();
+        assert_eq!(kept, WAITING_BYTES_MAX / CHANGE_BYTES_MAX);
+        assert!(waiting.push(CARRIER.into(), &change), "its own changes have their own");
+        let other = Origin { author: carried(2).author, log: carried(9).author };
+        assert!(waiting.push(other, &change), "and so has what another carries");
+        waiting.overflow(carried(100));
+        for number in 2..2 + kept as u8 {
+            assert_eq!(waiting.take_drained(), None);
+            waiting.pop(&carried(number)).unwrap();
+        }
+        assert_eq!(waiting.take_drained(), Some(carried(100)));
+    }
+
+    #[test]
+    fn what_is_carried_again_from_an_earlier_end_waits_behind_what_it_builds_on() {
+        let mut waiting = Waiting::default();
+        for change in [5, 6, 3, 4, 5, 6, 7] {
+            assert!(waiting.push(carried(2), &[change]));
+        }
+        let order: Vec<u8> = waiting.iter().map(|(_, change)| change[0]).collect();
+        assert_eq!(order, [3, 4, 5, 6, 7]);
+        assert_eq!(waiting.queues[&carried(2)].bytes, 5);
     }
 }

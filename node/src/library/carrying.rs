@@ -45,6 +45,21 @@ struct Rest {
     said: Vec<SignedEnvelope>,
     /// The chunks that it and the parts before it deposited, by position.
     deposited: BTreeMap<u32, DepositedChunk>,
+    /// The runs that photos were given in it and the parts before it: where each begins and ends.
+    given: BTreeMap<u32, u32>,
+}
+
+impl Rest {
+    /// Whether no other photo was given any of these positions. No honest device gives them twice; a member that does must
+    /// not have more deposited again than it deposited itself.
+    fn give(&mut self, run: &Run) -> bool {
+        let before = self.given.range(..run.end()).next_back();
+        let is_free = before.is_none_or(|(_, end)| *end <= run.start);
+        if is_free {
+            self.given.insert(run.start, run.end());
+        }
+        is_free
+    }
 }
 
 impl<M: Metadata> Library<M> {
@@ -91,9 +106,9 @@ impl<M: Metadata> Library<M> {
             let (mut rest, mut from) = (Rest::default(), length);
             while self.read_rest(&author, &mut from, to, &mut rest)? {
                 // Deposits first: who hears of a photo through what is carried on can find its chunks.
-                self.deposit_again(now, &author, &rest, is_own, out)?;
+                self.deposit_again(now, &author, &mut rest, is_own, out)?;
                 if is_own {
-                    self.say_again(now, &rest, out)?;
+                    self.say_again(now, &author, &rest, out)?;
                 }
                 for body in carried::encode(&rest.said) {
                     let epoch = self.bodies.epoch();
@@ -127,17 +142,24 @@ impl<M: Metadata> Library<M> {
         Ok(!page.is_empty())
     }
 
-    /// Says again what counts only in a log of this device that counts.
-    fn say_again(&mut self, now: Now, rest: &Rest, out: &mut Vec<Effect>) -> Result<(), LibraryError> {
-        let said = rest.said.iter().map(SignedEnvelope::envelope).filter(|said| said.kind == Kind::Membership);
-        let mut again = Vec::new();
+    /// Says again what this device said itself as `author`, and what counts only in a log that counts.
+    fn say_again(
+        &mut self,
+        now: Now,
+        author: &AuthorId,
+        rest: &Rest,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), LibraryError> {
+        let said = rest.said.iter().map(SignedEnvelope::envelope);
+        let said = said.filter(|said| said.kind == Kind::Membership && said.author == *author);
         for statement in said.filter_map(|said| decode_statements(&said.body).ok()).flatten() {
             match statement {
                 Statement::Place { device, place, label, .. } => {
                     let revision = self.replica.registry().next_place_revision(&device);
-                    again.push(Statement::Place { device, place, revision, label });
+                    let again = Statement::Place { device, place, revision, label };
+                    self.say_body(now, encode_statements(&[again]), out)?;
                 }
-                Statement::Keys { .. } => again.push(statement),
+                Statement::Keys { .. } => self.say_body(now, encode_statements(&[statement]), out)?,
                 Statement::Introduce { .. }
                 | Statement::Admit(_)
                 | Statement::Remove(_)
@@ -145,7 +167,7 @@ impl<M: Metadata> Library<M> {
                 | Statement::Unknown { .. } => {}
             }
         }
-        if again.is_empty() { Ok(()) } else { self.say_body(now, encode_statements(&again), out) }
+        Ok(())
     }
 
     /// Deposits the chunks of the photos of a rest under positions that count: of those that no other run is known of,
@@ -154,7 +176,7 @@ impl<M: Metadata> Library<M> {
         &mut self,
         now: Now,
         author: &AuthorId,
-        rest: &Rest,
+        rest: &mut Rest,
         is_own: bool,
         out: &mut Vec<Effect>,
     ) -> Result<(), LibraryError> {
@@ -163,10 +185,13 @@ impl<M: Metadata> Library<M> {
         self.continue_if_behind(now, documents, out)?;
         let mut by_document: BTreeMap<DocumentId, Vec<(PhotoId, Vec<DepositedChunk>)>> = BTreeMap::new();
         for (document, photo, run) in runs {
-            let chunks: Vec<_> = run.indices().map_while(|index| rest.deposited.get(&index).copied()).collect();
             let is_lacking =
                 self.photos.slot(&photo).is_some_and(|slot| self.replica.is_void(&self.photos.row(slot).run));
-            if chunks.len() == run.count as usize && (is_own || is_lacking) {
+            if !(is_own || is_lacking) || !rest.give(&run) {
+                continue;
+            }
+            let chunks: Vec<_> = run.indices().map_while(|index| rest.deposited.get(&index).copied()).collect();
+            if chunks.len() == run.count as usize {
                 by_document.entry(document).or_default().push((photo, chunks));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_crdt::{CatalogBody, DocumentId, Edit, LocalChange, Patch, PhotoState};
+use holdfast_crdt::{CatalogBody, DocumentId, Edit, EditRefused, LocalChange, Patch, PhotoState};
 use holdfast_protocol::deposit::DepositedChunk;
 use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::id::{ChunkId, PhotoId};
@@ -35,19 +35,35 @@ impl Edits {
         Self { runs, ..Self::default() }
     }
 
-    fn write(self, edit: &mut Edit<'_>) {
-        for (photo, record) in self.records {
-            edit.put_photo(photo, &record);
+    fn write(&self, edit: &mut Edit<'_>) {
+        for (photo, record) in &self.records {
+            edit.put_photo(*photo, record);
         }
-        for (photo, run) in self.runs {
-            edit.put_run(photo, run);
+        for (photo, run) in &self.runs {
+            edit.put_run(*photo, *run);
         }
-        for (photo, name, sealed) in self.names {
-            edit.put_name(photo, name, sealed.as_deref());
+        for (photo, name, sealed) in &self.names {
+            edit.put_name(*photo, *name, sealed.as_deref());
         }
-        for (photo, successor) in self.successors {
-            edit.set_successor(photo, successor);
+        for (photo, successor) in &self.successors {
+            edit.set_successor(*photo, *successor);
         }
+    }
+
+    /// Those of half the photos, and the others; `None` for a single photo.
+    fn halved(mut self) -> Option<(Self, Self)> {
+        let mut photos: BTreeSet<PhotoId> = self.records.iter().map(|(photo, _)| *photo).collect();
+        photos.extend(self.runs.iter().map(|(photo, _)| photo));
+        photos.extend(self.names.iter().map(|(photo, ..)| photo));
+        photos.extend(self.successors.iter().map(|(photo, _)| photo));
+        let middle = *photos.iter().nth(photos.len() / 2).filter(|_| photos.len() > 1)?;
+        let others = Self {
+            records: self.records.extract_if(.., |(photo, _)| *photo >= middle).collect(),
+            runs: self.runs.extract_if(.., |(photo, _)| *photo >= middle).collect(),
+            names: self.names.extract_if(.., |(photo, ..)| *photo >= middle).collect(),
+            successors: self.successors.extract_if(.., |(photo, _)| *photo >= middle).collect(),
+        };
+        Some((self, others))
     }
 }
 
@@ -215,7 +231,7 @@ impl<M: Metadata> Library<M> {
         }
     }
 
-    /// Writes one change of one document into the catalog and into this device's log.
+    /// Writes one change of one document into the catalog and into this device's log; several when it would be too large.
     pub(super) fn write_change(
         &mut self,
         now: Now,
@@ -223,10 +239,14 @@ impl<M: Metadata> Library<M> {
         edits: Edits,
         out: &mut Vec<Effect>,
     ) -> Result<(), LibraryError> {
-        let change = self
-            .opened(document)?
-            .edit(document, |edit| edits.write(edit))
-            .map_err(|error| LibraryError::Catalog(error.to_string()))?;
+        let change = match self.opened(document)?.edit(document, |edit| edits.write(edit)) {
+            Err(error @ EditRefused::TooLarge { .. }) => {
+                let halves = edits.halved().ok_or_else(|| LibraryError::Catalog(error.to_string()))?;
+                self.write_change(now, document, halves.0, out)?;
+                return self.write_change(now, document, halves.1, out);
+            }
+            change => change.map_err(|error| LibraryError::Catalog(error.to_string()))?,
+        };
         change.map_or(Ok(()), |change| self.append_change(now, change, out))
     }
 

@@ -88,6 +88,10 @@ impl Pending {
         if let Self::Photo(photo) = self { Some(photo) } else { None }
     }
 
+    fn chunks(&self) -> usize {
+        self.photo().map_or(0, |photo| photo.chunks.len())
+    }
+
     /// The photos that must be in the catalog already for this to be written rightly.
     pub(super) fn builds_on(&self) -> &[PhotoId] {
         match self {
@@ -98,21 +102,27 @@ impl Pending {
 }
 
 /// Parts a batch so that nothing builds on a photo of its own part: an edit of a file that was just imported, a file
-/// that is gone again, an earlier version that came back.
+/// that is gone again, an earlier version that came back. No part is larger than a batch, however much has waited while
+/// imports were held.
 pub(super) fn parted(batch: Vec<Pending>) -> Vec<Vec<Pending>> {
     let mut parts = vec![Vec::new()];
     let (mut written, mut changed): (BTreeSet<PhotoId>, BTreeSet<PhotoId>) = Default::default();
+    let (mut count, mut chunks) = (0, 0);
     for pending in batch {
         let photo = pending.photo().map(|imported| imported.photo);
         let earlier = pending.builds_on();
         let is_changed = |photo: &PhotoId| changed.contains(photo);
-        if earlier.iter().any(|earlier| written.contains(earlier) || is_changed(earlier))
+        if is_full(count, chunks)
+            || earlier.iter().any(|earlier| written.contains(earlier) || is_changed(earlier))
             || photo.as_ref().is_some_and(is_changed)
         {
             parts.push(Vec::new());
             written.clear();
             changed.clear();
+            (count, chunks) = (0, 0);
         }
+        count += 1;
+        chunks += pending.chunks();
         changed.extend(earlier);
         written.extend(photo);
         if let Some(part) = parts.last_mut() {
@@ -120,6 +130,11 @@ pub(super) fn parted(batch: Vec<Pending>) -> Vec<Vec<Pending>> {
         }
     }
     parts
+}
+
+/// Whether a batch takes no more.
+const fn is_full(count: usize, chunks: usize) -> bool {
+    count >= BATCH_PHOTOS_MAX || chunks >= BATCH_CHUNKS_MAX
 }
 
 /// Gathers imports into batches: catalog history costs half as much for a hundred photos at once as one by one.
@@ -137,9 +152,7 @@ pub(super) struct ImportQueue {
 
 impl ImportQueue {
     pub(super) fn push(&mut self, now: Now, pending: Pending) {
-        if let Pending::Photo(photo) = &pending {
-            self.chunks += photo.chunks.len();
-        }
+        self.chunks += pending.chunks();
         self.pending.push(pending);
         self.due.get_or_insert(now.elapsed + BATCH_DELAY);
     }
@@ -180,8 +193,7 @@ impl ImportQueue {
         if self.held_until.is_some_and(|until| now.elapsed < until) {
             return None;
         }
-        let full = self.pending.len() >= BATCH_PHOTOS_MAX || self.chunks >= BATCH_CHUNKS_MAX;
-        if !full && self.due.is_none_or(|due| now.elapsed < due) {
+        if !is_full(self.pending.len(), self.chunks) && self.due.is_none_or(|due| now.elapsed < due) {
             return None;
         }
         (self.chunks, self.due) = (0, None);

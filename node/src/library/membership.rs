@@ -177,9 +177,13 @@ impl<M: Metadata> Library<M> {
         let own = self.replica.author();
         // A farewell counts itself.
         let length = |author: &AuthorId| known.get(author).map_or(0, |length| length + u64::from(*author == own));
-        let removal = self.replica.registry().removal(*device, length);
+        let registry = self.replica.registry();
+        let carried = registry.carried_removals_by(device).cloned();
+        let removals: Vec<_> = carried.chain([registry.removal(*device, length)]).collect();
         let mut out = Vec::new();
-        self.say_body(now, encode_statements(&[Statement::Remove(removal)]), &mut out)?;
+        for removal in removals {
+            self.say_body(now, encode_statements(&[Statement::Remove(removal)]), &mut out)?;
+        }
         self.settle(now, &mut out)?;
         Ok(out)
     }

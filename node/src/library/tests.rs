@@ -5,12 +5,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use holdfast_crdt::{AlbumId, Catalog, CatalogBody, TagId};
+use holdfast_protocol::certificate::Role;
 use holdfast_protocol::envelope::{Envelope, NO_ENVELOPE};
 use holdfast_protocol::id::PhotoId;
 use holdfast_protocol::keys::{AuthorKey, DeviceKey};
 use holdfast_protocol::manifest::{CaptureSource, CaptureTime, ContentBuilder, Facts, Manifest};
 use holdfast_protocol::media_type::MediaType;
 use holdfast_protocol::metadata::{Entry, StorageError, Table};
+use holdfast_protocol::pairing::{JoinRefused, JoinRequest};
 use holdfast_protocol::time::WallTime;
 
 use super::*;
@@ -476,32 +478,57 @@ fn a_device_whose_own_changes_cannot_be_applied_goes_on_under_another_author() {
     assert_eq!((open.library.replica().author(), open.listed()), (author, [photo.photo].into()));
 }
 
+/// Lets another device in, which is never seen again.
+fn admit(open: &mut Open, machine: &Machine, number: u8) -> Result<(), JoinRefused> {
+    let key = &machine.device;
+    let lifetime = (Role::Member, Duration::from_secs(3600));
+    let ticket = open.library.invite(machine.now(), key, &[], &[number; 32], lifetime).unwrap();
+    let request = JoinRequest::new(&ticket, &DeviceKey::from_seed(&[number; 32]), "other");
+    let (answer, _) = open.library.admit(machine.now(), key, &[], &request, &[number; 32]).unwrap();
+    answer.map(|_| ())
+}
+
 #[test]
 fn after_a_start_nobody_edits_or_joins_before_logs_are_compared() {
-    use std::time::Duration;
-
-    use holdfast_protocol::certificate::Role;
-    use holdfast_protocol::pairing::{JoinRefused, JoinRequest};
     let mut machine = Machine::new();
-    let key = machine.device.clone();
-    let invite = |open: &mut Open, machine: &Machine, number: u8| {
-        let lifetime = (Role::Member, Duration::from_secs(3600));
-        let ticket = open.library.invite(machine.now(), &key, &[], &[number; 32], lifetime).unwrap();
-        let request = JoinRequest::new(&ticket, &DeviceKey::from_seed(&[number; 32]), "other");
-        let (answer, _) = open.library.admit(machine.now(), &key, &[], &request, &[number; 32]).unwrap();
-        answer.map(|_| ())
-    };
     let album = AlbumId::from_bytes([4; 16]);
     let mut open = machine.open(None);
     assert!(open.library.name_album(machine.now(), album, Some("Spring")).is_ok(), "nobody else is there");
-    assert_eq!(invite(&mut open, &machine, 5), Ok(()));
+    assert_eq!(admit(&mut open, &machine, 5), Ok(()));
     // The same home again, perhaps put back from a backup: the other device may know more of its log.
     let mut open = machine.open(None);
     let length = open.library.replica().own_length();
     let refused = open.library.name_album(machine.now(), album, Some("Summer")).unwrap_err();
-    assert_eq!((refused, invite(&mut open, &machine, 6)), (EditError::Comparing, Err(JoinRefused::NotYet)));
+    assert_eq!((refused, admit(&mut open, &machine, 6)), (EditError::Comparing, Err(JoinRefused::NotYet)));
     assert_eq!(open.library.replica().own_length(), length);
     machine.elapsed += Duration::from_secs(16);
     assert!(open.library.name_album(machine.now(), album, Some("Summer")).is_ok(), "the other is away");
-    assert_eq!(invite(&mut open, &machine, 6), Ok(()));
+    assert_eq!(admit(&mut open, &machine, 6), Ok(()));
+}
+
+#[test]
+fn however_much_waits_for_logs_to_be_compared_is_catalogued_in_changes_that_fit() {
+    let mut machine = Machine::new();
+    let mut open = machine.open(None);
+    admit(&mut open, &machine, 5).unwrap();
+    let mut open = machine.open(None);
+    let length = open.library.replica().own_length();
+    // Far more than one change may hold, and some of which half a batch is too much.
+    let folders = [String::new(), "long/".repeat(700)];
+    let photos: BTreeSet<PhotoId> = (0..1000u32)
+        .map(|number| {
+            let folder = &folders[usize::from(number < 150)];
+            let photo = machine.photo(&format!("{folder}IMG_{number:04}.jpg"), &number.to_le_bytes());
+            let id = photo.photo;
+            let effects = open.library.handle(machine.now(), Input::Imported(Box::new(photo))).unwrap();
+            open.perform(&machine, effects);
+            id
+        })
+        .collect();
+    assert_eq!((open.library.replica().own_length(), open.listed().len()), (length, 0));
+    machine.elapsed += Duration::from_secs(16);
+    open.give(&mut machine, vec![]);
+    assert_eq!(open.listed(), photos);
+    drop(open);
+    assert_eq!(machine.open(None).listed(), photos);
 }

@@ -9,7 +9,7 @@ mod statement;
 #[cfg(test)]
 mod tests;
 
-pub use registry::{Registry, RegistryChange, StatementRefused};
+pub use registry::{Registry, RegistryChange, SEQ_CARRIED, StatementRefused};
 pub use statement::{
     KEPT_DEVICES_MAX, Recipient, Removal, STATEMENTS_PER_BODY_MAX, Statement, StatementsMalformed, decode_statements,
     encode_statements,

@@ -132,20 +132,20 @@ impl ChunkTable {
         self.slots_of(author).map_or(0, |slots| slots.slots.len() as u32)
     }
 
-    /// Gives positions to the chunks of a deposit, and returns for each its slot.
+    /// Gives positions to the chunks of a deposit, and returns their slots, each once: a hostile deposit names one chunk
+    /// thousands of times.
     pub(super) fn deposit(&mut self, author: &AuthorId, deposit: &Deposit) -> Result<Vec<Slot>, DepositRefused> {
         let expected = self.next_position(author);
         if deposit.first != expected {
             return Err(DepositRefused::NotNext { first: deposit.first, expected });
         }
         let number = self.author_number(author).ok_or(DepositRefused::TooMany)?;
-        let mut slots = Vec::with_capacity(deposit.chunks.len());
         for (index, chunk) in (deposit.first..).zip(&deposit.chunks) {
             let slot = self.add(number, index, chunk);
             self.authors[usize::from(number)].slots.push(slot);
-            self.review(slot);
-            slots.push(slot);
         }
+        let slots = distinct(self.authors[usize::from(number)].slots[expected as usize..].iter().copied());
+        slots.iter().for_each(|slot| _ = self.review(*slot));
         Ok(slots)
     }
 
@@ -249,13 +249,13 @@ impl ChunkTable {
         (own.void_from, own.meaningless_from) = (void_from, meaningless_from);
         let position = |index| (Position { author: *author, index }, own.slots[index as usize]);
         let changed: Vec<_> = (first..end).map(position).collect();
-        changed.iter().for_each(|(_, slot)| _ = self.review(*slot));
+        distinct(changed.iter().map(|(_, slot)| *slot)).into_iter().for_each(|slot| _ = self.review(slot));
         changed
     }
 
     fn review_spans(&mut self, author: &AuthorId, spans: &[Span]) -> Vec<Slot> {
         let slots: Vec<Slot> = spans.iter().flat_map(|span| self.slots_in(author, span)).copied().collect();
-        slots.into_iter().filter(|&slot| self.review(slot)).collect()
+        distinct(slots).into_iter().filter(|&slot| self.review(slot)).collect()
     }
 
     /// Whether any of the chunk's positions still counts.
@@ -362,6 +362,12 @@ fn hash(keys: [u64; 2], chunk: &ChunkId) -> u64 {
     };
     fold(u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])).rotate_left(32)
         ^ fold(u64::from_le_bytes(words[2]), u64::from_le_bytes(words[3]))
+}
+
+/// Each slot once, where it comes first.
+pub(super) fn distinct(slots: impl IntoIterator<Item = Slot>) -> Vec<Slot> {
+    let mut seen = RoaringBitmap::new();
+    slots.into_iter().filter(|&slot| seen.insert(slot)).collect()
 }
 
 #[cfg(test)]

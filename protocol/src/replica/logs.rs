@@ -2,11 +2,10 @@
 
 use bytes::Bytes;
 
-use super::chunks::Slot;
+use super::chunks::{Slot, distinct};
 use super::serve::{record_position, record_positions};
 use super::sync::fork_frame;
 use super::{BodyRefusal, Effect, Event, READER_VERSION, Replica};
-use crate::carried;
 use crate::certificate::{AuthorCertificate, DeviceCertificate};
 use crate::deposit::{Deposit, DepositRefused, DepositedChunk};
 use crate::envelope::{Envelope, ForkProof, Kind, NO_ENVELOPE, SignedEnvelope};
@@ -45,9 +44,6 @@ pub enum AppendError {
 pub(super) fn log_key(author: &AuthorId, seq: u64) -> Vec<u8> {
     [author.as_bytes().as_slice(), &seq.to_be_bytes()].concat()
 }
-
-/// Bytes of envelopes of authors that have not introduced themselves, kept until they do.
-const EARLY_BYTES_MAX: usize = 4 << 20;
 
 const FORK_SUFFIX: &[u8] = b"fork";
 
@@ -236,7 +232,7 @@ impl<M: Metadata> Replica<M> {
             Kind::Deposit => self.fold_deposit(&author, seq, &envelope.body),
             Kind::Release => self.fold_release(&author, seq, &envelope.body).map(|()| Vec::new()),
             Kind::Membership => self.fold_membership(&author, seq, &envelope.body).map(|()| Vec::new()),
-            Kind::Carried => self.fold_carried(&envelope.body).map(|()| Vec::new()),
+            Kind::Carried => self.fold_carried(&author, &envelope.body).map(|()| Vec::new()),
             Kind::Catalog | Kind::Bundle | Kind::Other(_) => Ok(Vec::new()),
         };
         folded.unwrap_or_else(|refusal| {
@@ -270,36 +266,7 @@ impl<M: Metadata> Replica<M> {
         let _ = self.fold_release(author, *seq, body);
     }
 
-    /// What a log said of devices behind its end goes on being known, whoever carries it on: its author has signed it. What
-    /// it said of itself does not count.
-    fn fold_carried(&mut self, body: &[u8]) -> Result<(), BodyRefusal> {
-        let carried = carried::decode(&self.config.library, body).ok_or(BodyRefusal::Carried)?;
-        let is_read = |of: &Envelope| of.kind == Kind::Membership && of.min_reader <= READER_VERSION;
-        for signed in carried.into_iter().filter(|signed| is_read(signed.envelope())) {
-            let of = signed.envelope();
-            if self.registry.device_of(&of.author).is_some() || of.seq == 0 {
-                self.fold_membership(&of.author, of.seq, &of.body)?;
-                continue;
-            }
-            let early: usize = self.early.values().map(|early| early.wire().len()).sum();
-            if early + signed.wire().len() <= EARLY_BYTES_MAX {
-                self.early.insert((of.author, of.seq), signed);
-            }
-        }
-        Ok(())
-    }
-
-    /// An author has introduced itself: what was carried of it before counts now.
-    fn fold_early(&mut self, author: &AuthorId) {
-        for ((_, seq), signed) in
-            self.early.extract_if((*author, 0)..=(*author, u64::MAX), |_, _| true).collect::<Vec<_>>()
-        {
-            // Nobody is to blame for what is refused: it was said before a fork, or by who is removed.
-            let _ = self.fold_membership(author, seq, &signed.envelope().body);
-        }
-    }
-
-    fn fold_membership(&mut self, author: &AuthorId, seq: u64, body: &[u8]) -> Result<(), BodyRefusal> {
+    pub(super) fn fold_membership(&mut self, author: &AuthorId, seq: u64, body: &[u8]) -> Result<(), BodyRefusal> {
         let refused = |detail: String| BodyRefusal::Membership { detail };
         let statements = decode_statements(body).map_err(|malformed| refused(malformed.to_string()))?;
         let mut changes = Vec::new();
@@ -320,6 +287,7 @@ impl<M: Metadata> Replica<M> {
                 RegistryChange::Joined(device) => {
                     self.ends_to_review.extend(self.registry.authors_of(device));
                     self.welcome(device);
+                    self.fold_early_standing();
                 }
                 RegistryChange::Removed(device) => {
                     self.ends_to_review.extend(self.registry.authors_of(device));
@@ -331,7 +299,7 @@ impl<M: Metadata> Replica<M> {
                 }
                 RegistryChange::Introduced { author, .. } => {
                     self.ends_to_review.insert(*author);
-                    self.fold_early(author);
+                    self.fold_early_of(author);
                 }
                 RegistryChange::Certified(_) | RegistryChange::Moved(_) | RegistryChange::KeysOffered(_) => {}
             }
@@ -351,13 +319,14 @@ impl<M: Metadata> Replica<M> {
             let void_from = ends.map(position_from).transpose()?.flatten();
             let loses_meaning = ended.filter(|_| self.ends_meaning(&author));
             let meaningless_from = loses_meaning.map(position_from).transpose()?.flatten();
-            for (position, slot) in self.chunks.set_end(&author, void_from, meaningless_from) {
-                if self.chunks.is_held(slot) {
-                    let held = self.chunks.slot_at(&position).is_some();
-                    record_position(&position, held, self.now.elapsed, &mut self.own, &mut self.news);
+            let changed = self.chunks.set_end(&author, void_from, meaningless_from);
+            for (position, slot) in &changed {
+                if self.chunks.is_held(*slot) {
+                    let held = self.chunks.slot_at(position).is_some();
+                    record_position(position, held, self.now.elapsed, &mut self.own, &mut self.news);
                 }
-                self.scheduler.want([slot], &mut self.chunks);
             }
+            self.scheduler.want(distinct(changed.iter().map(|(_, slot)| *slot)), &mut self.chunks);
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ use crate::position::{Position, Run};
 use crate::time::{Now, Timestamp};
 
 mod bounds;
+mod carried;
 mod chunks;
 mod dial;
 mod effect;
@@ -54,6 +55,7 @@ pub use input::{FetchOutcome, Input, LinkId, RequestId, TaskId};
 pub use logs::AppendError;
 pub use view::{PeerView, Transfers};
 
+use carried::Early;
 use chunks::ChunkTable;
 use inventories::GossipState;
 use own_inventory::{OwnInventory, Pending};
@@ -99,7 +101,7 @@ pub struct Replica<M: Metadata> {
     /// Who has said since the opening which logs it knows, and how far it knows this device's own.
     compared: BTreeMap<DeviceId, Option<LogPoint>>,
     /// Membership envelopes that others carry on, of authors who have not introduced themselves yet.
-    early: BTreeMap<(AuthorId, u64), SignedEnvelope>,
+    early: Early,
     /// Authors whose logs may count further, or less far, than before.
     ends_to_review: BTreeSet<AuthorId>,
     chunks: ChunkTable,

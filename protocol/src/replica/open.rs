@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use super::carried::Early;
 use super::chunks::ChunkTable;
 use super::inventories::{GossipState, generation_batch, heard_key};
 use super::own_inventory::{OwnInventory, PeerInventory, Pending};
@@ -48,7 +49,7 @@ impl<M: Metadata> Replica<M> {
             logs: BTreeMap::new(),
             retired: false,
             compared: BTreeMap::new(),
-            early: BTreeMap::new(),
+            early: Early::default(),
             ends_to_review: BTreeSet::new(),
             chunks: ChunkTable::new([random.next_u64(), random.next_u64()]),
             own: OwnInventory::new(Holdings::new(), generation),

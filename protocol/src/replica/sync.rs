@@ -373,7 +373,7 @@ impl<M: Metadata> Replica<M> {
     }
 
     /// Whether the first envelope of a log introduces an author whose device stands.
-    fn stands(&self, first: &SignedEnvelope) -> bool {
+    pub(super) fn stands(&self, first: &SignedEnvelope) -> bool {
         let envelope = first.envelope();
         if envelope.kind != Kind::Membership {
             return false;

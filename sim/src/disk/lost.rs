@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use holdfast::library::Library;
-use holdfast_protocol::id::ChunkId;
+use holdfast_protocol::deposit::Deposit;
+use holdfast_protocol::envelope::Kind;
+use holdfast_protocol::id::{AuthorId, ChunkId};
 use holdfast_protocol::position::Position;
 
 use super::{Death, Machine};
@@ -105,7 +107,8 @@ impl World {
     pub(crate) fn excuse_what_is_gone(&mut self, rest: &[Remains]) {
         // What nodes that are up have heard, they may go on with.
         let heard = self.nodes.iter().filter_map(|of| of.library.as_ref());
-        let mut told: BTreeSet<ChunkId> = rest.iter().map(|of| &of.library).chain(heard).flat_map(deposited).collect();
+        let libraries = rest.iter().map(|of| &of.library).chain(heard);
+        let mut told: BTreeSet<ChunkId> = libraries.flat_map(deposited_anywhere).collect();
         // An import that waits to be catalogued will tell of chunks whose file is gone meanwhile.
         told.extend(self.nodes.iter().flat_map(|of| of.machine.destroyed.keys()));
         let is_left = |chunk: &ChunkId| rest.iter().any(|of| of.machine.holds(chunk) && of.machine.read(chunk).is_ok());
@@ -126,7 +129,18 @@ impl World {
     }
 }
 
-/// Every chunk that was ever deposited, as far as a library knows.
+/// Every chunk of a deposit that a library keeps, also behind the end of a log: whoever kept that will deposit it again.
+fn deposited_anywhere(library: &Library<VirtualMetadata>) -> Vec<ChunkId> {
+    let replica = library.replica();
+    let ended = replica.registry().endings().map(|(author, _)| author);
+    let logs: BTreeSet<AuthorId> = replica.vector().into_iter().map(|point| point.author).chain(ended).collect();
+    let envelopes = logs.into_iter().flat_map(|author| replica.read_log(&author, 0, usize::MAX).unwrap_or_default());
+    let deposits = envelopes.filter(|signed| signed.envelope().kind == Kind::Deposit);
+    let deposits = deposits.filter_map(|signed| Deposit::decode(&signed.envelope().body).ok());
+    deposits.flat_map(|deposit| deposit.chunks).map(|deposited| deposited.chunk).collect()
+}
+
+/// Every chunk that was ever deposited, as far as a library knows, at a position that means something.
 pub(crate) fn deposited(library: &Library<VirtualMetadata>) -> Vec<ChunkId> {
     let replica = library.replica();
     let chunks = replica.vector().into_iter().flat_map(|point| {

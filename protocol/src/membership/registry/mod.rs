@@ -19,6 +19,9 @@ use crate::certificate::{AuthorCertificate, DeviceCertificate, Issuer, Role};
 use crate::id::{AuthorId, DeviceId, LibraryId, PlaceId};
 use crate::secrets::EpochId;
 
+/// The number under which a statement counts that stands in no log that is kept: no ending lets it count.
+pub const SEQ_CARRIED: u64 = u64::MAX;
+
 /// The registry of one library; see the head of the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
@@ -433,6 +436,17 @@ impl Registry {
             };
         }
         chain
+    }
+
+    /// What was carried on of removals that authors of `device` said of others: it counts no more once the device itself is
+    /// removed, unless who removes it says so too.
+    pub fn carried_removals_by(&self, device: &DeviceId) -> impl Iterator<Item = &Removal> + '_ {
+        let device = *device;
+        let is_carried = move |(author, seq, removal): &&(AuthorId, u64, Removal)| {
+            *seq == SEQ_CARRIED && self.device_of(author) == Some(device) && removal.device != device
+        };
+        let carried = self.removals.iter().filter(is_carried).map(|(_, _, removal)| removal);
+        carried.filter(|removal| self.is_removed(&removal.device))
     }
 
     /// The removal of `device` that keeps everything it has done so far: the devices that it certified, and the
