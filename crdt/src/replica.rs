@@ -17,7 +17,7 @@ use crate::guard::screen::{Screened, encode, screen};
 use crate::guard::wire::{WireChange, WirePut};
 use crate::history::History;
 use crate::key::Key;
-use crate::limits::BATCH_CHANGES_MAX;
+use crate::limits::{BATCH_CHANGES_MAX, DEPENDENCIES_MAX};
 use crate::origin::Origin;
 use crate::patch::Patch;
 use crate::photo::PhotoState;
@@ -320,24 +320,33 @@ impl Replica {
         }
     }
 
-    /// The change that sets `puts` over everything that stands there now.
+    /// The change that sets `puts` over everything that stands there now, as far as it can name it.
     fn draft(&self, actor: &ActorId, puts: &[(String, Vec<u8>)]) -> Option<Change> {
         let mut dependencies = self.automerge.get_heads();
+        // A member can leave more heads than a change may name, by writing as many incarnations. What it does not name it
+        // does not overwrite.
+        let mut named = (dependencies.len() >= DEPENDENCIES_MAX).then(|| Overlay::new(&self.automerge, &self.history));
+        dependencies.truncate(DEPENDENCIES_MAX - 1);
         if let Some(last) = self.history.last_of(actor)
             && !dependencies.contains(last)
         {
             dependencies.push(*last);
             dependencies.sort_unstable();
         }
+        let footing = self.history.footing(&dependencies)?;
+        let mut operations = |key: &str| match &mut named {
+            None => overlay::operations(&self.automerge, key),
+            Some(named) => named.operations_seen(&self.history, &footing, key),
+        };
         let draft = WireChange {
             sequence: u64::from(self.history.changes_of(actor)) + 1,
-            start_operation: self.history.footing(&dependencies)?.max_operation + 1,
+            start_operation: footing.max_operation + 1,
             dependencies: dependencies.iter().map(|hash| hash.0).collect(),
             actor: actor.to_bytes().try_into().ok()?,
             puts: puts
                 .iter()
                 .map(|(key, value)| {
-                    let predecessors = overlay::operations(&self.automerge, key)
+                    let predecessors = operations(key)
                         .into_iter()
                         .map(|id| Some((id.counter, id.actor.to_bytes().try_into().ok()?)))
                         .collect::<Option<_>>()?;

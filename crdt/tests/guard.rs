@@ -533,3 +533,30 @@ fn number(out: &mut Vec<u8>, mut value: u64) {
     }
     out.push(value as u8);
 }
+
+#[test]
+fn a_member_that_leaves_more_heads_than_a_change_may_name_keeps_nobody_from_writing() {
+    let mut honest = Device::new(1);
+    honest.edit(|edit| edit.set_favourite(photo(1), true));
+    let mut log = Vec::new();
+    for (attacker, incarnation) in (0..600).map(|number| (author(60 + (number / 200) as u8), number % 200)) {
+        let mut catalog = Catalog::new(attacker, 1);
+        catalog.set_incarnation(incarnation);
+        catalog.open(MONTH, None).unwrap();
+        let edit = catalog.edit(MONTH, |edit| edit.set_caption(photo(1), Some(&incarnation.to_le_bytes())));
+        log.push((attacker, edit.unwrap().unwrap().change));
+    }
+    let changes: Vec<_> = log.iter().map(|(author, change)| (*author, change.as_slice())).collect();
+    assert_eq!(honest.catalog.apply(MONTH, &changes).unwrap().applied, 600);
+    for number in 2..5 {
+        honest.edit(|edit| {
+            edit.put_photo(photo(number), b"record");
+            edit.set_caption(photo(1), Some(&[number]));
+        });
+    }
+    assert!(honest.heads().len() < 10, "what was not named is by later changes");
+    let mut other = Device::new(2);
+    assert_eq!(other.follow(&honest).waiting, 3);
+    other.catalog.apply(MONTH, &changes).unwrap();
+    assert_eq!((other.heads(), other.contents()), (honest.heads(), honest.contents()));
+}

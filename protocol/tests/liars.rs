@@ -5,10 +5,13 @@
 mod support;
 
 use bytes::Bytes;
+use holdfast_protocol::carried;
+use holdfast_protocol::certificate::{AuthorCertificate, DeviceCertificate};
 use holdfast_protocol::deposit::DepositedChunk;
-use holdfast_protocol::envelope::Kind;
+use holdfast_protocol::envelope::{Envelope, Kind, NO_ENVELOPE, SignedEnvelope};
 use holdfast_protocol::id::AuthorId;
 use holdfast_protocol::inventory::{Generation, Head, HoldingChanges, Holdings, SignedHead, Span};
+use holdfast_protocol::keys::AuthorKey;
 use holdfast_protocol::membership::{Statement, encode_statements};
 use holdfast_protocol::message::{FRAME_HEADER_BYTES, InventoryPart, Message, Reachable, tag};
 use holdfast_protocol::replica::{DisconnectReason, Effect, Event, Input, LinkId, Misbehaviour};
@@ -214,4 +217,59 @@ fn an_inventory_that_took_another_path_is_asked_for_whole() {
     world.import(1, (20..24).map(|number| chunk_bytes(number, 500)));
     assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
     assert_eq!(world.nodes[0].disconnects, []);
+}
+
+#[test]
+fn what_is_carried_introduces_nobody_that_no_member_let_in() {
+    const LIAR: usize = 1;
+    let mut world = members(9, 3);
+    let library = root().library_id();
+    let author = |number: u8| AuthorKey::from_seed(&std::array::from_fn(|at| if at == 0 { number } else { 9 }));
+    // Many authors of a device that another invented device has certified, and more of them than are kept at most.
+    let (stranger, device) = (device_key(100), device_key(101));
+    let grant = certificate(&root(), 101).grant().clone();
+    let certified = DeviceCertificate::issue_by_device(grant, &stranger);
+    let invented: Vec<_> = (0..=255)
+        .map(|number| {
+            let certificate = AuthorCertificate::issue(library, &device, &author(number));
+            let introduction = Statement::Introduce { device: certified.clone(), author: certificate };
+            envelope(&author(number), encode_statements(&[introduction]))
+        })
+        .collect();
+    for body in carried::encode(&invented) {
+        let now = world.clock();
+        let (_, effects) = world.replica(LIAR).append(now, Kind::Carried, EPOCH, 1, body).unwrap();
+        world.perform(LIAR, effects);
+    }
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1, 2])));
+    for node in 0..3 {
+        let registry = world.replica(node).registry();
+        assert!((0..=255).all(|number| registry.device_of(&author(number).author_id()).is_none()), "node {node}");
+    }
+    // Once a member lets the first in, its introductions count.
+    let admit = Statement::Admit(DeviceCertificate::issue_by_root(certificate(&root(), 100).grant().clone(), &root()));
+    let now = world.clock();
+    let (_, effects) = world.replica(0).append(now, Kind::Membership, EPOCH, 1, encode_statements(&[admit])).unwrap();
+    world.perform(0, effects);
+    world.run_for(5_000);
+    for node in 0..3 {
+        let registry = world.replica(node).registry();
+        let known = (0..=255).filter(|&number| registry.device_of(&author(number).author_id()).is_some()).count();
+        assert_eq!(known, 64, "as many as one device may have, node {node}");
+    }
+}
+
+/// The first envelope of a log.
+fn envelope(author: &AuthorKey, body: Vec<u8>) -> SignedEnvelope {
+    let envelope = Envelope {
+        library: root().library_id(),
+        author: author.author_id(),
+        seq: 0,
+        prev: NO_ENVELOPE,
+        epoch: EPOCH,
+        min_reader: 1,
+        kind: Kind::Membership,
+        body,
+    };
+    SignedEnvelope::sign(envelope, author)
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use automerge::{Automerge, ObjId, ROOT, ReadDoc, ScalarValue, Value};
 
 use super::screen::{OperationId, Put, Rule, Screened};
-use crate::history::{ActorIndex, Clock, History, covers};
+use crate::history::{ActorIndex, Clock, Footing, History, covers};
 use crate::refusal::ChangeRefused;
 use crate::state::State;
 
@@ -88,11 +88,7 @@ impl<'a> Overlay<'a> {
         if start != footing.max_operation + 1 {
             return Err(ChangeRefused::WrongStart { expected: footing.max_operation + 1, found: start });
         }
-        let seen = Seen {
-            all: covers(&footing.clock, &history.clock_of_first(history.len())),
-            applied: covers(&footing.clock, &self.applied_clock),
-            clock: &footing.clock,
-        };
+        let seen = self.seen(history, &footing.clock);
         for put in &screened.puts {
             self.check(history, &seen, put)?;
         }
@@ -103,6 +99,20 @@ impl<'a> Overlay<'a> {
             self.write(index, change.seq() as u32, id, put);
         }
         Ok(())
+    }
+
+    fn seen<'c>(&self, history: &History, clock: &'c Clock) -> Seen<'c> {
+        Seen {
+            all: covers(clock, &history.clock_of_first(history.len())),
+            applied: covers(clock, &self.applied_clock),
+            clock,
+        }
+    }
+
+    /// The operations whose values stand under `key` for one who builds on `footing`, in ascending order.
+    pub(crate) fn operations_seen(&mut self, history: &History, footing: &Footing, key: &str) -> Vec<OperationId> {
+        let seen = self.seen(history, &footing.clock);
+        self.visible(history, &seen, key).into_iter().map(|visible| visible.id).collect()
     }
 
     fn check(&mut self, history: &History, seen: &Seen<'_>, put: &Put) -> Result<(), ChangeRefused> {

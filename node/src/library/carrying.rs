@@ -250,3 +250,16 @@ impl<M: Metadata> Library<M> {
 fn carried_key(author: &AuthorId) -> Vec<u8> {
     [CARRIED_PREFIX, author.as_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_position_is_deposited_again_for_two_photos() {
+        let mut rest = Rest::default();
+        let mut give = |start, count| rest.give(&Run { author: AuthorId::from_bytes([1; 32]), start, count });
+        assert!(give(10, 4) && give(14, 2) && give(0, 10) && give(u32::MAX - 1, 1));
+        assert!(!give(10, 4) && !give(13, 1) && !give(9, 3) && !give(15, 20) && !give(0, u32::MAX));
+    }
+}

@@ -21,7 +21,8 @@ mod runtime;
 mod space;
 mod workers;
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -217,9 +218,15 @@ fn wall_time() -> WallTime {
     WallTime(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// What the operating system calls this run of the machine; random where it says nothing of that.
-fn boot_id() -> Result<[u8; 16], NodeError> {
-    let told = std::fs::read("/proc/sys/kernel/random/boot_id");
+/// What this run of the machine and this very folder are called; random where the operating system says nothing of them.
+/// A copy of the folder on the same machine is another.
+fn boot_id(folder: &Path) -> Result<[u8; 16], NodeError> {
+    let told = std::fs::read("/proc/sys/kernel/random/boot_id").and_then(|mut told| {
+        let of_folder = std::fs::metadata(folder)?;
+        told.extend_from_slice(&of_folder.dev().to_le_bytes());
+        told.extend_from_slice(&of_folder.ino().to_le_bytes());
+        Ok(told)
+    });
     let hash = told.map_or_else(|_| seed(), |told| Ok(*blake3::hash(&told).as_bytes()))?;
     let mut id = [0; 16];
     id.copy_from_slice(&hash[..16]);

@@ -116,7 +116,7 @@ pub(super) fn open(
     let reader = index.reader()?;
 
     let config = Config {
-        boot: boot_id()?,
+        boot: boot_id(home.root())?,
         replica: replica::Config {
             library: secrets.library(),
             device: device.clone(),

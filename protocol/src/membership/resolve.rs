@@ -92,8 +92,11 @@ pub(super) fn resolve(certificates: &Certificates, authors: &Authors, removals: 
             .entry(removal.device)
             .and_modify(|removed| removed.merge(removal))
             .or_insert_with(|| Removed::new(removal));
-        let issuer = Issuer::Device(removal.device);
-        if certificates.keys().any(|(device, by)| *by == issuer && !removed.keeps(device)) {
+        let is_void = |certificate: &DeviceCertificate| {
+            certificate.issuer() == Issuer::Device(removal.device) && !removed.keeps(&certificate.device())
+        };
+        // What a device that may not issue them has issued counts for nothing before and after.
+        if resolved.standing.values().any(|standing| is_void(&standing.certificate)) {
             resolved.standing = stand(certificates, &resolved.removed);
         }
     }

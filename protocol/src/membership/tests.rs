@@ -180,6 +180,21 @@ fn a_removed_owners_key_makes_no_members_afterwards() {
 }
 
 #[test]
+fn what_was_carried_of_an_owner_counts_until_it_is_removed_itself() {
+    let (anna, ben, cleo, mut said) = household();
+    let removal = registry(&said).removal(cleo.id(), |_| 3);
+    said.push(ben.says(SEQ_CARRIED, Statement::Remove(removal.clone())));
+    let before = registry(&said);
+    assert_eq!(members(&before), ids(&[&anna, &ben]));
+    assert_eq!(before.carried_removals_by(&ben.id()).collect::<Vec<_>>(), [&removal]);
+    // Ben's key could say so at any time, under any number.
+    said.push(anna.says(1, Statement::Remove(before.removal(ben.id(), |_| u64::MAX))));
+    assert_eq!(members(&registry(&said)), ids(&[&anna, &cleo]));
+    said.push(anna.says(2, Statement::Remove(removal)));
+    assert_eq!(members(&registry(&said)), ids(&[&anna]));
+}
+
+#[test]
 fn only_owners_remove_others_and_anyone_may_leave() {
     let (anna, ben, cleo, said) = household();
     let remove = |who: &Person, whom: &Person| {
