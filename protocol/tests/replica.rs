@@ -612,3 +612,23 @@ fn a_restored_device_remembers_what_a_peer_knew_that_is_gone_again() {
     assert!(world.live_links().is_empty());
     assert!(world.replica(1).is_behind() && !world.replica(1).has_compared());
 }
+
+#[test]
+fn who_let_a_device_in_and_was_removed_since_holds_nothing_after_a_restart_either() {
+    let mut world = World::new(31, 2);
+    world.import(0, photos(0, 5));
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
+    world.run_for(60_000);
+    let gone = world.nodes[0].device;
+    assert!(world.replica(1).holdings(&gone).is_some());
+    let removal = world.replica(1).registry().removal(gone, |_| u64::MAX);
+    let now = world.clock();
+    let body = encode_statements(&[Statement::Remove(removal)]);
+    let (_, effects) = world.replica(1).append(now, Kind::Membership, EPOCH, 1, body).unwrap();
+    world.perform(1, effects);
+    world.run_for(1_000);
+    assert!(world.replica(1).holdings(&gone).is_none());
+    world.crash(1);
+    world.start(1);
+    assert!(world.replica(1).registry().is_removed(&gone) && world.replica(1).holdings(&gone).is_none());
+}

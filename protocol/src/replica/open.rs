@@ -132,9 +132,7 @@ impl<M: Metadata> Replica<M> {
     }
 
     fn read_peers(&mut self) -> Result<(), StorageError> {
-        let members = self.registry.members().map(|certificate| certificate.device());
-        let known: BTreeSet<DeviceId> = members.chain(self.issuers.iter().copied()).collect();
-        for device in known {
+        for device in self.others().collect::<BTreeSet<DeviceId>>() {
             self.welcome(&device);
             let heard = self.metadata.get(Table::Peer, &heard_key(&device))?;
             let inventory = self.metadata.get(Table::Inventory, device.as_bytes())?;
