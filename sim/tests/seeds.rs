@@ -99,6 +99,13 @@ fn worlds_that_asked_for_what_nobody_had_ask_for_it_no_more() {
              rot-original,crash-writing,lie-garbled,lie-holdings,disk-lost,join-late,lie-unanswered,lie-slow,restart,\
              lie-inventories",
         ),
+        // A home that was put back had held chunks of photos that it did not know yet.
+        (
+            3_002_470,
+            10,
+            "crash,cut,one-way,clog,link-slow,gossip-lost,read-errors,write-errors,backup-restored,lie-garbled,\
+             lie-gossip,lie-holdings,lie-unanswered,lie-withheld",
+        ),
     ];
     for (seed, nodes, faults) in worlds {
         let outcome = outcome::run_unwatched(seed, &of_then(seed, nodes, faults));
@@ -132,6 +139,21 @@ fn devices_that_were_two_or_removed_lose_nothing_any_more() {
             6,
             "crash,separate,one-way,half-open,uplink-slow,clock-jump,gossip-late,gossip-lost,rot-original,write-errors,\
              crash-writing,backup-restored,cloned,disk-lost,lie-unanswered,lie-withheld,lie-slow,removed,lie-flickering",
+        ),
+        // After a restart the removed device that had let this one in counted as a holder again.
+        (
+            940_026,
+            10,
+            "crash,separate,one-way,clog,suspend,clock-drift,clock-jump,index-lost,rot-segment,sync-errors,\
+             crash-writing,backup-restored,cloned,lie-garbled,lie-holdings,join-late,lie-withheld,lie-chunk,removed",
+        ),
+        // What only a removed device had was waited for, when somebody carried on later what it had said of it.
+        (
+            3_005_256,
+            10,
+            "crash-acknowledged,one-way,clog,half-open,offline,winter,clock-drift,clock-jump,gossip-late,\
+             gossip-doubled,rot-segment,rot-original,read-errors,lie-slow,removed,restart,lie-inventories,\
+             lie-flickering,newer-version",
         ),
     ];
     for (seed, nodes, faults) in worlds {
