@@ -1,10 +1,10 @@
 //! The catalog of a Holdfast library: what people say about their photos, merged without a coordinator.
 //!
 //! [`Catalog`] holds the open documents: one for each capture month, those of undated photos, and one for the
-//! library itself. A gesture is an
-//! [`Edit`] and becomes one raw change, which the caller seals into an envelope as a [`CatalogBody`]. Changes of others
-//! come in through [`Catalog::apply`], behind a guard that refuses everything this crate could not have written; what
-//! they change comes out as [`Patch`]es for the index. Values are opaque: sealing them is the caller's part.
+//! library itself. A gesture is an [`Edit`] and becomes one raw change, which the caller seals into an envelope as a
+//! [`CatalogBody`]. Changes of others come in through [`Catalog::apply`], behind a guard that refuses everything this crate
+//! could not have written; what they change comes out as [`Patch`]es for the index. Values are opaque: sealing them is the
+//! caller's part.
 //!
 //! Invariants: equal sets of changes give equal documents on all devices, in whatever order and batches they arrive; no
 //! change of a member can panic, exhaust memory, or damage a document; nothing is ever deleted, only overwritten.

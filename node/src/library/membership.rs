@@ -172,18 +172,18 @@ impl<M: Metadata> Library<M> {
         if self.is_comparing(now) {
             return Err(RemoveError::Comparing);
         }
+        let mut out = Vec::new();
+        let carried: Vec<_> = self.replica.registry().carried_removals_by(device).cloned().collect();
+        for removal in carried {
+            self.say_body(now, encode_statements(&[Statement::Remove(removal)]), &mut out)?;
+        }
         let known: BTreeMap<AuthorId, u64> =
             self.replica.vector().into_iter().map(|point| (point.author, point.length)).collect();
         let own = self.replica.author();
         // A farewell counts itself.
         let length = |author: &AuthorId| known.get(author).map_or(0, |length| length + u64::from(*author == own));
-        let registry = self.replica.registry();
-        let carried = registry.carried_removals_by(device).cloned();
-        let removals: Vec<_> = carried.chain([registry.removal(*device, length)]).collect();
-        let mut out = Vec::new();
-        for removal in removals {
-            self.say_body(now, encode_statements(&[Statement::Remove(removal)]), &mut out)?;
-        }
+        let removal = self.replica.registry().removal(*device, length);
+        self.say_body(now, encode_statements(&[Statement::Remove(removal)]), &mut out)?;
         self.settle(now, &mut out)?;
         Ok(out)
     }

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - the new author's key is in the metadata before anything it has signed, so whatever a crash leaves can be continued;
-//! - after a start nothing but a changed place is written until every other member has said how far it knows this device's log, for a
-//!   while: a device that was restored hears of it before it says anything twice;
+//! - after a start nothing but a changed place is written until every other member has said how far it knows this
+//!   device's log, for a while: a device that was restored hears of it before it says anything twice;
 //! - nothing is written while a connected peer knows more of this device's log, for a while;
 //! - what is written by a device that knows nothing of its copy, or of what it said before it was restored, fits beside
 //!   that in every document.
