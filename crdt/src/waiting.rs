@@ -52,8 +52,10 @@ impl Waiting {
 
     /// The queues of which the bound is one.
     fn sharing_room_with(&self, origin: Origin) -> impl Iterator<Item = &Queue> {
-        let queues = self.queues.iter().filter(move |(other, _)| is_room_shared(&origin, other));
-        queues.map(|(_, queue)| queue)
+        let own = if origin.is_carried() { None } else { self.queues.get(&origin) };
+        let is_shared = move |other: &Origin| other.is_carried() && other.log == origin.log;
+        let carried = origin.is_carried().then(|| self.queues.iter().filter(move |(other, _)| is_shared(other)));
+        own.into_iter().chain(carried.into_iter().flatten().map(|(_, queue)| queue))
     }
 
     /// What is carried again from an earlier end begins with what the changes build on that were carried before: those
@@ -142,10 +144,6 @@ impl Waiting {
     pub(crate) fn overflowed(&self) -> &BTreeSet<Origin> {
         &self.overflowed
     }
-}
-
-fn is_room_shared(origin: &Origin, other: &Origin) -> bool {
-    origin == other || (origin.is_carried() && other.is_carried() && origin.log == other.log)
 }
 
 #[cfg(test)]

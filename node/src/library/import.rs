@@ -105,30 +105,28 @@ impl Pending {
 /// that is gone again, an earlier version that came back. No part is larger than a batch, however much has waited while
 /// imports were held.
 pub(super) fn parted(batch: Vec<Pending>) -> Vec<Vec<Pending>> {
-    let mut parts = vec![Vec::new()];
+    let (mut parts, mut part) = (Vec::new(), Vec::new());
     let (mut written, mut changed): (BTreeSet<PhotoId>, BTreeSet<PhotoId>) = Default::default();
-    let (mut count, mut chunks) = (0, 0);
+    let mut chunks = 0;
     for pending in batch {
         let photo = pending.photo().map(|imported| imported.photo);
         let earlier = pending.builds_on();
         let is_changed = |photo: &PhotoId| changed.contains(photo);
-        if is_full(count, chunks)
+        if is_full(part.len(), chunks)
             || earlier.iter().any(|earlier| written.contains(earlier) || is_changed(earlier))
             || photo.as_ref().is_some_and(is_changed)
         {
-            parts.push(Vec::new());
+            parts.push(std::mem::take(&mut part));
             written.clear();
             changed.clear();
-            (count, chunks) = (0, 0);
+            chunks = 0;
         }
-        count += 1;
         chunks += pending.chunks();
         changed.extend(earlier);
         written.extend(photo);
-        if let Some(part) = parts.last_mut() {
-            part.push(pending);
-        }
+        part.push(pending);
     }
+    parts.push(part);
     parts
 }
 

@@ -230,15 +230,15 @@ impl ChunkStore {
     /// Writes the header of a record that is well again if it has rotted: without it the record would be lost with the
     /// index. Should this fail, the next scrub tries again.
     fn mend_header(&self, segment: u32, record: Record, row: Row) {
-        // While this is held the record is not removed: what was erased must not come back.
-        let _index = lock(&self.index);
-        if !read(&self.chunks).find(row.key).any(|known| known == row) {
-            return;
-        }
         let (header, at) = (record.header(segment), u64::from(record.offset));
         let mut found = [0; HEADER_BYTES as usize];
         let is_read = self.segment_file(segment).and_then(|file| file.read_exact_at(&mut found, at)).is_ok();
-        if is_read && found != header {
+        if !is_read || found == header {
+            return;
+        }
+        // While this is held the record is not removed: what was erased must not come back.
+        let _index = lock(&self.index);
+        if read(&self.chunks).find(row.key).any(|known| known == row) {
             let file = self.disk.open(&segment::path(&self.directory, segment), Access::Write);
             let _ = file.and_then(|file| file.write_at(&[&header], at));
         }

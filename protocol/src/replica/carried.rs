@@ -34,7 +34,8 @@ impl Early {
     }
 
     fn take(&mut self, author: &AuthorId) -> Vec<SignedEnvelope> {
-        let of_author = self.envelopes.extract_if(.., |(of, ..), _| of == author);
+        let [first, last] = [0, 0xff].map(|byte| EnvelopeHash::from_bytes([byte; 32]));
+        let of_author = self.envelopes.extract_if((*author, 0, first)..=(*author, u64::MAX, last), |_, _| true);
         of_author.map(|(_, signed)| signed).collect()
     }
 }
