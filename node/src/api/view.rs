@@ -1,6 +1,7 @@
 //! What a node answers: plain values, ready to be shown or printed as JSON. Lengths are in bytes, times in
 //! milliseconds since the Unix epoch.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use holdfast_protocol::id::{DeviceId, LibraryId, PhotoId};
@@ -286,12 +287,18 @@ pub enum Connection {
 }
 
 /// A ticket for one device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invitation {
     /// What the other device is given. Whoever has it can join, so it is a secret until it is used or expires.
     pub ticket: String,
     /// When it expires.
     pub expires_ms: WallTime,
+}
+
+impl fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invitation").field("expires_ms", &self.expires_ms).finish_non_exhaustive()
+    }
 }
 
 /// How an export ended.

@@ -7,16 +7,25 @@ use crate::ingest::FileName;
 /// Bytes of a name that file systems take, less what a number needs.
 const PART_BYTES_MAX: usize = 240;
 const DEPTH_MAX: usize = 64;
+/// Bytes of a path below the export's directory: systems take 4096 in all.
+const PATH_BYTES_MAX: usize = 2048;
 
 /// The path of a file below the export's directory: watched folder, folders, name. Parts that would lead elsewhere are
-/// left out, characters that a file system may refuse become `_`.
+/// left out, characters that a file system may refuse become `_`, and of what is too deep the first part and the last stay.
 pub(super) fn relative(name: &FileName) -> PathBuf {
     let parts = name.folder.split('/').chain(name.path.split('/'));
     let mut parts: Vec<String> = parts.filter_map(part).collect();
-    if parts.len() > DEPTH_MAX {
-        parts.drain(1..=parts.len() - DEPTH_MAX);
+    if parts.is_empty() {
+        return PathBuf::from("photo");
     }
-    if parts.is_empty() { PathBuf::from("photo") } else { parts.into_iter().collect() }
+    let mut room = PATH_BYTES_MAX;
+    let fits = |part: &&String| {
+        room = room.saturating_sub(part.len() + 1);
+        room > 0
+    };
+    let last = parts.iter().skip(1).rev().take(DEPTH_MAX - 1).take_while(fits).count();
+    parts.drain(1..parts.len() - last);
+    parts.into_iter().collect()
 }
 
 fn part(part: &str) -> Option<String> {
@@ -63,6 +72,11 @@ mod tests {
         assert_eq!(named("Pictures", "../../etc/passwd"), Path::new("Pictures/etc/passwd"));
         assert_eq!(named("/mnt/a", "/b\0c\\d"), Path::new("mnt/a/b_c_d"));
         assert_eq!(named("..", "."), Path::new("photo"));
+        let deep = named("Pictures", &format!("{}IMG_0001.jpg", "a folder/".repeat(400)));
+        assert!(deep.starts_with("Pictures/a folder") && deep.ends_with("a folder/IMG_0001.jpg"));
+        let wide =
+            named("Pictures", &format!("{}/IMG_0001.jpg", ["w".repeat(300), "v".repeat(300)].join("/").repeat(20)));
+        assert!(wide.starts_with("Pictures") && wide.ends_with("IMG_0001.jpg") && wide.as_os_str().len() < 2300);
         assert_eq!(numbered(Path::new("a/b.c.jpg"), 2), Path::new("a/b.c (2).jpg"));
         assert_eq!(numbered(Path::new("a/b"), 3), Path::new("a/b (3)"));
     }

@@ -16,6 +16,9 @@ const FORMAT: u8 = 1;
 const RECORD_BYTES_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 4096;
 const NAME_CONTEXT: &[u8] = b"name";
+/// What a sealed name has room for beside what is the same for all: the ends of longer ones are kept.
+const FOLDER_BYTES_MAX: usize = 1024;
+const PATH_BYTES_MAX: usize = 2560;
 /// Chunks of one photo: more than the largest file that a manifest can describe.
 const RUN_COUNT_MAX: u32 = 64 * DEPOSIT_ENTRIES_MAX as u32;
 
@@ -64,8 +67,21 @@ pub(super) fn name_id(secrets: &LibrarySecrets, photo: &PhotoId, file: &NamedFil
     NameId::from_bytes(id)
 }
 
+/// A name that is too long for the catalog is sealed with the last folders of its path.
 pub(super) fn seal_name(key: &PhotoKey, file: &NamedFile) -> Vec<u8> {
-    key.seal(NAME_CONTEXT, &codec::encode(file))
+    let FileName { folder, path, .. } = &file.name;
+    let name = FileName { folder: end(folder, FOLDER_BYTES_MAX), path: end(path, PATH_BYTES_MAX), ..file.name };
+    key.seal(NAME_CONTEXT, &codec::encode(&NamedFile { name, ..*file }))
+}
+
+/// `path` as it is, or `…/` and the last of its parts, in no more than `bytes_max` bytes beside that mark.
+fn end(path: &str, bytes_max: usize) -> String {
+    if path.len() <= bytes_max {
+        return path.to_owned();
+    }
+    let end = &path[path.ceil_char_boundary(path.len() - bytes_max)..];
+    let whole = end.split_once('/').map_or(end, |(_, parts)| parts);
+    format!("…/{whole}")
 }
 
 /// `None` for what was not sealed as a name under this key.
@@ -75,7 +91,8 @@ pub(super) fn open_name(key: &PhotoKey, sealed: &[u8]) -> Option<NamedFile> {
 
 #[cfg(test)]
 mod tests {
-    use holdfast_protocol::id::AuthorId;
+    use holdfast_crdt::limits::VALUE_BYTES_MAX;
+    use holdfast_protocol::id::{AuthorId, LibraryId};
 
     use super::*;
 
@@ -89,5 +106,31 @@ mod tests {
         }
         assert_eq!(PhotoRecord::decode(&[9; 300]), None);
         assert_eq!(PhotoRecord::decode(&[]), None);
+    }
+
+    #[test]
+    fn names_of_any_length_are_sealed_within_what_the_catalog_takes_and_stay_apart() {
+        let secrets = LibrarySecrets::generate(LibraryId::from_bytes([4; 32]), &[5; 32]);
+        let (photo, key) = (PhotoId::from_bytes([1; 32]), PhotoKey::derive(&secrets, &[7; 32]));
+        let named = |folder: &str, path: &str| NamedFile {
+            device: DeviceId::from_bytes([2; 32]),
+            name: FileName { folder: folder.into(), path: path.into(), mtime_ns: i64::MIN, size: u64::MAX },
+        };
+        let sealed = |file: &NamedFile| {
+            let sealed = seal_name(&key, file);
+            assert!(sealed.len() <= VALUE_BYTES_MAX);
+            open_name(&key, &sealed).unwrap()
+        };
+        let usual = named("Pictures", "2021/07/Ätna.jpg");
+        assert_eq!(sealed(&usual), usual);
+        let (deep, broken) = ("a folder/".repeat(450), "\u{fffd}".repeat(5000));
+        let long = sealed(&named(&deep, &format!("{deep}IMG_0001.jpg"))).name;
+        assert!(long.folder.starts_with("…/a folder/") && long.path.starts_with("…/a folder/"));
+        assert!(long.path.ends_with("/a folder/IMG_0001.jpg"));
+        assert!(sealed(&named(&broken, &broken)).name.path.ends_with('\u{fffd}'));
+        // They look alike, and are two names.
+        let [one, other] = ["b", "c"].map(|folder| named("Pictures", &format!("{folder}/{deep}IMG_0001.jpg")));
+        assert_eq!(sealed(&one), sealed(&other));
+        assert_ne!(name_id(&secrets, &photo, &one), name_id(&secrets, &photo, &other));
     }
 }

@@ -15,6 +15,7 @@
 //! exchanges who has what, `schedule` decides which chunk to ask of whom, `serve` answers, `dial` calls members.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use rand_chacha::ChaCha20Rng;
 
@@ -68,7 +69,7 @@ use sync::Pulls;
 pub const READER_VERSION: u16 = 1;
 
 /// Who this replica is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// The library.
     pub library: LibraryId,
@@ -83,6 +84,18 @@ pub struct Config {
     pub place: Option<PlaceId>,
     /// From the operating system, new at each opening: nonces of generations, jitter, random choices.
     pub seed: [u8; 32],
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { library, device, author, chain: _, place, seed: _ } = self;
+        f.debug_struct("Config")
+            .field("library", library)
+            .field("device", device)
+            .field("author", author)
+            .field("place", place)
+            .finish_non_exhaustive()
+    }
 }
 
 /// See the head of the module.
