@@ -513,8 +513,8 @@ fn however_much_waits_for_logs_to_be_compared_is_catalogued_in_changes_that_fit(
     admit(&mut open, &machine, 5).unwrap();
     let mut open = machine.open(None);
     let length = open.library.replica().own_length();
-    // Far more than one change may hold, and some of which half a batch is too much.
-    let folders = [String::new(), "long/".repeat(700)];
+    // Far more than one change may hold; of some of them a batch is too much, and their names are longer than the catalog takes.
+    let folders = [String::new(), "long/".repeat(1000)];
     let photos: BTreeSet<PhotoId> = (0..1000u32)
         .map(|number| {
             let folder = &folders[usize::from(number < 150)];
