@@ -218,6 +218,10 @@ impl Recovered {
                 gap.synced = false;
             }
         }
+        if how == Scan::Bytes && !found.records.is_empty() {
+            write_again(store, gap.segment, &found.records)?;
+            gap.synced = false;
+        }
         if !found.records.is_empty() && !gap.synced {
             // A process that died may have left whole records that only the system's memory holds.
             gap.file.sync().map_err(fail)?;
@@ -242,6 +246,27 @@ impl Recovered {
             self.rows.push(store.row(segment, record));
             self.usage.add(segment, record);
         }
+    }
+}
+
+/// Writes whole records once more, as they are. The process that wrote them may have ended because a sync failed, and most
+/// systems take what they could not write for written: no later sync writes it, although it can be read as long as the
+/// power lasts (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+fn write_again(store: &ChunkStore, segment: u32, records: &[Record]) -> Result<(), StorageError> {
+    let rewrite = || {
+        let file = store.disk.open(&segment::path(&store.directory, segment), Access::Write)?;
+        let mut bytes = Vec::new();
+        for record in records {
+            bytes.resize(HEADER_BYTES as usize + record.length as usize, 0);
+            file.read_exact_at(&mut bytes, u64::from(record.offset))?;
+            file.write_at(&[&bytes], u64::from(record.offset))?;
+        }
+        Ok(())
+    };
+    match rewrite().map_err(|error| storage_error(&error)) {
+        // Nothing more can be done for them than a sync.
+        Ok(()) | Err(StorageError::Full | StorageError::ReadOnly { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Commit argument: a batch of records is appended, its segments are synced, and only then does one metadata batch
 //! name the records and the table show them. A crash before the sync loses only what nobody was told of. A crash
 //! after it, with the metadata batch lost, leaves a segment that is longer than its index: recovery scans that tail,
-//! checks every hash and syncs again before it shows what it found. So one sync a batch is enough.
+//! checks every hash, writes and syncs it again before it shows what it found. So one sync a batch is enough.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -2,6 +2,7 @@
 //!
 //! What survives [`SimulatedDisk::power_loss`]: everything synced, and of what was not, any of its sectors and any of
 //! the names made, as a seed decides. What survives [`SimulatedDisk::restart`]: everything, as when a process dies.
+//! After a sync that failed, later ones may succeed without writing what it did not, as on Linux.
 //! Reads, writes and syncs fail by chances of their own, so that leaving one kind out leaves the others as they were.
 
 mod content;
@@ -99,7 +100,7 @@ impl SimulatedDisk {
             *next_file += 1;
             names.insert(path.clone(), *next_file);
             let mut content = content.clone();
-            content.sync();
+            content.settle();
             files.insert(*next_file, content);
         }
         *durable_names = names.clone();
@@ -173,7 +174,7 @@ impl SimulatedDisk {
         self.state().read_only = read_only;
     }
 
-    /// From now on syncs fail and what they should have kept stays in doubt, or they work again.
+    /// From now on syncs fail and what they should have kept stays in doubt, whatever is synced later, or they work again.
     pub fn set_failing_syncs(&self, fail: bool) {
         self.state().failing.syncs = u64::from(fail);
     }
@@ -448,17 +449,23 @@ impl DiskFile for SimulatedFile {
     fn sync(&self) -> io::Result<()> {
         self.with(|state, file| {
             // Nothing to write is nothing to fail at: a read-only disk can be synced.
-            if state.files.get(&file).ok_or(io::ErrorKind::NotFound)?.is_durable() {
+            if state.files.get(&file).ok_or(io::ErrorKind::NotFound)?.is_synced() {
                 return Ok(());
             }
-            let progress = state.begin_sync()?;
+            let progress = state.begin_sync();
             let State { files, random, .. } = state;
             let content = files.get_mut(&file).ok_or(io::ErrorKind::NotFound)?;
-            if matches!(progress, Progress::Torn) {
-                content.sync_in_part(random);
-                return Err(crashed());
+            match progress {
+                Ok(Progress::Whole) => content.sync(),
+                Ok(Progress::Torn) => {
+                    content.sync_in_part(random);
+                    return Err(crashed());
+                }
+                Err(error) => {
+                    content.fail_sync(random);
+                    return Err(error);
+                }
             }
-            content.sync();
             Ok(())
         })
     }

@@ -195,6 +195,27 @@ fn a_failed_sync_ends_acknowledging_until_the_store_is_opened_again() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_memory_is_written_again_before_it_counts() {
+    for seed in 0..20 {
+        let machine = Machine::new(seed);
+        let store = machine.open();
+        put(&store, 0..5);
+        machine.disk.set_failing_syncs(true);
+        let (id, sealed) = chunk(5);
+        store.put(id, &sealed).unwrap_err();
+        machine.disk.set_failing_syncs(false);
+        drop(store);
+        // Only the process is gone: the system still shows what it did not write.
+        machine.disk.restart();
+        let store = machine.open();
+        assert_served(&store, 0..6);
+        drop(store);
+        machine.disk.power_loss();
+        assert_served(&machine.open(), 0..6);
+    }
+}
+
+#[test]
 fn a_read_only_store_can_be_read() {
     let machine = Machine::new(11);
     put(&machine.open(), 0..30);
