@@ -1,6 +1,9 @@
 //! Chance from one seed: every node and every class of faults draws from a stream of its own, so that leaving one out
 //! leaves the others as they were.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -50,5 +53,27 @@ impl Chance {
         let mut seed = [0; 32];
         self.0.fill_bytes(&mut seed);
         seed
+    }
+}
+
+/// A stream for each of something: what happens at one of them leaves the streams of the others as they were.
+#[derive(Debug)]
+pub struct Streams<K> {
+    seed: u64,
+    name: &'static str,
+    streams: BTreeMap<K, Chance>,
+}
+
+impl<K: Ord + Debug> Streams<K> {
+    /// The streams called `name` of a seed.
+    #[must_use]
+    pub const fn new(seed: u64, name: &'static str) -> Self {
+        Self { seed, name, streams: BTreeMap::new() }
+    }
+
+    /// The stream of one of them.
+    pub fn of(&mut self, of: K) -> &mut Chance {
+        let Self { seed, name, streams } = self;
+        streams.entry(of).or_insert_with_key(|of| Chance::new(*seed, &format!("{name} {of:?}")))
     }
 }

@@ -16,13 +16,13 @@ const BYTES_MAX: u64 = 4_000;
 const TAGS_FROM: u64 = 200;
 
 impl World {
-    /// The device of a newer version says something in a log beside its own, and to everybody directly.
-    pub(crate) fn say_something_newer(&mut self, chance: &mut Chance) {
+    /// The device of a newer version says something in a log beside its own, and to everybody directly. Whether there is one.
+    pub(crate) fn say_something_newer(&mut self, chance: &mut Chance) -> bool {
         // Neither the first, through which all meet, nor the last, which may lie.
         const NODE: usize = 1;
         let class = FaultClass::NewerVersion;
         if self.nodes.len() <= 2 || !self.is_member(NODE) || !self.has_shadow(NODE, class, chance) {
-            return;
+            return false;
         }
         let mut body = chance.seed().repeat(1 + BYTES_MAX as usize / 32);
         body.truncate(chance.span(1, BYTES_MAX) as usize);
@@ -48,5 +48,6 @@ impl World {
                 self.tell(NODE, link, Bytes::from(frame));
             }
         }
+        true
     }
 }

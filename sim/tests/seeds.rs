@@ -147,6 +147,12 @@ fn devices_that_were_two_or_removed_lose_nothing_any_more() {
             "crash,separate,one-way,clog,suspend,clock-drift,clock-jump,index-lost,rot-segment,sync-errors,\
              crash-writing,backup-restored,cloned,lie-garbled,lie-holdings,join-late,lie-withheld,lie-chunk,removed",
         ),
+        // A removed device had told of a photo in a change that waited for others: nobody deposited the photo's chunks again.
+        (
+            3_100_409,
+            10,
+            "link-slow,uplink-slow,clock-wrong,clock-drift,gossip-doubled,index-lost,write-errors,lie-slow,removed",
+        ),
         // What only a removed device had was waited for, when somebody carried on later what it had said of it.
         (
             3_005_256,

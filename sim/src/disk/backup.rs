@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use holdfast_protocol::id::{ChunkId, PhotoId};
 
 use super::{Death, Machine, deposited};
+use crate::fault::FaultClass;
 use crate::index::VirtualIndex;
 use crate::world::World;
 
@@ -31,7 +32,7 @@ impl World {
         // What was kept of a device whose disk was lost meanwhile is lost too.
         let is_another = self.nodes[node].incarnation != backup.incarnation;
         if is_another || self.nodes[node].library.is_none() {
-            return;
+            return self.faults.missed(FaultClass::BackupRestored);
         }
         self.trace.note(self.now, Some(node), format_args!("its home is put back as it was"));
         let held = self.chunks_held(node);
@@ -54,6 +55,8 @@ impl World {
         let folder = self.nodes[node].folder_name();
         self.excused.folders.insert(folder);
         // Some of it may be in the home as it was, or in the folder: it is asked of nobody.
+        let taken = self.nodes[node].machine.taken.clone();
+        self.excused.taken_along.extend(taken);
         self.destroyed(node, held);
         self.excuse_what_was_forgotten();
     }

@@ -9,12 +9,12 @@ const LIFE_MS_MAX: u64 = 120_000;
 const GESTURES_MAX: u64 = 12;
 
 impl World {
-    /// A node's machine is copied, as it runs, and the copy starts.
-    pub(crate) fn copy_machine(&mut self, node: usize, chance: &mut Chance) {
+    /// A node's machine is copied, as it runs, and the copy starts. Whether it ran.
+    pub(crate) fn copy_machine(&mut self, node: usize, chance: &mut Chance) -> bool {
         let life_ms = chance.span(2_000, LIFE_MS_MAX);
         let is_taken = self.copies.contains_key(&node) || self.hosts[node].is_removed;
         if self.nodes[node].library.is_none() || is_taken {
-            return;
+            return false;
         }
         let number = self.nodes.len();
         self.trace.note(self.now, Some(node), format_args!("its machine is copied: node {number}"));
@@ -35,6 +35,7 @@ impl World {
         }
         self.push(life_ms, Coming::TakenOff { node: number });
         self.start(number);
+        true
     }
 
     /// Whom a call of a device reaches: one of two that are that device.

@@ -36,6 +36,7 @@ impl World {
     pub(crate) fn ingested(&mut self, node: usize, outcome: Result<Ingested, StorageError>) {
         match outcome {
             Ok(ingested) => {
+                self.nodes[node].machine.taken.extend(&ingested.chunks);
                 for chunk in &ingested.chunks {
                     // What was destroyed after it was read for this batch is not there because of it.
                     let machine = &self.nodes[node].machine;
@@ -149,12 +150,12 @@ impl World {
             return self.fail(Violation::failed(node, error.into()));
         }
         if machine.disk.has_crashed() {
-            self.push(0, Coming::Crash { node, down_ms: 1_000 });
+            self.push(0, Coming::Crash { node, death: Death::PowerLoss, down_ms: 1_000 });
         } else if !is_patient {
             let of = &mut self.nodes[node];
             if !std::mem::replace(&mut of.machine.is_doomed, true) {
-                let after = of.chance.between(0, STARTED_AGAIN_MS);
-                self.push(after, Coming::Crash { node, down_ms: 500 });
+                let (death, after) = (Death::any(&mut of.chance), of.chance.between(0, STARTED_AGAIN_MS));
+                self.push(after, Coming::Crash { node, death, down_ms: 500 });
             }
         }
     }

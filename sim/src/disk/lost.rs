@@ -27,12 +27,13 @@ impl World {
     /// A node's disk is lost with everything on it; its folder lay elsewhere now and then. Its person gets a new disk, and
     /// joins again as a new device.
     ///
-    /// Not the disk of a device without which others could never meet: in the world too they would have to join again.
-    pub(crate) fn lose_disk(&mut self, node: usize, chance: &mut Chance) {
+    /// Not the disk of a device without which others could never meet: in the world too they would have to join again. False
+    /// then.
+    pub(crate) fn lose_disk(&mut self, node: usize, chance: &mut Chance) -> bool {
         let is_folder_kept = chance.one_in(2);
         let after = chance.span(500, 60_000);
         if !self.is_member(node) || !self.part_with(node) {
-            return;
+            return false;
         }
         let words = if is_folder_kept { "all but its folder" } else { "everything" };
         self.trace.note(self.now, Some(node), format_args!("its machine has lost {words}"));
@@ -45,6 +46,7 @@ impl World {
         fresh.inherit(before);
         self.nodes[node] = fresh;
         self.wait_to_join(node, incarnation, after);
+        true
     }
 
     /// A device is no more: whatever only it had is asked of nobody. False when it cannot be spared.
@@ -69,6 +71,7 @@ impl World {
         let of = &mut self.nodes[node];
         let (device, folder, of_itself) = (of.device_id(), of.folder_name(), of.home == node);
         self.excused.entrusted.append(&mut of.acknowledged);
+        self.excused.taken_along.append(&mut of.machine.taken);
         // Nobody takes back the names of its files.
         self.excused.folders.insert(folder);
         if of_itself {
@@ -103,7 +106,8 @@ impl World {
         rest.iter().any(is_hub) && rest.iter().any(is_inviting)
     }
 
-    /// After a device was lost or forgot something: what nobody durably has cannot be asked of anyone.
+    /// After a device was lost or forgot something: what nobody durably has cannot be asked of anyone. What no such device ever
+    /// had and nobody destroyed is a finding when it is missing.
     pub(crate) fn excuse_what_is_gone(&mut self, rest: &[Remains]) {
         // What nodes that are up have heard, they may go on with.
         let heard = self.nodes.iter().filter_map(|of| of.library.as_ref());
@@ -112,7 +116,10 @@ impl World {
         // An import that waits to be catalogued will tell of chunks whose file is gone meanwhile.
         told.extend(self.nodes.iter().flat_map(|of| of.machine.destroyed.keys()));
         let is_left = |chunk: &ChunkId| rest.iter().any(|of| of.machine.holds(chunk) && of.machine.read(chunk).is_ok());
-        self.excused.chunks.extend(told.into_iter().filter(|chunk| !is_left(chunk)));
+        let is_destroyed = |chunk: &ChunkId| self.nodes.iter().any(|of| of.machine.destroyed.contains_key(chunk));
+        told.retain(|chunk| self.excused.taken_along.contains(chunk) || is_destroyed(chunk));
+        told.retain(|chunk| !is_left(chunk));
+        self.excused.chunks.append(&mut told);
         let (entrusted, forgotten): (Vec<_>, Vec<_>) = std::mem::take(&mut self.excused.entrusted)
             .into_iter()
             .partition(|of| rest.iter().any(|left| left.library.photos().slot(&of.photo).is_some()));

@@ -60,6 +60,13 @@ pub enum Death {
     Killed,
 }
 
+impl Death {
+    /// Two of three machines lose their power.
+    pub(crate) fn any(chance: &mut Chance) -> Self {
+        if chance.one_in(3) { Self::Killed } else { Self::PowerLoss }
+    }
+}
+
 /// See the head of the module.
 pub struct Machine {
     /// The disk.
@@ -86,6 +93,8 @@ pub struct Machine {
     pub destroyed: BTreeMap<ChunkId, u64>,
     /// Batches that ingest has handed out.
     pub(crate) batches: u64,
+    /// Every chunk that was ever appended or taken in here.
+    pub(crate) taken: BTreeSet<ChunkId>,
 }
 
 /// What the faults of a run have destroyed: nobody can be asked for it.
@@ -93,6 +102,8 @@ pub struct Machine {
 pub struct Excused {
     /// Chunks of which the last copy is gone.
     pub chunks: BTreeSet<ChunkId>,
+    /// Chunks that machines had which are no more or were put back. Nothing else can be gone that nobody destroyed.
+    pub taken_along: BTreeSet<ChunkId>,
     /// Photos that only a log knew which is gone.
     pub photos: BTreeSet<PhotoId>,
     /// What was acknowledged by nodes that have forgotten it since, and others know.
@@ -125,6 +136,7 @@ impl Machine {
             failing: Failing::default(),
             destroyed: BTreeMap::new(),
             batches: 0,
+            taken: BTreeSet::new(),
         }
     }
 
@@ -233,6 +245,7 @@ impl Machine {
             failing: Failing::default(),
             destroyed: self.destroyed.clone(),
             batches: self.batches,
+            taken: self.taken.clone(),
             keep: self.keep,
             segment_bytes: self.segment_bytes,
         }
@@ -262,7 +275,8 @@ impl Machine {
     ///
     /// # Errors
     /// As [`ChunkStore::append`].
-    pub fn append(&self, chunk: ChunkId, sealed: &[u8]) -> Result<(), StorageError> {
+    pub fn append(&mut self, chunk: ChunkId, sealed: &[u8]) -> Result<(), StorageError> {
+        self.taken.insert(chunk);
         self.store.as_ref().map_or(Err(StorageError::Poisoned), |store| store.append(chunk, sealed))
     }
 

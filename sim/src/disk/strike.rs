@@ -17,11 +17,12 @@ use crate::world::{Coming, World};
 const SCRUB_BYTES: u64 = 4 << 20;
 
 impl World {
-    /// A fault of a class that is about disks strikes.
-    pub(crate) fn strike_disk(&mut self, class: FaultClass, mut chance: Chance) {
+    /// A fault of a class that is about disks strikes; whether there was something to strike at.
+    pub(crate) fn strike_disk(&mut self, class: FaultClass, mut chance: Chance) -> bool {
         let node = chance.below(self.options.nodes as u64) as usize;
         match class {
             FaultClass::RotSegment | FaultClass::RotOriginal => {
+                let mut hits = 0;
                 for _ in 0..chance.between(1, 4) {
                     let is_original = class == FaultClass::RotOriginal;
                     let hit = self.nodes[node].machine.rot(&mut chance, is_original);
@@ -30,54 +31,54 @@ impl World {
                         Some(node),
                         format_args!("{class}: {:?}", hit.map(|chunk| chunk.short())),
                     );
+                    hits += u64::from(hit.is_some());
                     self.destroyed(node, hit.into_iter().collect());
                 }
+                hits > 0
             }
             FaultClass::ReadErrors => {
-                self.fail_for_a_while(
-                    node,
-                    Failing { reads: chance.between(2, 60), ..Failing::default() },
-                    &mut chance,
-                );
+                self.fail_for_a_while(node, Failing { reads: chance.between(2, 60), ..Failing::default() }, &mut chance)
             }
-            FaultClass::WriteErrors => {
-                self.fail_for_a_while(
-                    node,
-                    Failing { writes: chance.between(2, 60), ..Failing::default() },
-                    &mut chance,
-                );
-            }
+            FaultClass::WriteErrors => self.fail_for_a_while(
+                node,
+                Failing { writes: chance.between(2, 60), ..Failing::default() },
+                &mut chance,
+            ),
             FaultClass::SyncErrors => {
-                self.fail_for_a_while(
-                    node,
-                    Failing { syncs: chance.between(1, 20), ..Failing::default() },
-                    &mut chance,
-                );
+                self.fail_for_a_while(node, Failing { syncs: chance.between(1, 20), ..Failing::default() }, &mut chance)
             }
             FaultClass::DiskFull => {
                 let free = chance.below(120 << 20);
                 self.trace.note(self.now, Some(node), format_args!("has {} MB left", free >> 20));
                 self.nodes[node].machine.set_free_bytes(Some(free));
                 self.push(chance.between(1_000, 60_000), Coming::DiskWorks { node });
+                self.nodes[node].library.is_some()
             }
             FaultClass::CrashWriting => {
                 let disk = &self.nodes[node].machine.disk;
                 disk.crash_at(disk.operations() + chance.below(40));
                 // Whoever writes nothing is caught by this.
-                self.push(chance.between(500, 5_000), Coming::Crash { node, down_ms: chance.between(10, 5_000) });
+                let death = Death::any(&mut chance);
+                self.push(
+                    chance.between(500, 5_000),
+                    Coming::Crash { node, death, down_ms: chance.between(10, 5_000) },
+                );
+                self.nodes[node].library.is_some()
             }
             FaultClass::BackupRestored if self.is_member(node) => {
                 let backup = Box::new(self.back_up(node));
                 self.push(chance.between(5_000, 60_000), Coming::Restore { node, backup });
+                true
             }
-            _ => {}
+            _ => false,
         }
     }
 
-    fn fail_for_a_while(&mut self, node: usize, failing: Failing, chance: &mut Chance) {
+    fn fail_for_a_while(&mut self, node: usize, failing: Failing, chance: &mut Chance) -> bool {
         self.trace.note(self.now, Some(node), format_args!("its disk fails: {failing:?}"));
         self.nodes[node].machine.set_failing(failing);
         self.push(chance.between(500, 20_000), Coming::DiskWorks { node });
+        self.nodes[node].library.is_some()
     }
 
     /// A disk works again and has space.

@@ -271,6 +271,13 @@ impl Faults {
         self.streams.contains_key(&class)
     }
 
+    /// The last strike of a class found nothing to strike at: the node was down, or the link gone.
+    pub fn missed(&mut self, class: FaultClass) {
+        if let Some(struck) = self.struck.get_mut(&class) {
+            *struck = struck.saturating_sub(1);
+        }
+    }
+
     /// When a class that plans itself strikes next, in milliseconds from now.
     fn gap_ms(&mut self, class: FaultClass) -> Option<u64> {
         let Rate::Every { from_ms, to_ms } = class.rate() else { return None };
@@ -278,7 +285,7 @@ impl Faults {
         Some((gap_ms as f64 * self.pace) as u64)
     }
 
-    /// How often each class has struck.
+    /// How often each class has struck something.
     #[must_use]
     pub const fn struck(&self) -> &BTreeMap<FaultClass, u64> {
         &self.struck

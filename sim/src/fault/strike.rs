@@ -5,6 +5,7 @@ use holdfast_protocol::id::PhotoId;
 use super::FaultClass;
 use crate::chance::Chance;
 use crate::check::Violation;
+use crate::disk::Death;
 use crate::node::Acknowledged;
 use crate::options::Sabotage;
 use crate::workload::Content;
@@ -32,40 +33,46 @@ impl World {
         if let Some(chance) = self.faults.strike(class) {
             let number = self.faults.drawn().get(&class).map_or(0, |drawn| drawn - 1);
             self.trace.note(self.now, None, format_args!("{class}:{number} strikes"));
-            self.strike(class, chance);
+            if !self.strike(class, chance) {
+                self.faults.missed(class);
+            }
         }
     }
 
-    fn strike(&mut self, class: FaultClass, mut chance: Chance) {
+    /// Whether there was something to strike at.
+    fn strike(&mut self, class: FaultClass, mut chance: Chance) -> bool {
         let nodes = self.options.nodes as u64;
         match class {
             FaultClass::Crash => {
-                let node = chance.below(nodes) as usize;
-                self.crash(node, chance.between(10, 20_000));
+                let (node, death) = (chance.below(nodes) as usize, Death::any(&mut chance));
+                self.crash(node, death, chance.between(10, 20_000))
             }
             FaultClass::Cut => {
                 let standing = self.network.standing(None);
-                if let Some(link) = chance.pick(&standing) {
-                    self.cut(*link);
-                }
+                let hit = chance.pick(&standing);
+                hit.into_iter().for_each(|link| self.cut(*link));
+                hit.is_some()
             }
             FaultClass::Separate => {
                 let (a, b) = (chance.below(nodes) as usize, chance.below(nodes) as usize);
                 if a != b {
                     self.separate(a, b, chance.between(1_000, 60_000));
                 }
+                a != b
             }
             FaultClass::Flap | FaultClass::Split | FaultClass::OneWay | FaultClass::Clog => {
                 self.strike_ways(class, chance)
             }
             FaultClass::Offline => {
-                let node = chance.below(nodes) as usize;
-                self.crash(node, chance.span(MINUTE_MS, 100 * DAY_MS));
+                let (node, death) = (chance.below(nodes) as usize, Death::any(&mut chance));
+                self.crash(node, death, chance.span(MINUTE_MS, 100 * DAY_MS))
             }
             FaultClass::Winter => {
                 let by_ms = chance.span(60 * MINUTE_MS, 365 * DAY_MS);
+                let mut were_up = 0;
                 for node in 0..self.nodes.len() {
-                    self.crash(node, by_ms);
+                    let death = Death::any(&mut chance);
+                    were_up += u32::from(self.crash(node, death, by_ms));
                 }
                 self.trace.note(self.now, None, format_args!("nobody is there for {by_ms} ms"));
                 self.leap(by_ms);
@@ -73,18 +80,21 @@ impl World {
                     let run = self.nodes[node].run;
                     self.push(chance.span(1_000, 10 * MINUTE_MS), Coming::Restart { node, run });
                 }
+                were_up > 0
             }
             FaultClass::Suspend => {
                 let node = chance.below(nodes) as usize;
-                self.suspend(node, chance.span(1_000, 180 * MINUTE_MS), chance.one_in(2));
+                self.suspend(node, chance.span(1_000, 180 * MINUTE_MS), chance.one_in(2))
             }
             FaultClass::ClockJump => {
                 let node = chance.below(nodes) as usize;
                 self.jump_clock(node, &mut chance);
+                true
             }
             FaultClass::IndexLost => {
-                let node = chance.below(nodes) as usize;
-                self.lose_index(node);
+                let (node, death) = (chance.below(nodes) as usize, Death::any(&mut chance));
+                self.lose_index(node, death);
+                true
             }
             FaultClass::RotSegment
             | FaultClass::RotOriginal
@@ -101,20 +111,20 @@ impl World {
             FaultClass::Stranger => self.stranger_knocks(&mut chance),
             FaultClass::Restart => {
                 let node = chance.below(nodes) as usize;
-                self.restart(node, chance.span(100, MINUTE_MS));
+                self.restart(node, chance.span(100, MINUTE_MS))
             }
             FaultClass::Removed => {
                 let node = chance.below(nodes) as usize;
-                self.plan_removal(node, &mut chance);
+                self.plan_removal(node, &mut chance)
             }
             FaultClass::Cloned => {
                 let node = chance.below(nodes) as usize;
-                self.copy_machine(node, &mut chance);
+                self.copy_machine(node, &mut chance)
             }
             FaultClass::ThrownAway => self.throw_away(chance.below(nodes) as usize),
             FaultClass::DiskLost => {
                 let node = chance.below(nodes) as usize;
-                self.lose_disk(node, &mut chance);
+                self.lose_disk(node, &mut chance)
             }
             // They strike at occasions.
             FaultClass::CrashAcknowledged
@@ -137,12 +147,12 @@ impl World {
             | FaultClass::LieSlow
             | FaultClass::LieChunk
             | FaultClass::LieDeclined
-            | FaultClass::LieInventories => {}
+            | FaultClass::LieInventories => false,
         }
     }
 
-    /// Strikes at the ways between nodes.
-    fn strike_ways(&mut self, class: FaultClass, mut chance: Chance) {
+    /// Strikes at the ways between nodes; whether it found one.
+    fn strike_ways(&mut self, class: FaultClass, mut chance: Chance) -> bool {
         let nodes = self.options.nodes;
         let (a, b) = (chance.below(nodes as u64) as usize, chance.below(nodes as u64) as usize);
         match class {
@@ -153,6 +163,7 @@ impl World {
                     self.push(after, Coming::Separated { a, b, for_ms });
                     after += for_ms + chance.between(100, 6_000);
                 }
+                true
             }
             FaultClass::Split => {
                 let for_ms = chance.span(2_000, 15 * MINUTE_MS);
@@ -162,8 +173,12 @@ impl World {
                         self.stall(from, to, for_ms);
                     }
                 }
+                is_apart.contains(&true) && is_apart.contains(&false)
             }
-            FaultClass::OneWay if a != b => self.stall(a, b, chance.span(1_000, 10 * MINUTE_MS)),
+            FaultClass::OneWay if a != b => {
+                self.stall(a, b, chance.span(1_000, 10 * MINUTE_MS));
+                true
+            }
             FaultClass::Clog => {
                 let standing = self.network.standing(None);
                 let ends = chance.pick(&standing).and_then(|link| Some(self.network.alive(*link)?.ends));
@@ -171,14 +186,16 @@ impl World {
                     let (from, to) = if chance.one_in(2) { (a, b) } else { (b, a) };
                     self.stall(from, to, chance.span(1_000, 5 * MINUTE_MS));
                 }
+                ends.is_some()
             }
-            _ => {}
+            _ => false,
         }
     }
 
     pub(crate) fn fault_behind_acknowledgement(&mut self, node: usize) {
         if let Some(mut chance) = self.faults.strike(FaultClass::CrashAcknowledged) {
-            self.push(0, Coming::Crash { node, down_ms: chance.between(10, 2_000) });
+            let death = Death::any(&mut chance);
+            self.push(0, Coming::Crash { node, death, down_ms: chance.between(10, 2_000) });
         }
     }
 
@@ -223,5 +240,34 @@ impl World {
             self.scrub(node);
         }
         self.run_until(self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn every_class_strikes_something_and_alone_breaks_nothing() {
+        let mut found = Vec::new();
+        // Slow enough that somebody lacks something now and then.
+        let world = Options { rate: 100, converge_ms: 900_000, ..Options::calm(3) }.lasting(100_000);
+        for &class in FaultClass::ALL {
+            let options = Options { classes: BTreeSet::from([class]), ..world.clone() };
+            let mut struck = 0;
+            for seed in 21..27 {
+                let mut world = World::new(seed, options.clone()).unwrap();
+                found.extend(world.run().err().map(|violation| format!("{class}, seed {seed}: {violation}")));
+                struck += world.faults.struck().get(&class).copied().unwrap_or_default();
+                if struck > 0 {
+                    break;
+                }
+            }
+            found.extend((struck == 0).then(|| format!("{class} never struck")));
+        }
+        assert_eq!(found, Vec::<String>::new());
     }
 }

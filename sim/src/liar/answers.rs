@@ -62,7 +62,7 @@ impl World {
 
     /// The bytes that the liar sends for a chunk.
     pub(crate) fn chunk_told(&mut self, node: usize, bytes: Result<Bytes, Declined>) -> Result<Bytes, Declined> {
-        if !self.may_lie(node) {
+        if !self.may_lie(node) || bytes.is_err() {
             return bytes;
         }
         let Some(mut chance) = self.faults.strike(FaultClass::LieChunk) else { return bytes };

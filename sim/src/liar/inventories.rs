@@ -15,10 +15,11 @@ use crate::world::World;
 const FLICKERS_MAX: u64 = 200;
 
 impl World {
-    /// The liar says to everybody, again and again, that it holds every chunk and that it has lost it.
-    pub(crate) fn flicker(&mut self, chance: &mut Chance) {
+    /// The liar says to everybody, again and again, that it holds every chunk and that it has lost it. Whether
+    /// anybody hears it.
+    pub(crate) fn flicker(&mut self, chance: &mut Chance) -> bool {
         let liar = self.liar();
-        let Some(library) = self.nodes[liar].library.as_ref().filter(|_| self.may_lie(liar)) else { return };
+        let Some(library) = self.nodes[liar].library.as_ref().filter(|_| self.may_lie(liar)) else { return false };
         let mut authors: Vec<AuthorId> = library.replica().vector().iter().map(|point| point.author).collect();
         authors.sort_unstable();
         let all = vec![Span { start: 0, count: 1 << 16 }];
@@ -27,13 +28,15 @@ impl World {
         let lost = Message::Have(authors.iter().map(lost).collect()).to_frame();
         let held = Message::Have(authors.iter().map(held).collect()).to_frame();
         let flickers = chance.span(1, FLICKERS_MAX);
-        for link in self.network.standing(Some(liar)) {
+        let links = self.network.standing(Some(liar));
+        for &link in &links {
             for frame in (0..flickers).flat_map(|_| [lost.clone(), held.clone()]) {
                 self.tell(liar, link, frame);
             }
         }
         // Only who begins anew with it knows again what it has.
         self.has_withheld = true;
+        !links.is_empty()
     }
 
     /// What the liar sends in place of a frame that tells of its own inventory.

@@ -135,14 +135,14 @@ impl Shadow {
 }
 
 impl World {
-    /// The liar writes in a log beside its own, and tells everybody that it grew.
-    pub(crate) fn write_shadow(&mut self, class: FaultClass, chance: &mut Chance) {
+    /// The liar writes in a log beside its own, and tells everybody that it grew. Whether it is there.
+    pub(crate) fn write_shadow(&mut self, class: FaultClass, chance: &mut Chance) -> bool {
         let liar = self.liar();
         if !self.may_lie(liar) || !self.has_shadow(liar, class, chance) {
-            return;
+            return false;
         }
         let theirs = if class == FaultClass::LieCatalog { self.bodies_at(liar, chance) } else { Vec::new() };
-        let Some(shadow) = self.shadows.get_mut(&class) else { return };
+        let Some(shadow) = self.shadows.get_mut(&class) else { return false };
         if class == FaultClass::LieCatalog {
             shadow.write_hostile(&theirs, chance);
         } else {
@@ -151,6 +151,7 @@ impl World {
             }
         }
         self.announce_shadow(liar, class);
+        true
     }
 
     /// A node tells everybody how far a log goes that it writes beside its own.

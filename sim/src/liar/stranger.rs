@@ -13,11 +13,11 @@ use crate::world::{Coming, World};
 const LINKS_FROM: u64 = 1 << 40;
 
 impl World {
-    /// A stranger connects to a node, says something, and is gone after a while.
-    pub(crate) fn stranger_knocks(&mut self, chance: &mut Chance) {
+    /// A stranger connects to a node, says something, and is gone after a while. Whether the node is there.
+    pub(crate) fn stranger_knocks(&mut self, chance: &mut Chance) -> bool {
         let to = chance.below(self.nodes.len() as u64) as usize;
         if self.nodes[to].library.is_none() || self.hosts[to].held.is_some() {
-            return;
+            return false;
         }
         let link = LinkId(LINKS_FROM + chance.below(LINKS_FROM));
         // Who it says to be is proven by the transport: it can be nobody but itself.
@@ -40,5 +40,6 @@ impl World {
             self.fail(violation);
         }
         self.push(chance.between(10, 20_000), Coming::Closed { link: link.0, to });
+        true
     }
 }

@@ -13,7 +13,7 @@ use holdfast_protocol::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX};
 
 pub use link::{Answering, Link, Quality};
 
-use crate::chance::Chance;
+use crate::chance::Streams;
 
 /// How much later than a frame a message of gossip may arrive.
 const GOSSIP_DELAY_MS_MAX: u64 = 200;
@@ -42,7 +42,10 @@ pub struct Network {
     links: BTreeMap<u64, Link>,
     of: BTreeMap<usize, BTreeSet<u64>>,
     next: u64,
-    chance: Chance,
+    /// By sender and receiver.
+    delays: Streams<(usize, usize)>,
+    /// By who passes gossip on.
+    meshes: Streams<usize>,
     usual: Quality,
     ways: BTreeMap<(usize, usize), Way>,
     uplinks: BTreeMap<usize, Uplink>,
@@ -51,12 +54,13 @@ pub struct Network {
 impl Network {
     /// A network without links, whose links are of the usual quality.
     #[must_use]
-    pub const fn new(chance: Chance, usual: Quality) -> Self {
+    pub const fn new(seed: u64, usual: Quality) -> Self {
         Self {
             links: BTreeMap::new(),
             of: BTreeMap::new(),
             next: 0,
-            chance,
+            delays: Streams::new(seed, "delays"),
+            meshes: Streams::new(seed, "mesh"),
             usual,
             ways: BTreeMap::new(),
             uplinks: BTreeMap::new(),
@@ -123,19 +127,20 @@ impl Network {
     }
 
     /// How long something small is on its way where there is no link yet.
-    pub fn delay(&mut self) -> u64 {
-        self.delay_of(self.usual)
+    pub fn delay(&mut self, from: usize, to: usize) -> u64 {
+        self.delay_of(self.usual, (from, to))
     }
 
-    fn delay_of(&mut self, quality: Quality) -> u64 {
-        quality.delay_ms + self.chance.below(quality.delay_ms + 2)
+    fn delay_of(&mut self, quality: Quality, way: (usize, usize)) -> u64 {
+        quality.delay_ms + self.delays.of(way).below(quality.delay_ms + 2)
     }
 
     /// When a frame of `bytes` that `node` sends now arrives: never before an earlier one.
     pub fn frame_arrives(&mut self, now: u64, link: u64, node: usize, bytes: u64) -> Option<u64> {
         let quality = self.links.get(&link)?.quality;
-        let delay = self.delay_of(quality) + bytes / quality.rate;
-        let at = self.moves_at(now, link, node)? + delay;
+        let way = (node, self.other_end(link, node)?);
+        let delay = self.delay_of(quality, way) + bytes / quality.rate;
+        let at = self.moves_at(now, way) + delay;
         let of = self.links.get_mut(&link)?;
         let until = &mut of.frames_until[of.side(node)];
         *until = (*until).max(at);
@@ -145,8 +150,9 @@ impl Network {
     /// When a message of gossip that `node` passes on now arrives: in no order.
     pub fn gossip_arrives(&mut self, now: u64, link: u64, node: usize) -> Option<u64> {
         let quality = self.links.get(&link)?.quality;
-        let delay = self.delay_of(quality) + self.chance.below(GOSSIP_DELAY_MS_MAX);
-        Some(self.moves_at(now, link, node)? + delay)
+        let way = (node, self.other_end(link, node)?);
+        let delay = self.delay_of(quality, way) + self.delays.of(way).below(GOSSIP_DELAY_MS_MAX);
+        Some(self.moves_at(now, way) + delay)
     }
 
     /// When everything that `node` has sent on a link has arrived.
@@ -159,7 +165,7 @@ impl Network {
     /// When `bytes` of a chunk that `node` sends now are sent, after what its connection already carries, and when they
     /// have arrived.
     pub fn chunk_arrives(&mut self, now: u64, link: u64, node: usize, bytes: u64) -> Option<(u64, u64)> {
-        let start = self.moves_at(now, link, node)?;
+        let start = self.moves_at(now, (node, self.other_end(link, node)?));
         let of = self.links.get_mut(&link)?;
         let side = of.side(node);
         let mut sent = start.max(of.chunks_until[side]) + bytes / of.quality.rate;
@@ -171,10 +177,9 @@ impl Network {
         Some((sent, sent + of.quality.delay_ms))
     }
 
-    /// When what `node` sends now on a link begins to move.
-    fn moves_at(&self, now: u64, link: u64, node: usize) -> Option<u64> {
-        let way = self.ways.get(&(node, self.other_end(link, node)?));
-        Some(way.map_or(now, |way| way.stalled_until.max(now)))
+    /// When what is sent now on a way begins to move.
+    fn moves_at(&self, now: u64, way: (usize, usize)) -> u64 {
+        self.ways.get(&way).map_or(now, |way| way.stalled_until.max(now))
     }
 
     /// Nothing moves from one node to the other until then.
@@ -227,9 +232,9 @@ impl Network {
     }
 
     /// A random order of some links of `node`: whom it passes gossip on to.
-    pub fn some_of(&mut self, mut links: Vec<u64>, count: usize) -> Vec<u64> {
+    pub fn some_of(&mut self, node: usize, mut links: Vec<u64>, count: usize) -> Vec<u64> {
         while links.len() > count {
-            let left_out = self.chance.below(links.len() as u64) as usize;
+            let left_out = self.meshes.of(node).below(links.len() as u64) as usize;
             links.swap_remove(left_out);
         }
         links
@@ -253,7 +258,7 @@ mod tests {
     use super::*;
 
     fn network() -> Network {
-        Network::new(Chance::new(1, "network"), Quality { delay_ms: 10, rate: 100 })
+        Network::new(1, Quality { delay_ms: 10, rate: 100 })
     }
 
     #[test]

@@ -5,7 +5,7 @@ use holdfast_crdt::{AlbumId, EditRefused};
 use holdfast_protocol::id::PhotoId;
 use holdfast_protocol::replica::TaskId;
 
-use super::{Act, next_act};
+use super::{Act, fresh_picture, next_act};
 use crate::chance::Chance;
 use crate::check::Violation;
 use crate::world::{Completion, World};
@@ -18,7 +18,8 @@ impl World {
         let table = of.library.as_ref().map(|library| library.photos());
         let photos: Vec<PhotoId> =
             table.map_or_else(Vec::new, |table| (0..table.len() as u32).map(|slot| table.row(slot).photo).collect());
-        let act = next_act(&mut chance, &of.folder, &photos, &mut self.pictures);
+        let fresh = fresh_picture(node, number);
+        let act = next_act(&mut chance, &of.folder, &photos, &mut self.pictures, fresh);
         self.trace.note(self.now, Some(node), format_args!("gesture {node}:{number}: {act:?}"));
         match act {
             Act::Folder(gesture) => self.folder_changes(node, gesture),

@@ -64,15 +64,22 @@ pub enum Act {
 /// A folder of one device: what every file holds, and as which photo it was last handed over.
 pub type Folder = BTreeMap<String, (Content, PhotoId)>;
 
-/// What a person does next, given the folder, the photos of the library and the pictures that exist anywhere.
-pub fn next_act(chance: &mut Chance, folder: &Folder, photos: &[PhotoId], pictures: &mut u32) -> Act {
+/// The picture that one gesture of one node makes, if it makes one: leaving out another gesture does not change it.
+#[must_use]
+pub const fn fresh_picture(node: usize, gesture: u64) -> u32 {
+    (node as u32) << 20 | gesture as u32 & 0xF_FFFF
+}
+
+/// What a person does next, given the folder, the photos of the library, the pictures that exist anywhere, and one that does
+/// not exist yet.
+pub fn next_act(chance: &mut Chance, folder: &Folder, photos: &[PhotoId], pictures: &mut Vec<u32>, fresh: u32) -> Act {
     match chance.below(3) {
         0 if !photos.is_empty() => next_edit(chance, photos),
-        _ => Act::Folder(next_gesture(chance, folder, pictures)),
+        _ => Act::Folder(next_gesture(chance, folder, pictures, fresh)),
     }
 }
 
-fn next_gesture(chance: &mut Chance, folder: &Folder, pictures: &mut u32) -> Gesture {
+fn next_gesture(chance: &mut Chance, folder: &Folder, pictures: &mut Vec<u32>, fresh: u32) -> Gesture {
     let paths: Vec<&String> = folder.keys().collect();
     let existing = chance.pick(&paths).map(|path| (*path).clone());
     match (chance.below(11), existing) {
@@ -82,9 +89,8 @@ fn next_gesture(chance: &mut Chance, folder: &Folder, pictures: &mut u32) -> Ges
             Gesture::Write { path, content: Content { revision: chance.below(4) as u32, ..content } }
         }
         // A picture that some device may have already.
-        (3 | 4, _) if *pictures > 0 => {
-            let content =
-                Content { picture: chance.below(u64::from(*pictures)) as u32, revision: chance.below(2) as u32 };
+        (3 | 4, _) if let Some(picture) = chance.pick(pictures).copied() => {
+            let content = Content { picture, revision: chance.below(2) as u32 };
             Gesture::Write { path: format!("copy-{:03}.jpg", chance.below(40)), content }
         }
         (5, Some(from)) => {
@@ -92,9 +98,9 @@ fn next_gesture(chance: &mut Chance, folder: &Folder, pictures: &mut u32) -> Ges
             if folder.contains_key(&to) { Gesture::Remove { path: from } } else { Gesture::Move { from, to } }
         }
         _ => {
-            let content = Content { picture: *pictures, revision: 0 };
-            *pictures += 1;
-            Gesture::Write { path: format!("IMG_{:04}.jpg", content.picture), content }
+            pictures.push(fresh);
+            let content = Content { picture: fresh, revision: 0 };
+            Gesture::Write { path: format!("IMG_{fresh:04}.jpg"), content }
         }
     }
 }

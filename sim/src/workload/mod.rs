@@ -19,7 +19,7 @@ use holdfast_protocol::media_type::MediaType;
 use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
 
-pub use gesture::{Act, Folder, Gesture, next_act};
+pub use gesture::{Act, Folder, Gesture, fresh_picture, next_act};
 
 /// Files that are remembered; about 50 MiB.
 const MADE_MAX: usize = 512;

@@ -55,7 +55,7 @@ impl World {
                     }
                 }
                 Effect::Index { version, changes } => {
-                    let at = self.now + 1 + self.disk.below(self.options.index_ms);
+                    let at = self.now + 1 + self.delays.of(node).below(self.options.index_ms);
                     let until = &mut self.hosts[node].index_until;
                     *until = (*until).max(at);
                     let after = *until - self.now;
@@ -90,7 +90,7 @@ impl World {
     }
 
     pub(crate) fn acknowledged(&mut self, node: usize) {
-        if self.probe.one_in(4) {
+        if self.probes.of(node).one_in(4) {
             let now = self.clock(node);
             if let Err(violation) = check::acknowledged::check_after_crash(&self.nodes[node], &self.excused, now) {
                 self.fail(violation);
@@ -101,7 +101,7 @@ impl World {
 
     pub(crate) fn flush(&mut self, node: usize, input: Input) {
         let point = self.nodes[node].machine.metadata.begin_flush();
-        let after = 1 + self.disk.below(self.options.flush_ms);
+        let after = 1 + self.delays.of(node).below(self.options.flush_ms);
         self.complete(node, after, Completion::Flushed { point, input: Box::new(input) });
     }
 
@@ -165,7 +165,8 @@ impl World {
                 self.push(at - self.now, Coming::LinkOver { link: link.0 });
             }
             Do::Dial { peer } => {
-                let (after, run) = (self.network.delay(), self.nodes[node].run);
+                let target = self.numbers.get(&peer).copied().unwrap_or(node);
+                let (after, run) = (self.network.delay(node, target), self.nodes[node].run);
                 self.push(after, Coming::Dialled { from: node, run, to: peer });
             }
             Do::Gossip(message) => {

@@ -70,7 +70,7 @@ impl World {
             let mut links = self.gossiping(to);
             let origin = self.numbers.get(&news.from).copied();
             links.retain(|other| *other != link && self.network.other_end(*other, to) != origin);
-            let links = self.network.some_of(links, MESH_PEERS);
+            let links = self.network.some_of(to, links, MESH_PEERS);
             self.pass_on(to, &links, &news);
         }
     }

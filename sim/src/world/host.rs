@@ -67,7 +67,7 @@ impl World {
         let slow = self.faults.strike(FaultClass::UplinkSlow);
         let rate = slow.map_or(u64::MAX, |mut chance| chance.between(1 + self.options.rate / 8, 2 + self.options.rate));
         // The first node is always found, so that every two can meet through it.
-        let is_behind_nat = self.faults.strike(FaultClass::Nat).is_some() && node > 0;
+        let is_behind_nat = node > 0 && self.faults.strike(FaultClass::Nat).is_some();
         self.network.place(node, rate, is_behind_nat);
         let clock = &mut self.hosts[node].clock;
         if let Some(mut chance) = self.faults.strike(FaultClass::ClockWrong) {
@@ -99,10 +99,10 @@ impl World {
         self.hosts[node].clock.jump(by_ms);
     }
 
-    /// A node's machine sleeps: it hears and does nothing, and its peers give it up after a while.
-    pub(crate) fn suspend(&mut self, node: usize, for_ms: u64, does_clock_stand_still: bool) {
+    /// A node's machine sleeps: it hears and does nothing, and its peers give it up after a while. Whether it was awake.
+    pub(crate) fn suspend(&mut self, node: usize, for_ms: u64, does_clock_stand_still: bool) -> bool {
         if self.nodes[node].library.is_none() || self.hosts[node].held.is_some() {
-            return;
+            return false;
         }
         self.trace.note(self.now, Some(node), format_args!("sleeps for {for_ms} ms"));
         self.hosts[node].held = Some(Vec::new());
@@ -114,6 +114,7 @@ impl World {
         let clock_stood_still_ms = if does_clock_stand_still { for_ms } else { 0 };
         let run = self.nodes[node].run;
         self.push(for_ms, Coming::Resume { node, run, clock_stood_still_ms });
+        true
     }
 
     /// A node's machine wakes up: everything that came in meanwhile happens now, in its order.

@@ -23,9 +23,9 @@ use holdfast_protocol::replica::{Input as ReplicaInput, LinkId, RequestId};
 use holdfast_protocol::time::Now;
 use holdfast_protocol::verified;
 
-use crate::chance::Chance;
+use crate::chance::{Chance, Streams};
 use crate::check::{self, Violation};
-use crate::disk::{Backup, Excused};
+use crate::disk::{Backup, Death, Excused};
 use crate::fault::{FaultClass, Faults};
 use crate::liar::{Overheard, Shadow};
 use crate::metadata::FlushPoint;
@@ -58,7 +58,7 @@ pub(crate) enum Coming {
     Tick { node: usize, at: u64 },
     Gesture { node: usize, number: u64 },
     Fault(FaultClass),
-    Crash { node: usize, down_ms: u64 },
+    Crash { node: usize, death: Death, down_ms: u64 },
     Restart { node: usize, run: u32 },
     Resume { node: usize, run: u32, clock_stood_still_ms: u64 },
     Separated { a: usize, b: usize, for_ms: u64 },
@@ -121,8 +121,10 @@ pub struct World {
     pub(crate) faults: Faults,
     queue: BTreeMap<(u64, u64), Coming>,
     sequence: u64,
-    disk: Chance,
-    probe: Chance,
+    /// How long each node's disk takes.
+    delays: Streams<usize>,
+    /// Which acknowledgements of each node are looked at behind a crash.
+    probes: Streams<usize>,
     pub(crate) hosts: Vec<Host>,
     numbers: BTreeMap<DeviceId, usize>,
     /// Copies that run, by the node whose machine was copied.
@@ -135,7 +137,8 @@ pub struct World {
     /// When faults stop.
     heal_at: u64,
     ticks: (u64, usize, u32),
-    pub(crate) pictures: u32,
+    /// Pictures that somebody has made so far.
+    pub(crate) pictures: Vec<u32>,
     pub(crate) overheard: Overheard,
     pub(crate) signed: check::versions::Signed,
     /// Whether the liar claims chunks that it lacks.
@@ -172,15 +175,12 @@ impl World {
             nodes: Vec::new(),
             now: 1000,
             seed,
-            network: Network::new(
-                Chance::new(seed, "network"),
-                Quality { delay_ms: options.delay_ms, rate: options.rate },
-            ),
+            network: Network::new(seed, Quality { delay_ms: options.delay_ms, rate: options.rate }),
             faults: Faults::new(seed, &options),
             queue: BTreeMap::new(),
             sequence: 0,
-            disk: Chance::new(seed, "disk"),
-            probe: Chance::new(seed, "probe"),
+            delays: Streams::new(seed, "disk"),
+            probes: Streams::new(seed, "probe"),
             hosts: (0..options.nodes).map(|_| Host::default()).collect(),
             numbers: BTreeMap::new(),
             copies: BTreeMap::new(),
@@ -189,7 +189,7 @@ impl World {
             inputs: 0,
             heal_at: 1000 + options.heal_ms,
             ticks: (0, 0, 0),
-            pictures: 0,
+            pictures: Vec::new(),
             overheard: Overheard::default(),
             signed: check::versions::Signed::default(),
             has_lied: false,
@@ -375,7 +375,7 @@ impl World {
             Coming::Tick { node, at } => self.tick(node, at),
             Coming::Gesture { node, number } => self.gesture(node, number),
             Coming::Fault(class) => self.fault(class),
-            Coming::Crash { node, down_ms } => self.crash(node, down_ms),
+            Coming::Crash { node, death, down_ms } => _ = self.crash(node, death, down_ms),
             Coming::Restart { node, run } => {
                 if self.nodes[node].run == run {
                     self.start(node);

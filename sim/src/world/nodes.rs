@@ -5,7 +5,7 @@ use crate::chance::Chance;
 use crate::check;
 use crate::disk::Death;
 use crate::index::VirtualIndex;
-use crate::workload::{Act, next_act};
+use crate::workload::{Act, fresh_picture, next_act};
 
 impl World {
     /// Starts a node that is down.
@@ -31,12 +31,13 @@ impl World {
         }
     }
 
-    /// A node's machine dies, and starts again later.
-    pub(crate) fn crash(&mut self, node: usize, down_ms: u64) {
-        if self.nodes[node].library.is_some() {
-            let death = if self.nodes[node].chance.one_in(3) { Death::Killed } else { Death::PowerLoss };
+    /// A node's machine dies, and starts again later; whether it was up.
+    pub(crate) fn crash(&mut self, node: usize, death: Death, down_ms: u64) -> bool {
+        let is_up = self.nodes[node].library.is_some();
+        if is_up {
             self.end(node, death, down_ms);
         }
+        is_up
     }
 
     /// A node ends, and starts again later.
@@ -51,9 +52,9 @@ impl World {
         self.push(down_ms, Coming::Restart { node, run });
     }
 
-    pub(crate) fn lose_index(&mut self, node: usize) {
+    pub(crate) fn lose_index(&mut self, node: usize, death: Death) {
         // Only a stopped node starts without its index.
-        self.crash(node, 500);
+        self.crash(node, death, 500);
         self.nodes[node].index = VirtualIndex::default();
     }
 
@@ -78,7 +79,8 @@ impl World {
         }
         let mut chance = self.chance_of_gesture(node, number);
         let of = &mut self.nodes[node];
-        if let Act::Folder(gesture) = next_act(&mut chance, &of.folder, &[], &mut self.pictures) {
+        let fresh = fresh_picture(node, number);
+        if let Act::Folder(gesture) = next_act(&mut chance, &of.folder, &[], &mut self.pictures, fresh) {
             self.trace.note(self.now, Some(node), format_args!("gesture {node}:{number}, unwatched: {gesture:?}"));
             of.change_folder(gesture);
         }

@@ -4,6 +4,7 @@ use holdfast::library::RemoveError;
 
 use super::{Coming, World};
 use crate::chance::Chance;
+use crate::fault::FaultClass;
 
 /// How long a device that was removed goes on.
 const GOES_ON_MS_MAX: u64 = 60_000;
@@ -12,15 +13,17 @@ const AWAY_MS_MAX: u64 = 20_000;
 
 impl World {
     /// A device is about to leave, or to be removed by one that may not have heard the latest of it.
-    pub(crate) fn plan_removal(&mut self, node: usize, chance: &mut Chance) {
+    /// Whether anybody can do that.
+    pub(crate) fn plan_removal(&mut self, node: usize, chance: &mut Chance) -> bool {
         let goes_on_ms = chance.span(100, GOES_ON_MS_MAX);
         let removers: Vec<usize> = (0..self.nodes.len()).filter(|by| self.may_remove(*by, node)).collect();
-        let Some(&by) = chance.pick(&removers) else { return };
+        let Some(&by) = chance.pick(&removers) else { return false };
         let after = chance.span(10, AWAY_MS_MAX);
         if by != node {
             (0..self.options.nodes).filter(|other| *other != by).for_each(|other| self.separate(by, other, after));
         }
         self.push(after, Coming::Removed { node, by, goes_on_ms });
+        true
     }
 
     /// A device leaves, or is removed: it may not hear of that, and goes on for a while.
@@ -28,7 +31,7 @@ impl World {
         let is_taken = !self.is_member(node) || self.copies.contains_key(&node) || self.hosts[node].is_removed;
         // The first device stays, for all others to be compared with.
         if node == 0 || is_taken || self.now >= self.heal_at || !self.may_remove(by, node) || !self.can_spare(node) {
-            return;
+            return self.faults.missed(FaultClass::Removed);
         }
         let (device, now) = (self.nodes[node].device_id(), self.clock(by));
         let Some(library) = self.nodes[by].library.as_mut() else { return };
@@ -43,7 +46,7 @@ impl World {
                 self.push(goes_on_ms, Coming::TakenOff { node });
             }
             Err(RemoveError::Library(error)) => self.library_failed(by, error),
-            Err(_) => {}
+            Err(_) => self.faults.missed(FaultClass::Removed),
         }
     }
 
@@ -90,7 +93,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::fault::FaultClass;
     use crate::options::Options;
 
     #[test]

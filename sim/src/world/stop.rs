@@ -7,10 +7,10 @@ use crate::disk::Death;
 
 impl World {
     /// A person stops a node, and starts it again later: what is in memory only is written down first, so that the next
-    /// start finds a checkpoint, and knows what peers hold.
-    pub(crate) fn restart(&mut self, node: usize, down_ms: u64) {
+    /// start finds a checkpoint, and knows what peers hold. Whether it was up.
+    pub(crate) fn restart(&mut self, node: usize, down_ms: u64) -> bool {
         if self.nodes[node].library.is_none() || self.hosts[node].held.is_some() {
-            return;
+            return false;
         }
         self.trace.note(self.now, Some(node), format_args!("is stopped"));
         match self.write_down(node) {
@@ -21,6 +21,7 @@ impl World {
             }
             Err(error) => self.library_failed(node, error),
         }
+        true
     }
 
     fn write_down(&mut self, node: usize) -> Result<(), LibraryError> {
@@ -58,15 +59,14 @@ impl World {
     }
 
     /// A node's person throws its machine away. The first device stays, and so does one without which others could never
-    /// meet.
-    pub(crate) fn throw_away(&mut self, node: usize) {
-        if node == 0 || !self.is_member(node) {
-            return;
-        }
-        if self.part_with(node) {
+    /// meet. Whether it did.
+    pub(crate) fn throw_away(&mut self, node: usize) -> bool {
+        let is_gone = node > 0 && self.is_member(node) && self.part_with(node);
+        if is_gone {
             self.trace.note(self.now, Some(node), format_args!("is thrown away"));
             self.vacate(node);
         }
+        is_gone
     }
 }
 
