@@ -211,3 +211,13 @@ fn restored_nodes_on_bad_links_break_nothing() {
     // 4036: a backup of before a restore was put back after it.
     run_all_as(&[48, 4000, 4036], restored_on_bad_links);
 }
+
+/// Three devices for ten days: bursts of work, faults far apart, months that nobody is there.
+fn for_days(seed: u64) -> Options {
+    Options { nodes: 3, ..Options::of(seed) }.lasting(10 * 24 * 3_600_000)
+}
+
+#[test]
+fn days_of_little_work_break_nothing() {
+    run_all_as(&[6, 7], for_days);
+}
