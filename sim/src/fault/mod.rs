@@ -102,7 +102,7 @@ fault_classes! {
     UplinkSlow = "uplink-slow", in one world of 3, one_in(3);
     /// A node can dial and cannot be dialled.
     Nat = "nat", in one world of 3, one_in(2);
-    /// A node is off for a minute to a hundred days.
+    /// A node is off for a minute to a hundred days, or until faults stop.
     Offline = "offline", in one world of 4, every(20_000, 150_000);
     /// Everybody is off for hours to a year.
     Winter = "winter", in one world of 5, every(20_000, 200_000);
@@ -130,7 +130,7 @@ fault_classes! {
     ReadErrors = "read-errors", in one world of 4, every(5_000, 60_000);
     /// A node's disk fails to write, again and again, for up to 20 seconds.
     WriteErrors = "write-errors", in one world of 4, every(5_000, 60_000);
-    /// A node's disk fails to sync, again and again, for up to 20 seconds.
+    /// A node's disk fails to sync, again and again, for up to 20 seconds; what it did not write may stay unwritten after later syncs.
     SyncErrors = "sync-errors", in one world of 4, every(5_000, 60_000);
     /// A node's disk has little space left for up to a minute.
     DiskFull = "disk-full", in one world of 4, every(5_000, 90_000);
