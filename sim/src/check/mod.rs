@@ -220,6 +220,16 @@ pub enum Violation {
         /// The number of the envelope.
         seq: usize,
     },
+    /// Invariant 25.
+    #[error("node {node} keeps {kept} envelopes of a newer version, and there are {most} to be kept")]
+    UnknownLost {
+        /// Which.
+        node: usize,
+        /// How many it keeps.
+        kept: usize,
+        /// How many the node keeps that keeps most, or at least one.
+        most: usize,
+    },
     /// Invariant 26.
     #[error("the same seed gave another trace: {first} and {second}")]
     NotReplayed {
