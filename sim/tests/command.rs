@@ -33,11 +33,14 @@ fn a_swarm_names_failing_seeds_with_the_command_that_replays_them_and_sums_up() 
     let clean = sim(&format!("swarm --seeds 5 --from 20 {small} --json"));
     let summary: serde_json::Value = serde_json::from_slice(&clean.stdout).unwrap();
     assert_eq!((clean.status.code(), &summary["seeds"]), (Some(0), &5.into()));
+    assert_eq!((&summary["first_seed"], &summary["last_seed"]), (&20.into(), &24.into()));
     assert!(summary["acknowledged"].as_u64() > Some(0) && summary["cpu_seconds"].as_f64() > Some(0.0));
 
     let broken = sim(&format!("swarm --seeds 3 --from 7 {small} --set sabotage=panic"));
     assert_eq!(broken.status.code(), Some(101));
     let said = text(&broken);
+    assert_eq!(said.lines().next(), Some("seeds 7 to 9"));
+    assert!(said.lines().any(|line| line.starts_with("first and last") && line.ends_with(" 7 to 9")), "{said}");
     let command = said.lines().find(|line| line.contains("holdfast-sim replay --seed 8")).unwrap();
     let command = command.trim().trim_start_matches("holdfast-sim ").replace('\'', "");
     let replayed = sim(&command);

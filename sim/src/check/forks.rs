@@ -43,7 +43,8 @@ pub(super) fn forked(world: &World) -> BTreeSet<AuthorId> {
     knowing(world).into_iter().filter(|(_, knowing)| is_forked(knowing)).map(|(author, _)| author).collect()
 }
 
-/// How far every node that is up knows every log.
+/// How far every node that is up knows every log, those that know least of it first: of two versions of a log, one that
+/// ends before they part is like both, and must not stand between them.
 fn knowing(world: &World) -> BTreeMap<AuthorId, Vec<(&Node, LogPoint)>> {
     let mut knowing: BTreeMap<AuthorId, Vec<(&Node, LogPoint)>> = BTreeMap::new();
     for node in &world.nodes {
@@ -51,6 +52,7 @@ fn knowing(world: &World) -> BTreeMap<AuthorId, Vec<(&Node, LogPoint)>> {
             knowing.entry(point.author).or_default().push((node, point));
         }
     }
+    knowing.values_mut().for_each(|knowing| knowing.sort_by_key(|(_, point)| point.length));
     knowing
 }
 

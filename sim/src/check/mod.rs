@@ -5,7 +5,7 @@
 //! | 1 | no acknowledged import becomes unreadable | [`readable`] |
 //! | 2, 3, 4 | releases, holds, intents | not yet: needs freeing space |
 //! | 5 | an acknowledgement survives an immediate crash | [`acknowledged`] |
-//! | 6 | shown copies ≤ true holders and those that lied or broke | [`copies`] |
+//! | 6 | who is counted as a holder holds it, or lied or broke; shown copies and places ≤ those | [`copies`] |
 //! | 7, 10 | equal inputs, equal counts and heads | [`equal`], [`folders`] |
 //! | 8 | inventories say what stores hold | [`inventory`] |
 //! | 9 | no (generation, seq) with two contents | [`versions`] |
@@ -91,15 +91,27 @@ pub enum Violation {
         what: &'static str,
     },
     /// Invariant 6.
-    #[error("node {node} shows {shown} copies of {photo}, and at most {most} can be there")]
+    #[error("node {node} counts device {device} as a holder of {photo}, and it does not hold it")]
+    FalseHolder {
+        /// Where.
+        node: usize,
+        /// Which photo.
+        photo: String,
+        /// Which device: it has neither lost the photo behind its back nor may it lie.
+        device: String,
+    },
+    /// Invariant 6.
+    #[error("node {node} shows {shown} {what} of {photo}, and counts {most}")]
     CopiesOverstated {
         /// Where.
         node: usize,
         /// Which photo.
         photo: String,
+        /// Copies or places.
+        what: &'static str,
         /// How many it shows.
         shown: u32,
-        /// How many devices hold it, have lost it behind their backs, or may lie.
+        /// How many there are of those that say they hold it.
         most: u32,
     },
     /// Invariants 7 and 10.
@@ -207,6 +219,16 @@ pub enum Violation {
         node: usize,
         /// The number of the envelope.
         seq: usize,
+    },
+    /// Invariant 25.
+    #[error("node {node} keeps {kept} envelopes of a newer version, and there are {most} to be kept")]
+    UnknownLost {
+        /// Which.
+        node: usize,
+        /// How many it keeps.
+        kept: usize,
+        /// How many the node keeps that keeps most, or at least one.
+        most: usize,
     },
     /// Invariant 26.
     #[error("the same seed gave another trace: {first} and {second}")]

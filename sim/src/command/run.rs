@@ -68,7 +68,7 @@ impl Run {
         let mut outcome = caught(|| outcome::run(self.seed, &options, trace, step_ms, &mut watch));
         if let Some(path) = &self.plot {
             let title = command_line("run", self.seed, &options);
-            std::fs::write(path, plot.to_svg(&title, options.heal_ms)).map_err(Failure::file(path))?;
+            std::fs::write(path, plot.to_svg(&title)).map_err(Failure::file(path))?;
         }
         if !self.once {
             outcome = compared(outcome, &caught(|| outcome::run_unwatched(self.seed, &options)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use holdfast_sim::fault::FaultClass;
 use holdfast_sim::outcome::{Outcome, Traffic};
@@ -16,6 +17,9 @@ const SEEDS_NAMED_MAX: usize = 8;
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Summary {
     seeds: u64,
+    /// The seeds that were to be run; nothing when there was none.
+    first_seed: Option<u64>,
+    last_seed: Option<u64>,
     virtual_ms: u64,
     pub(crate) cpu_seconds: f64,
     acknowledged: u64,
@@ -32,6 +36,19 @@ struct Finding {
 }
 
 impl Summary {
+    /// A summary of no run yet, of those from the first seed to the last.
+    pub(crate) fn of(seeds: &Range<u64>) -> Self {
+        let is_any = !seeds.is_empty();
+        let (first_seed, last_seed) = (is_any.then_some(seeds.start), is_any.then_some(seeds.end.saturating_sub(1)));
+        Self { first_seed, last_seed, ..Self::default() }
+    }
+
+    /// Which seeds these are, in words.
+    pub(crate) fn range(&self) -> String {
+        let ends = self.first_seed.zip(self.last_seed);
+        ends.map_or_else(|| "none".to_owned(), |(first, last)| format!("{first} to {last}"))
+    }
+
     pub(crate) fn add(&mut self, seed: u64, outcome: &Outcome) {
         self.seeds += 1;
         self.virtual_ms += outcome.virtual_ms;
@@ -63,6 +80,7 @@ impl fmt::Display for Summary {
         };
         let speed = self.virtual_ms as f64 / 1000.0 / self.cpu_seconds.max(0.001);
         row(formatter, "seeds", self.seeds.to_string())?;
+        row(formatter, "first and last", self.range())?;
         row(formatter, "failed", self.failed().to_string())?;
         row(formatter, "virtual time", clock(self.virtual_ms))?;
         row(formatter, "CPU time", format!("{:.1} s", self.cpu_seconds))?;

@@ -43,7 +43,14 @@ impl Swarm {
         let seeds = self.from..self.from.saturating_add(self.seeds);
         let jobs = self.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let bar = bar(self.seeds);
-        let mut summary = Summary::default();
+        let mut summary = Summary::of(&seeds);
+        // Said before anything runs: whoever reads a log that breaks off still knows which seeds it was about.
+        let line = format!("seeds {}", summary.range());
+        if self.json {
+            eprintln!("{line}")
+        } else {
+            say!("{line}")
+        };
         let mut gravest = Found::Nothing;
         let cpu_before = cpu();
         let next = AtomicU64::new(seeds.start);

@@ -184,3 +184,31 @@ impl World {
         served.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn a_library_that_stops_although_no_disk_has_failed_is_found() {
+        let mut world = World::new(3, Options::calm(2)).unwrap();
+        // The machine is not told that its disk fails: so nothing excuses the node.
+        world.nodes[1].machine.disk.set_failing(Failing { writes: 1, syncs: 1, ..Failing::default() });
+        let found = world.run();
+        assert!(matches!(found, Err(Violation::Failed { node: 1, error: LibraryError::Storage(_) })), "{found:?}");
+    }
+
+    #[test]
+    fn a_failing_disk_excuses_a_node_that_stops_and_not_one_that_cannot_read_what_it_wrote() {
+        let damaged = || StorageError::Damaged { what: "an envelope of the log".to_owned() };
+        let found = |error| {
+            let mut world = World::new(3, Options::calm(2)).unwrap();
+            world.nodes[1].machine.set_failing(Failing { writes: 2, ..Failing::default() });
+            world.library_failed(1, LibraryError::Storage(error));
+            world.run_until(world.now)
+        };
+        assert_eq!(found(StorageError::Poisoned), Ok(()));
+        assert!(matches!(found(damaged()), Err(Violation::Failed { node: 1, .. })));
+    }
+}

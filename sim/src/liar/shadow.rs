@@ -9,7 +9,7 @@ use bytes::Bytes;
 use holdfast_crdt::{AlbumId, Catalog, CatalogBody, DocumentId};
 use holdfast_protocol::certificate::AuthorCertificate;
 use holdfast_protocol::envelope::{Envelope, Kind, NO_ENVELOPE, SignedEnvelope};
-use holdfast_protocol::id::{AuthorId, LibraryId};
+use holdfast_protocol::id::{AuthorId, DeviceId, LibraryId};
 use holdfast_protocol::keys::AuthorKey;
 use holdfast_protocol::membership::{Statement, encode_statements};
 use holdfast_protocol::message::{Envelopes, FRAME_HEADER_BYTES, LogPoint, Message, WantEnvelopes, tag};
@@ -22,11 +22,15 @@ use crate::world::{Coming, World};
 
 /// Envelopes of one answer.
 const ANSWERED_MAX: usize = 16;
+/// Answers so far apart are lost for different reasons, and so many of them are not lost all.
+const APART_MS: u64 = 2_000;
+const ANSWERED_SURELY: u32 = 5;
 
 /// See the head of the module.
 pub(crate) struct Shadow {
-    /// Which node writes it.
+    /// Which node writes it, and which device that was when it began.
     node: usize,
+    device: DeviceId,
     key: AuthorKey,
     library: LibraryId,
     sealer: BodySealer,
@@ -34,6 +38,9 @@ pub(crate) struct Shadow {
     catalog: Catalog,
     /// Its log, in two versions where it forks.
     branches: [Vec<SignedEnvelope>; 2],
+    /// How often it was given to somebody who asked for it, answers close together counted once, and when it last was.
+    answered: u32,
+    answered_at: u64,
 }
 
 impl Shadow {
@@ -58,6 +65,22 @@ impl Shadow {
     /// Writes the same in both versions.
     pub(crate) fn write_both(&mut self, kind: Kind, min_reader: u16, body: &[u8]) {
         (0..2).for_each(|branch| self.write(branch, kind, min_reader, body.to_vec()));
+    }
+
+    pub(crate) const fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// Whether it was given out so often that somebody has got it.
+    pub(crate) const fn is_surely_heard(&self) -> bool {
+        self.answered >= ANSWERED_SURELY
+    }
+
+    fn is_given(&mut self, now: u64) {
+        if self.answered == 0 || now >= self.answered_at + APART_MS {
+            self.answered += 1;
+            self.answered_at = now;
+        }
     }
 
     /// Which version a peer is told.
@@ -181,7 +204,9 @@ impl World {
         let author = AuthorCertificate::issue(library, of.device(), &key);
         let catalog = Catalog::new(key.author_id(), 8);
         let sealer = BodySealer::new(secrets);
-        let mut shadow = Shadow { node, key, library, sealer, catalog, branches: Default::default() };
+        let (id, branches) = (of.device_id(), Default::default());
+        let mut shadow =
+            Shadow { node, device: id, key, library, sealer, catalog, branches, answered: 0, answered_at: 0 };
         shadow.write_both(Kind::Membership, 1, &encode_statements(&[Statement::Introduce { device, author }]));
         if class == FaultClass::LieForked {
             self.excused.forked.insert(shadow.author());
@@ -216,9 +241,9 @@ impl World {
             return false;
         };
         let Some(peer) = self.network.other_end(link, to) else { return false };
-        let Some(shadow) = self.shadows.values().find(|shadow| shadow.node == to && shadow.author() == author) else {
-            return false;
-        };
+        let mut shadows = self.shadows.values_mut();
+        let Some(shadow) = shadows.find(|shadow| shadow.node == to && shadow.author() == author) else { return false };
+        shadow.is_given(self.now);
         let wires = shadow.told(peer).iter().skip(from as usize).take(ANSWERED_MAX);
         let envelopes = wires.map(|signed| signed.wire().clone()).collect();
         self.tell(to, link, Message::Envelopes(Envelopes { author, from, envelopes }).to_frame());

@@ -68,7 +68,7 @@ impl Panel {
 }
 
 /// See the head of the module above.
-pub(super) fn draw(samples: &[Sample], title: &str, heal_ms: u64) -> String {
+pub(super) fn draw(samples: &[Sample], title: &str, faults_stop_at: u64) -> String {
     let height = TOP + 3.0 * (PANEL + GAP);
     let mut out = String::new();
     let font = r#"font-family="system-ui, sans-serif" font-size="12" fill="currentColor""#;
@@ -94,7 +94,7 @@ pub(super) fn draw(samples: &[Sample], title: &str, heal_ms: u64) -> String {
         bytes(&mut out, &panel(1.0, round_up(megabytes)), samples);
         let nodes = last.photos_by_copies.len() - 1;
         agreement(&mut out, &panel(2.0, nodes.max(1) as f64), samples);
-        time_axis(&mut out, &panel(2.0, 1.0), first.at_ms, last.at_ms, heal_ms);
+        time_axis(&mut out, &panel(2.0, 1.0), first.at_ms, last.at_ms, faults_stop_at);
     }
     out.push_str("</svg>\n");
     out
@@ -144,7 +144,7 @@ fn agreement(out: &mut String, panel: &Panel, samples: &[Sample]) {
     panel.legend(out, 1, BLUE, "hold all");
 }
 
-fn time_axis(out: &mut String, panel: &Panel, from_ms: u64, to_ms: u64, heal_ms: u64) {
+fn time_axis(out: &mut String, panel: &Panel, from_ms: u64, to_ms: u64, faults_stop_at: u64) {
     let (bottom, span) = (panel.top + PANEL, to_ms.saturating_sub(from_ms));
     let (unit_ms, unit) = match span {
         0..180_000 => (1000.0, "s"),
@@ -157,8 +157,8 @@ fn time_axis(out: &mut String, panel: &Panel, from_ms: u64, to_ms: u64, heal_ms:
         let (x, y, value) = (panel.x(at), bottom + 20.0, at as f64 / unit_ms);
         element(out, format_args!(r#"<text x="{x:.1}" y="{y}" text-anchor="middle">{value:.1} {unit}</text>"#));
     }
-    if (from_ms..=to_ms).contains(&heal_ms) {
-        let x = panel.x(heal_ms);
+    if (from_ms..=to_ms).contains(&faults_stop_at) {
+        let x = panel.x(faults_stop_at);
         let dash = r##"stroke="#22262c" stroke-dasharray="4 4""##;
         element(out, format_args!(r#"<path d="M{x:.1} {TOP}V{bottom}" {dash}/>"#));
         let y = TOP - 10.0;

@@ -220,3 +220,25 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn a_node_that_asks_for_ticks_at_one_moment_again_and_again_is_found() {
+        let circling = |times| {
+            let mut world = World::new(3, Options::calm(2)).unwrap();
+            let at = world.now;
+            for _ in 0..times {
+                world.nodes[1].tick_at = Some(at);
+                world.push(0, Coming::Tick { node: 1, at });
+                world.run_until(at)?;
+            }
+            Ok(())
+        };
+        assert_eq!(circling(TICKS_AT_ONCE_MAX), Ok(()));
+        assert_eq!(circling(TICKS_AT_ONCE_MAX + 2), Err(Violation::Circle { node: 1, at: 1000 }));
+    }
+}

@@ -317,4 +317,26 @@ mod tests {
         world.run().unwrap();
         assert!(world.is_member(node));
     }
+
+    #[test]
+    fn a_device_that_is_refused_without_a_reason_is_found() {
+        use holdfast_protocol::metadata::{Batch, Metadata as _, Table};
+        let options = Options { classes: BTreeSet::from([FaultClass::JoinLate]), ..Options::calm(4) };
+        let mut world = World::new(2, options).unwrap();
+        let node = (0..4).find(|node| !world.is_member(*node)).unwrap();
+        let mut waiting = world.hosts[node].waiting.take().unwrap();
+        world.get_ticket(node, &mut waiting);
+        let ticket = waiting.ticket.take().unwrap();
+        // The inviter forgets what it has written, which nothing in this world makes it do.
+        let metadata = &mut world.nodes[world.numbers[&ticket.inviter()]].machine.metadata;
+        let mut batch = Batch::new();
+        for (invitation, _) in metadata.scan(Table::Invitation, &[], &[], 100).unwrap() {
+            batch.remove(Table::Invitation, invitation);
+        }
+        metadata.commit(batch).unwrap();
+        assert!(world.use_ticket(node, ticket, waiting).is_some());
+        let found = world.run_until(world.now);
+        let what = JoinRefused::WrongTicket.to_string();
+        assert_eq!(found, Err(Violation::Joining { node, what }));
+    }
 }

@@ -252,6 +252,12 @@ impl World {
         self.hosts.get(node).map(|machine| machine.clock.at(self.now)).unwrap_or_default()
     }
 
+    /// The moment at which faults stop: later than the options say when time has leapt.
+    #[must_use]
+    pub const fn faults_stop_at(&self) -> u64 {
+        self.heal_at
+    }
+
     /// A hash over every effect so far, in order.
     #[must_use]
     pub fn trace_hash(&self) -> [u8; 32] {
