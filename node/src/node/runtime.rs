@@ -39,8 +39,6 @@ const NEWS_INTERVAL: Duration = Duration::from_millis(250);
 /// Where a node listens unless it is told.
 const LISTEN: [&str; 4] =
     ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"];
-/// The place of a device that founds a library and was not told another.
-const FIRST_PLACE: &str = "home";
 
 /// A node whose parts are open.
 pub(super) struct Runtime {
@@ -230,9 +228,7 @@ impl Runtime {
         let now = self.clock.now();
         let effects = self.library.introduce(now, &membership.first_body)?;
         self.carry_out(effects)?;
-        let is_founder = self.library.replica().registry().members().count() <= 1;
-        let place = self.settings.place.clone().or_else(|| is_founder.then(|| FIRST_PLACE.to_owned()));
-        if let Some(place) = place {
+        if let Some(place) = identity::place_to_claim(&self.settings, &membership.certificate) {
             let effects = self.library.set_place(now, &place)?;
             self.carry_out(effects)?;
         }
