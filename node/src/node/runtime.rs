@@ -4,6 +4,7 @@
 //! nothing here waits for the network or a disk, so nothing can wait in a circle; while the index is far behind, no
 //! new work is taken from folders and peers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,16 +17,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::export::WaitingExport;
+use super::imports::ingest_config;
 use super::network::{AddressBook, sink, source};
 use super::news::News;
 use super::space::{Change, Space};
 use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
 use super::{Clock, NodeError, boot_id, identity, seed};
 use crate::api::{Call, EventLog, Happening};
-use crate::home::{Discovery, Home, Originals, Settings};
+use crate::home::{Discovery, Home, Settings};
 use crate::index::{Index, IndexReader};
-use crate::ingest::{ImportEvent, ImportProblem, Ingest, IngestConfig, Keep, WatchedFolder};
-use crate::library::{Config, Effect, Input, Library, Membership};
+use crate::ingest::{ImportEvent, Ingest};
+use crate::library::{Config, Effect, ImportId, Input, Library, Membership};
 use crate::media::{MediaPool, PoolConfig, WorkerCommand};
 use crate::network::{self, Network, NetworkConfig, NetworkEvent, NetworkHandle};
 use crate::store::{ChunkStore, SledMetadata, StoreConfig, SystemDisk};
@@ -63,8 +65,8 @@ pub(super) struct Runtime {
     sources: Option<Sources>,
     index_sent: u64,
     index_done: u64,
-    /// Imports that were handed to the library and are not durable in it yet.
-    pub(super) uncatalogued: usize,
+    /// Imports that were handed to the library and are not durable in it yet, with what is told once they are.
+    pub(super) uncatalogued: BTreeMap<ImportId, Option<Happening>>,
     is_stopping: bool,
 }
 
@@ -170,7 +172,7 @@ pub(super) fn open(
         sources: Some(sources),
         index_sent: index_covers.unwrap_or(0),
         index_done: index_covers.unwrap_or(0),
-        uncatalogued: 0,
+        uncatalogued: BTreeMap::new(),
         is_stopping: false,
     };
     runtime.news.recovered(&recovery);
@@ -196,17 +198,6 @@ fn open_index(home: &Home) -> Result<(Index, Option<u64>), NodeError> {
 
 fn listen_addresses(settings: &Settings) -> Vec<String> {
     if settings.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { settings.listen.clone() }
-}
-
-fn ingest_config(settings: &Settings, home: &Home) -> IngestConfig {
-    let keep = match settings.originals {
-        Originals::InPlace => Keep::InPlace,
-        Originals::Copied => Keep::Copy,
-    };
-    let folders = settings.folders.iter().map(|path| WatchedFolder { path: path.clone(), keep }).collect();
-    let mut config = IngestConfig::new(folders);
-    config.excluded = vec![home.root().to_owned()];
-    config
 }
 
 impl Runtime {
@@ -353,10 +344,7 @@ impl Runtime {
                     self.workers.index(version, changes);
                 }
                 Effect::Flush(task) => self.workers.flush(Flush::Library(task)),
-                Effect::Catalogued(imports) => {
-                    self.uncatalogued -= imports.len();
-                    self.ingest.catalogued(imports);
-                }
+                Effect::Catalogued(imports) => self.catalogued(imports),
                 // Nobody asks this node for edits yet.
                 Effect::Edited(_) => {}
                 Effect::Event(event) => self.news.of_library(event, &self.library),
@@ -417,47 +405,12 @@ impl Runtime {
     }
 
     /// The store has lost chunks. It may have got them back since it was found out: whoever stored them said so already.
-    fn take_losses(&mut self, mut lost: Vec<ChunkId>) -> Result<(), NodeError> {
+    pub(super) fn take_losses(&mut self, mut lost: Vec<ChunkId>) -> Result<(), NodeError> {
         lost.retain(|chunk| !self.store.contains(chunk));
         if lost.is_empty() {
             return Ok(());
         }
         self.handle(Input::Replica(replica::Input::ChunksLost(lost)))
-    }
-
-    fn take_import(&mut self, event: ImportEvent) -> Result<(), NodeError> {
-        match event {
-            ImportEvent::Imported(photo) => {
-                self.uncatalogued += 1;
-                self.news.imported(&photo);
-                // A while after it was handed out: what the store has lost since, it may have said before this.
-                let chunks = photo.chunks.iter().map(|(chunk, _)| *chunk);
-                let (stored, lost): (Vec<_>, Vec<_>) = chunks.partition(|chunk| self.store.contains(chunk));
-                self.handle(Input::Imported(photo))?;
-                self.handle(Input::Replica(replica::Input::ChunksStored(stored)))?;
-                if !lost.is_empty() {
-                    self.handle(Input::Replica(replica::Input::ChunksLost(lost)))?;
-                }
-                Ok(())
-            }
-            ImportEvent::NameRemoved(removed) => {
-                self.uncatalogued += 1;
-                self.handle(Input::NameRemoved(removed))
-            }
-            ImportEvent::ChunksLost(chunks) => self.take_losses(chunks),
-            ImportEvent::Problem(problem) => {
-                if let ImportProblem::Storage(StorageError::Full) = problem {
-                    self.space.refused(self.clock.now().elapsed);
-                } else {
-                    self.news.import_problem(&problem);
-                }
-                Ok(())
-            }
-            ImportEvent::ScanFinished(_) => {
-                self.news.scanned(&self.settings.folders, &self.ingest.folders());
-                Ok(())
-            }
-        }
     }
 
     /// Stops in order: no new work, then a checkpoint once the index has caught up, then the last flush.
