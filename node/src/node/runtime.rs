@@ -67,6 +67,8 @@ pub(super) struct Runtime {
     index_done: u64,
     /// Imports that were handed to the library and are not durable in it yet, with what is told once they are.
     pub(super) uncatalogued: BTreeMap<ImportId, Option<Happening>>,
+    /// What came when there was no room to write any of it down.
+    held: Option<Arrival>,
     is_stopping: bool,
 }
 
@@ -80,6 +82,7 @@ struct Sources {
 }
 
 /// What came.
+#[derive(Debug)]
 enum Arrival {
     Network(NetworkEvent),
     Import(ImportEvent),
@@ -88,6 +91,17 @@ enum Arrival {
     Deadline,
     News,
     Stop,
+}
+
+impl Arrival {
+    /// Whether taking it may mean to write something down.
+    const fn needs_room(&self) -> bool {
+        match self {
+            Self::Network(_) | Self::Import(_) | Self::Completion(_) | Self::Deadline => true,
+            // A call is refused by itself when it needs room.
+            Self::Call(_) | Self::News | Self::Stop => false,
+        }
+    }
 }
 
 /// Opens every part of a node. On a tokio runtime; nothing runs yet but the parts' own threads.
@@ -174,6 +188,7 @@ pub(super) fn open(
         index_done: index_covers.unwrap_or(0),
         uncatalogued: BTreeMap::new(),
         is_stopping: false,
+        held: None,
     };
     runtime.news.recovered(&recovery);
     runtime.begin(&membership, effects)?;
@@ -251,22 +266,19 @@ impl Runtime {
         let mut news = tokio::time::interval(NEWS_INTERVAL);
         news.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.is_stopping {
-            let deadline = self.library.next_deadline().map_or(Duration::from_secs(3600), |at| self.clock.until(at));
-            // Whatever is handed to the library may have to be written down.
+            self.look_at_space()?;
             let goes_on = !self.space.is_standstill();
-            let has_room = goes_on && self.index_sent - self.index_done < INDEX_BEHIND_MAX;
-            // Local work first: what is finished frees what waits for it.
-            let arrival = tokio::select! {
-                biased;
-                _ = sources.stopping.wait_for(|stop| *stop) => Arrival::Stop,
-                Some(completion) = sources.completions.recv(), if goes_on => Arrival::Completion(completion),
-                Some(call) = sources.calls.recv() => Arrival::Call(call),
-                () = sleep_until(Instant::now() + deadline), if goes_on => Arrival::Deadline,
-                _ = news.tick() => Arrival::News,
-                Some(import) = sources.imports.recv(), if has_room => Arrival::Import(import),
-                Some(event) = sources.network.recv(), if has_room => Arrival::Network(event),
+            let arrival = match self.held.take_if(|_| goes_on) {
+                Some(held) => held,
+                None => self.next_arrival(sources, &mut news).await,
             };
             self.take(arrival)?;
+            // The wait may have been long.
+            self.look_at_space()?;
+            if self.space.is_standstill() && arrival.needs_room() {
+                self.held = Some(arrival);
+                continue;
+            }
             self.claim_deposited()?;
             if !self.exports.is_empty() {
                 self.start_exports();
@@ -276,6 +288,24 @@ impl Runtime {
     }
 
     fn take(&mut self, arrival: Arrival) -> Result<(), NodeError> {
+    async fn next_arrival(&self, sources: &mut Sources, news: &mut tokio::time::Interval) -> Arrival {
+        let deadline = self.library.next_deadline().map_or(Duration::from_secs(3600), |at| self.clock.until(at));
+        // Whatever is handed to the library may have to be written down.
+        let goes_on = !self.space.is_standstill();
+        let has_room = goes_on && self.index_sent - self.index_done < INDEX_BEHIND_MAX;
+        // Local work first: what is finished frees what waits for it.
+        tokio::select! {
+            biased;
+            _ = sources.stopping.wait_for(|stop| *stop) => Arrival::Stop,
+            Some(completion) = sources.completions.recv(), if goes_on => Arrival::Completion(completion),
+            Some(call) = sources.calls.recv() => Arrival::Call(call),
+            () = sleep_until(Instant::now() + deadline), if goes_on => Arrival::Deadline,
+            _ = news.tick() => Arrival::News,
+            Some(import) = sources.imports.recv(), if has_room => Arrival::Import(import),
+            Some(event) = sources.network.recv(), if has_room => Arrival::Network(event),
+        }
+    }
+
         self.news.has_changed |= !matches!(arrival, Arrival::News | Arrival::Call(_));
         match arrival {
             Arrival::Network(event) => self.take_network(event),
@@ -284,7 +314,6 @@ impl Runtime {
             Arrival::Call(call) => self.answer(call),
             Arrival::Deadline => self.handle(Input::Replica(replica::Input::Tick)),
             Arrival::News => {
-                self.look_at_space()?;
                 self.publish_counts();
                 Ok(())
             }
@@ -298,6 +327,9 @@ impl Runtime {
     /// Says which chunks that others deposited are in the store already.
     fn claim_deposited(&mut self) -> Result<(), NodeError> {
         let mut stored = std::mem::take(&mut self.deposited);
+        if self.space.is_standstill() {
+            return Ok(());
+        }
         stored.retain(|chunk| self.store.contains(chunk));
         if stored.is_empty() {
             return Ok(());
@@ -306,7 +338,13 @@ impl Runtime {
     }
 
     fn look_at_space(&mut self) -> Result<(), NodeError> {
-        match self.space.look(self.clock.now().elapsed) {
+        let stood_still = self.space.is_standstill();
+        let change = self.space.look(self.clock.now().elapsed);
+        if self.space.is_standstill() && !stood_still {
+            // What was taken in by now still finds room.
+            self.once_durable(|| {});
+        }
+        match change {
             Some(Change::Full(problem)) => self.news.problem(problem),
             Some(Change::Room(problem)) => {
                 self.news.settled(&problem);
@@ -420,6 +458,9 @@ impl Runtime {
             return Ok(());
         }
         self.library.checkpoint();
+        if let Some(held) = self.held.take() {
+            self.take(held)?;
+        }
         let deadline = Instant::now() + STOP_DEADLINE;
         while self.index_done < self.index_sent {
             let completion = tokio::time::timeout_at(deadline, sources.completions.recv()).await;
