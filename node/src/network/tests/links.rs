@@ -1,6 +1,5 @@
-use holdfast_protocol::limits::CONNECTIONS_MAX;
-
 use super::*;
+use crate::network::behaviour::INCOMING_MAX;
 use crate::network::{LinkEnd, StartError};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,10 +102,10 @@ async fn addresses_that_cannot_be_listened_on_are_start_errors() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_beyond_the_limit_are_refused() {
+async fn strangers_beyond_the_limit_are_refused_and_leave_room_for_own_dials() {
     let mut a = Node::start(1, &[TCP]).await;
     let mut others = Vec::new();
-    for seed in 0..CONNECTIONS_MAX as u8 + 4 {
+    for seed in 0..INCOMING_MAX as u8 + 8 {
         let other = Node::start(100 + seed, &[]).await;
         other.handle.dial(a.device, a.addresses.clone());
         others.push(other);
@@ -118,7 +117,9 @@ async fn connections_beyond_the_limit_are_refused() {
             NetworkEvent::Disconnected { .. } => standing -= 1,
             _ => {}
         }
-        assert!(standing <= CONNECTIONS_MAX as usize);
+        assert!(standing <= INCOMING_MAX as usize);
     }
-    assert!(standing > CONNECTIONS_MAX as usize / 2, "{standing} connected");
+    assert!(standing > INCOMING_MAX as usize / 2, "{standing} connected");
+    let mut member = Node::start(2, &[TCP]).await;
+    connect(&mut a, &mut member).await;
 }
