@@ -54,6 +54,8 @@ pub struct NetworkConfig {
     pub device: DeviceKey,
     /// Multiaddresses to listen on, such as `/ip4/0.0.0.0/tcp/0` and `/ip4/0.0.0.0/udp/0/quic-v1`.
     pub listen: Vec<String>,
+    /// Which of them the node does not start without.
+    pub required: Required,
     /// Whether to announce and discover peers on the local network.
     pub discovery: Discovery,
     /// The gossip topic: the same for all members of a library. Nothing is gossiped without one.
@@ -72,12 +74,22 @@ impl NetworkConfig {
         Self {
             device,
             listen,
+            required: Required::Every,
             discovery: Discovery::Off,
             topic: None,
             relays: Vec::new(),
             admission_deadline: Duration::from_secs(10),
         }
     }
+}
+
+/// Which of the addresses to listen on a node needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Required {
+    /// Each: somebody chose them.
+    Every,
+    /// Whichever the machine has: some have no IPv6.
+    One,
 }
 
 /// Whether multicast DNS finds peers on the local network.

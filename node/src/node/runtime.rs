@@ -29,7 +29,7 @@ use crate::index::{Index, IndexReader};
 use crate::ingest::{ImportEvent, Ingest};
 use crate::library::{Config, Effect, ImportId, Input, Library, Membership};
 use crate::media::{MediaPool, PoolConfig, WorkerCommand};
-use crate::network::{self, Network, NetworkConfig, NetworkEvent, NetworkHandle};
+use crate::network::{self, Network, NetworkConfig, NetworkEvent, NetworkHandle, Required};
 use crate::store::{ChunkStore, SledMetadata, StoreConfig, SystemDisk};
 
 /// Index batches that may wait before folders and peers have to.
@@ -157,6 +157,7 @@ pub(super) fn open(
         },
         topic: Some(blake3::derive_key("holdfast 1 gossip topic", secrets.library().as_bytes())),
         relays: settings.relays.clone(),
+        required: if settings.listen.is_empty() { Required::One } else { Required::Every },
         ..NetworkConfig::new(device.clone(), listen_addresses(&settings))
     };
     let (network, network_events) =
@@ -187,8 +188,8 @@ pub(super) fn open(
         index_sent: index_covers.unwrap_or(0),
         index_done: index_covers.unwrap_or(0),
         uncatalogued: BTreeMap::new(),
-        is_stopping: false,
         held: None,
+        is_stopping: false,
     };
     runtime.news.recovered(&recovery);
     runtime.begin(&membership, effects)?;
@@ -272,13 +273,13 @@ impl Runtime {
                 Some(held) => held,
                 None => self.next_arrival(sources, &mut news).await,
             };
-            self.take(arrival)?;
             // The wait may have been long.
             self.look_at_space()?;
             if self.space.is_standstill() && arrival.needs_room() {
                 self.held = Some(arrival);
                 continue;
             }
+            self.take(arrival)?;
             self.claim_deposited()?;
             if !self.exports.is_empty() {
                 self.start_exports();
@@ -287,7 +288,6 @@ impl Runtime {
         Ok(())
     }
 
-    fn take(&mut self, arrival: Arrival) -> Result<(), NodeError> {
     async fn next_arrival(&self, sources: &mut Sources, news: &mut tokio::time::Interval) -> Arrival {
         let deadline = self.library.next_deadline().map_or(Duration::from_secs(3600), |at| self.clock.until(at));
         // Whatever is handed to the library may have to be written down.
@@ -306,6 +306,7 @@ impl Runtime {
         }
     }
 
+    fn take(&mut self, arrival: Arrival) -> Result<(), NodeError> {
         self.news.has_changed |= !matches!(arrival, Arrival::News | Arrival::Call(_));
         match arrival {
             Arrival::Network(event) => self.take_network(event),
@@ -326,10 +327,10 @@ impl Runtime {
 
     /// Says which chunks that others deposited are in the store already.
     fn claim_deposited(&mut self) -> Result<(), NodeError> {
-        let mut stored = std::mem::take(&mut self.deposited);
         if self.space.is_standstill() {
             return Ok(());
         }
+        let mut stored = std::mem::take(&mut self.deposited);
         stored.retain(|chunk| self.store.contains(chunk));
         if stored.is_empty() {
             return Ok(());
@@ -457,10 +458,10 @@ impl Runtime {
             // Nothing can be written down; the next start takes it in from the logs.
             return Ok(());
         }
-        self.library.checkpoint();
         if let Some(held) = self.held.take() {
             self.take(held)?;
         }
+        self.library.checkpoint();
         let deadline = Instant::now() + STOP_DEADLINE;
         while self.index_done < self.index_sent {
             let completion = tokio::time::timeout_at(deadline, sources.completions.recv()).await;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::network::behaviour::INCOMING_MAX;
-use crate::network::{LinkEnd, StartError};
+use crate::network::{LinkEnd, Required, StartError};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_connections_dialled_at_once_one_link_remains_at_both_ends() {
@@ -98,6 +98,13 @@ async fn addresses_that_cannot_be_listened_on_are_start_errors() {
     };
     assert!(matches!(start("nonsense"), Some(StartError::Address { .. })));
     assert!(matches!(start("/ip4/192.0.2.1/tcp/0"), Some(StartError::Listen { .. })));
+    let start_with_one_of = |listen: &[&str]| {
+        let listen = listen.iter().map(|&address| address.to_owned()).collect();
+        let config = NetworkConfig::new(DeviceKey::from_seed(&[2; 32]), listen);
+        Network::start(NetworkConfig { required: Required::One, ..config }, memory.source(), memory.sink()).err()
+    };
+    assert!(start_with_one_of(&["/ip4/192.0.2.1/tcp/0", TCP, "/ip4/192.0.2.1/udp/0/quic-v1"]).is_none());
+    assert!(matches!(start_with_one_of(&["/ip4/192.0.2.1/tcp/0"]), Some(StartError::Listen { .. })));
     assert!(start(&taken).is_none_or(|error| matches!(error, StartError::Listen { .. })));
 }
 
