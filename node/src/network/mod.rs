@@ -207,6 +207,33 @@ pub enum NetworkEvent {
     },
 }
 
+/// Looks at an address before anything is done with it.
+///
+/// # Errors
+/// When it is none, or says too little to dial it.
+pub fn check_dialled(address: &str) -> Result<(), StartError> {
+    addresses::check(address, "it names no port; it ends in /tcp/4001 or /udp/4001/quic-v1", addresses::is_dialled)
+}
+
+/// Looks at an address to listen on before anything is done with it.
+///
+/// # Errors
+/// When it is none, or none of this machine's and with a port.
+pub fn check_listened(address: &str) -> Result<(), StartError> {
+    let missing = "it must be a number of this machine with a port: /ip4/…/tcp/… or /ip4/…/udp/…/quic-v1";
+    addresses::check(address, missing, addresses::is_listened)
+}
+
+/// Looks at the address of a relay before anything is done with it.
+///
+/// # Errors
+/// When it is none, or does not name the relay behind the way to it.
+pub fn check_relay(address: &str) -> Result<(), StartError> {
+    check_dialled(address)?;
+    relays::Relays::parse(&[address.to_owned()])?;
+    addresses::check(address, "what follows /p2p/ is nobody's id", addresses::names_a_key)
+}
+
 /// Why the network could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
