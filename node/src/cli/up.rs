@@ -92,10 +92,7 @@ type AddressCheck = fn(&str) -> Result<(), StartError>;
 /// What the node is told now, on top of what it was told before.
 fn merge(mut settings: Settings, arguments: NodeArguments) -> Result<Settings, Failure> {
     for folder in arguments.folders {
-        let folder = watchable(folder)?;
-        if !settings.folders.contains(&folder) {
-            settings.folders.push(folder);
-        }
+        settings.watch(watchable(folder)?);
     }
     for (what, value, setting) in
         [("place", arguments.place, &mut settings.place), ("name", arguments.name, &mut settings.name)]

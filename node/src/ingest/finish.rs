@@ -356,11 +356,13 @@ impl Flow {
     /// What the library calls the file at `path`.
     pub(super) fn name(&self, folder: usize, path: &Path, stat: &FileStat) -> FileName {
         let root = &self.config.folders[folder].path;
-        let own_name = |root: &Path| root.file_name().map(|name| name.to_string_lossy().into_owned());
-        let alike = self.config.folders.iter().filter(|other| own_name(&other.path) == own_name(root)).count() > 1;
-        let label = own_name(root).filter(|_| !alike).unwrap_or_else(|| root.to_string_lossy().into_owned());
         let relative = path.strip_prefix(root).unwrap_or(path);
         let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-        FileName { folder: label, path: parts.join("/"), mtime_ns: stat.mtime_ns, size: stat.size }
+        FileName {
+            folder: self.labels[folder].clone(),
+            path: parts.join("/"),
+            mtime_ns: stat.mtime_ns,
+            size: stat.size,
+        }
     }
 }

@@ -15,7 +15,11 @@ pub(super) fn ingest_config(settings: &Settings, home: &Home) -> IngestConfig {
         Originals::InPlace => Keep::InPlace,
         Originals::Copied => Keep::Copy,
     };
-    let folders = settings.folders.iter().map(|path| WatchedFolder { path: path.clone(), keep }).collect();
+    let folders = settings
+        .folders
+        .iter()
+        .map(|path| WatchedFolder { path: path.clone(), keep, label: settings.labels.get(path).cloned() })
+        .collect();
     let mut config = IngestConfig::new(folders);
     config.excluded = vec![home.root().to_owned()];
     config
