@@ -54,7 +54,7 @@ fn measure() -> Result<(), Box<dyn Error>> {
 
     let before = cpu_seconds();
     let start = Instant::now();
-    let mut config = IngestConfig::new(vec![WatchedFolder { path: corpus, keep }]);
+    let mut config = IngestConfig::new(vec![WatchedFolder { path: corpus, keep, label: None }]);
     config.watching = Watching::OnRequest;
     config.quiet = Duration::ZERO;
     let (ingest, mut events) = Ingest::start(config, store.clone(), secrets, media)?;

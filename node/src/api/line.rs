@@ -98,10 +98,11 @@ mod tests {
             &Line::Refused(Refusal::new(RefusalKind::NotFound, "no such photo", "list them")),
             r#"{"schema":1,"type":"refused","kind":"not-found","message":"no such photo","next":"list them"}"#,
         );
-        let outcome = ExportOutcome { directory: "/out".into(), written: 2, unchanged: 1, bytes: 10, problems: vec![] };
+        let outcome =
+            ExportOutcome { directory: "/out".into(), written: 2, unchanged: 1, bytes: 10, ..ExportOutcome::default() };
         round_trip(
             &Line::Answer(Response::Export(outcome)),
-            r#"{"schema":1,"type":"export","directory":"/out","written":2,"unchanged":1,"bytes":10,"problems":[]}"#,
+            r#"{"schema":1,"type":"export","directory":"/out","written":2,"unchanged":1,"bytes":10,"missing":0,"problems":[]}"#,
         );
     }
 

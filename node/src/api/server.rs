@@ -7,9 +7,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, broadcast};
@@ -18,6 +19,8 @@ use super::line::{self, Line, REQUEST_BYTES_MAX, VersionOnly, Versioned};
 use super::view::{Refusal, RefusalKind};
 use super::{NodeHandle, Request, SCHEMA};
 
+/// How often it is looked whether a client that says nothing more still reads.
+const HANG_UP_INTERVAL: Duration = Duration::from_millis(200);
 /// Connections that are served at once; others wait.
 const CONNECTIONS_MAX: usize = 32;
 
@@ -83,7 +86,7 @@ impl Server {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a local connection");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
@@ -152,7 +155,7 @@ async fn answer(
         // Dropping `pending` on the way out tells the runtime that nobody waits any more.
         let progress = tokio::select! {
             progress = pending.progress() => progress,
-            () = hung_up(reader) => return Ok(()),
+            () = hung_up(reader, writer) => return Ok(()),
         };
         match progress {
             Some(progress) => send(writer, Line::Progress(progress)).await?,
@@ -180,7 +183,7 @@ async fn events(
         loop {
             let event = tokio::select! {
                 event = coming.recv() => event,
-                () = hung_up(reader) => return Ok(()),
+                () = hung_up(reader, writer) => return Ok(()),
             };
             match event {
                 Ok(event) => send(writer, Line::Event(event)).await?,
@@ -193,11 +196,17 @@ async fn events(
     send(writer, Line::End).await
 }
 
-/// Completes when the client closes its end; a client that sends the next request early is still there.
-async fn hung_up(reader: &mut BufReader<OwnedReadHalf>) {
+/// Completes when the client is gone. One that sends the next request early is still there, and so is one that has said
+/// all it has to say and only reads on.
+async fn hung_up(reader: &mut BufReader<OwnedReadHalf>, writer: &OwnedWriteHalf) {
     match reader.fill_buf().await {
-        Ok(bytes) if !bytes.is_empty() => std::future::pending().await,
-        _ => {}
+        Ok([]) => {
+            while writer.ready(Interest::WRITABLE).await.is_ok_and(|ready| !ready.is_write_closed()) {
+                tokio::time::sleep(HANG_UP_INTERVAL).await;
+            }
+        }
+        Ok(_) => std::future::pending().await,
+        Err(_) => {}
     }
 }
 

@@ -115,6 +115,31 @@ async fn an_asker_that_goes_away_is_noticed() {
 }
 
 #[tokio::test]
+async fn an_asker_that_says_no_more_is_answered_and_noticed_when_it_goes() {
+    let mut node = Node::start();
+    let request = b"{\"schema\":1,\"request\":\"export\",\"directory\":\"/out\"}\n";
+    let mut calls = Vec::new();
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut stream = tokio::net::UnixStream::connect(&node.socket).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        stream.shutdown().await.unwrap();
+        calls.push(node.calls.recv().await.unwrap());
+        streams.push(stream);
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(calls.iter().all(|call| !call.reply.is_abandoned()));
+    drop(streams.pop());
+    while !calls[1].reply.is_abandoned() {
+        tokio::task::yield_now().await;
+    }
+    calls.remove(0).reply.finish(Ok(Response::Stopping));
+    let mut answer = String::new();
+    streams[0].read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "{\"schema\":1,\"type\":\"stopping\"}\n");
+}
+
+#[tokio::test]
 async fn what_is_no_request_is_refused_and_the_next_one_served() {
     let mut node = Node::start();
     tokio::spawn(async move {

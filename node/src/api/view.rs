@@ -312,7 +312,10 @@ pub struct ExportOutcome {
     pub unchanged: u64,
     /// Bytes that were written.
     pub bytes: u64,
-    /// Files that could not be written, with the reason.
+    /// Files that could not be written.
+    #[serde(default)]
+    pub missing: u64,
+    /// The first of those, with the reason.
     pub problems: Vec<Problem>,
 }
 

@@ -21,7 +21,12 @@ pub(super) fn run(session: &Session<'_>, directory: &Path) -> Result<Exit, Failu
     };
     let Response::Export(outcome) = &response else { return Err(unexpected(&response)) };
     session.show(&response, outcome, |outcome| lines(outcome, session.terminal.paint()))?;
-    Ok(if outcome.problems.is_empty() { Exit::Done } else { Exit::Partly })
+    Ok(if missing(outcome) == 0 { Exit::Done } else { Exit::Partly })
+}
+
+/// Files that are missing; a node of an earlier version names them only.
+fn missing(outcome: &ExportOutcome) -> u64 {
+    outcome.missing.max(outcome.problems.len() as u64)
 }
 
 fn lines(outcome: &ExportOutcome, paint: Paint) -> String {
@@ -31,14 +36,19 @@ fn lines(outcome: &ExportOutcome, paint: Paint) -> String {
         text.push_str(&format!(", {} there already", count(outcome.unchanged, "file")));
     }
     text.push('.');
-    if !outcome.problems.is_empty() {
-        text.push_str(&format!(" {} missing:", count(outcome.problems.len() as u64, "file")));
+    let missing = missing(outcome);
+    if missing > 0 {
+        text.push_str(&format!(" {} missing:", count(missing, "file")));
     }
     for problem in &outcome.problems {
         text.push_str(&format!("\n{} {}", paint.bad("!"), printable(&problem.what)));
         if let Some(next) = &problem.next {
             text.push_str(&format!("\n  {} {}", paint.dim("→"), printable(next)));
         }
+    }
+    let unnamed = missing.saturating_sub(outcome.problems.len() as u64);
+    if unnamed > 0 {
+        text.push_str(&format!("\n{} {} more", paint.bad("!"), count(unnamed, "file")));
     }
     text
 }
@@ -50,13 +60,8 @@ mod tests {
 
     #[test]
     fn an_export_says_what_is_there_and_what_is_missing() {
-        let mut outcome = ExportOutcome {
-            directory: "/out".into(),
-            written: 1204,
-            unchanged: 0,
-            bytes: 5_200_000_000,
-            problems: vec![],
-        };
+        let mut outcome =
+            ExportOutcome { directory: "/out".into(), written: 1204, bytes: 5_200_000_000, ..ExportOutcome::default() };
         assert_eq!(lines(&outcome, Paint::Plain), "1,204 files (5.2 GB) written to /out.");
         outcome.unchanged = 1;
         outcome.problems =
@@ -66,5 +71,8 @@ mod tests {
             "1,204 files (5.2 GB) written to /out, 1 file there already. 1 file missing:\n\
             ! a.jpg: not on this device yet\n  → export again later"
         );
+        outcome.missing = 3001;
+        let text = lines(&outcome, Paint::Plain);
+        assert!(text.contains(" 3,001 files missing:\n") && text.ends_with("\n! 3,000 files more"), "{text}");
     }
 }

@@ -7,8 +7,8 @@ use super::failure::Failure;
 use super::session::{Session, unexpected};
 use super::status::goal;
 use super::terminal::{Form, Paint};
-use super::words::{bytes, columns, count, printable};
-use crate::api::view::{Photo, PhotoPage};
+use super::words::{bytes, columns, count, printable, thousands};
+use crate::api::view::{Photo, PhotoPage, Status};
 use crate::api::{PhotoSelection, Request, Response};
 
 /// Photos that are asked for at once.
@@ -52,25 +52,40 @@ pub(super) fn run(
             break;
         }
     }
+    let more = after.is_some();
+    let (summary, exit) = match (selection, &search) {
+        // Of photos whose records are still on their way only the status knows.
+        (PhotoSelection::Unsafe, None) => {
+            let response = session.ask(&Request::Status)?;
+            let Response::Status(status) = &response else { return Err(unexpected(&response)) };
+            let exit = if status.safe < status.photos { Exit::BelowTarget } else { Exit::Done };
+            (below_target(shown, more, status), exit)
+        }
+        (_, Some(words)) if shown == 0 => (format!("No photo matches `{}`.", printable(words)), Exit::Done),
+        _ if shown == 0 => ("No photos yet.".to_owned(), Exit::Done),
+        _ if more => (format!("The first {}; a higher --limit shows more.", count(shown, "photo")), Exit::Done),
+        _ => (format!("{}.", count(shown, "photo")), Exit::Done),
+    };
     if session.terminal.form() == Form::Human {
-        let more = after.is_some();
-        let summary = match (shown, selection, &search) {
-            (0, PhotoSelection::Unsafe, None) => format!("Every photo is safe {}.", target(session)?),
-            (0, _, Some(words)) => format!("No photo matches `{}`.", printable(words)),
-            (0, _, None) => "No photos yet.".to_owned(),
-            (shown, ..) if more => format!("The first {}; a higher --limit shows more.", count(shown, "photo")),
-            (shown, PhotoSelection::Unsafe, _) => format!("{} not safe {}.", count(shown, "photo"), target(session)?),
-            (shown, ..) => format!("{}.", count(shown, "photo")),
-        };
         session.terminal.note(&summary);
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
-fn target(session: &Session<'_>) -> Result<String, Failure> {
-    let response = session.ask(&Request::Status)?;
-    let Response::Status(status) = &response else { return Err(unexpected(&response)) };
-    Ok(goal(status.target))
+/// How many photos are below their target, whether they were shown or not.
+fn below_target(shown: u64, more: bool, status: &Status) -> String {
+    let (below, goal) = (status.photos.saturating_sub(status.safe), goal(status.target));
+    match below.saturating_sub(shown) {
+        0 if below == 0 && status.photos == 0 => "No photos yet.".to_owned(),
+        0 if below == 0 => format!("Every photo is safe {goal}."),
+        0 => format!("{} not safe {goal}.", count(below, "photo")),
+        _ if more => format!("{} not safe {goal}; a higher --limit shows more.", count(below, "photo")),
+        unlisted => format!(
+            "{} not safe {goal}; {} of them cannot be listed yet: their records are not on this device.",
+            count(below, "photo"),
+            thousands(unlisted)
+        ),
+    }
 }
 
 /// `2 copies in 2 places`.
@@ -104,7 +119,7 @@ pub(super) mod tests {
     use holdfast_protocol::id::PhotoId;
 
     use super::*;
-    use crate::api::view::Evidence;
+    use crate::api::view::{Evidence, Moving};
 
     pub(in crate::cli) fn photo(id: u8, name: &str, copies: u32) -> Photo {
         Photo {
@@ -132,6 +147,22 @@ pub(super) mod tests {
             lines(&[photo(0xa7, "IMG_0412.HEIC", 2), undated], Paint::Plain),
             "a7a7a7a7  2021-07-04 18:03  2.1 MB  2 copies in 2 places  safe    IMG_0412.HEIC\n\
              0b0b0b0b  undated            980 B  1 copy in 1 place     unsafe  scan\u{fffd}[2J.png"
+        );
+    }
+
+    #[test]
+    fn photos_that_cannot_be_listed_yet_are_counted() {
+        let status = |photos, safe| crate::cli::status::tests::status(photos, safe, Moving::default());
+        assert_eq!(below_target(0, false, &status(40, 40)), "Every photo is safe in 2 places.");
+        assert_eq!(below_target(0, false, &status(0, 0)), "No photos yet.");
+        assert_eq!(below_target(2, false, &status(40, 38)), "2 photos not safe in 2 places.");
+        assert_eq!(
+            below_target(500, true, &status(4000, 2000)),
+            "2,000 photos not safe in 2 places; a higher --limit shows more."
+        );
+        assert_eq!(
+            below_target(0, false, &status(4000, 2000)),
+            "2,000 photos not safe in 2 places; 2,000 of them cannot be listed yet: their records are not on this device."
         );
     }
 

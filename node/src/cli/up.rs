@@ -15,6 +15,7 @@ use crate::api::EventLog;
 use crate::api::server::Server;
 use crate::home::{Discovery, HomeLock, Originals, Settings};
 use crate::media::WorkerCommand;
+use crate::network::{self, StartError};
 use crate::node::{self, Node, NodeConfig};
 
 /// The longest name of a device or place, in characters.
@@ -86,13 +87,12 @@ fn start(session: &Session<'_>, arguments: NodeArguments, opening: Opening) -> R
     run(session, settings, opening, lock)
 }
 
+type AddressCheck = fn(&str) -> Result<(), StartError>;
+
 /// What the node is told now, on top of what it was told before.
 fn merge(mut settings: Settings, arguments: NodeArguments) -> Result<Settings, Failure> {
     for folder in arguments.folders {
-        let folder = watchable(folder)?;
-        if !settings.folders.contains(&folder) {
-            settings.folders.push(folder);
-        }
+        settings.watch(watchable(folder)?);
     }
     for (what, value, setting) in
         [("place", arguments.place, &mut settings.place), ("name", arguments.name, &mut settings.name)]
@@ -101,13 +101,14 @@ fn merge(mut settings: Settings, arguments: NodeArguments) -> Result<Settings, F
             *setting = Some(label(what, &value)?);
         }
     }
-    for (given, setting) in [
-        (arguments.listen, &mut settings.listen),
-        (arguments.peers, &mut settings.peers),
-        (arguments.relays, &mut settings.relays),
-    ] {
+    // A wrong address that is remembered would be in the way of every later start.
+    let checks: [AddressCheck; 3] = [network::check_listened, network::check_dialled, network::check_relay];
+    let given = [arguments.listen, arguments.peers, arguments.relays];
+    let remembered = [&mut settings.listen, &mut settings.peers, &mut settings.relays];
+    for ((given, setting), check) in given.into_iter().zip(remembered).zip(checks) {
         if !given.is_empty() {
-            *setting = given.into_iter().map(multiaddress).collect::<Result<_, _>>()?;
+            given.iter().try_for_each(|address| check(address)).map_err(|error| wrong_address(&error))?;
+            *setting = given;
         }
     }
     if arguments.copy {
@@ -139,12 +140,18 @@ fn label(what: &str, value: &str) -> Result<String, Failure> {
     Ok(value.to_owned())
 }
 
-fn multiaddress(address: String) -> Result<String, Failure> {
-    if address.starts_with('/') && !address.contains(char::is_whitespace) {
-        return Ok(address);
+fn wrong_address(error: &StartError) -> Failure {
+    match error {
+        StartError::Address { address, detail } => {
+            let message = format!("`{address}` cannot be used: {detail}");
+            Failure::new(
+                Exit::Usage,
+                message,
+                "write addresses like /ip4/192.168.1.7/tcp/4001, relays with /p2p/ID behind",
+            )
+        }
+        error => Failure::from_error(Exit::Usage, error),
     }
-    let message = format!("`{address}` is no multiaddress");
-    Err(Failure::new(Exit::Usage, message, "write it like /ip4/192.168.1.7/tcp/4001"))
 }
 
 /// Runs the node until it is stopped.
@@ -223,6 +230,7 @@ fn device_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::terminal::Paint;
 
     fn given(place: Option<&str>, peers: &[&str]) -> NodeArguments {
         NodeArguments {
@@ -243,6 +251,30 @@ mod tests {
         assert_eq!(settings.place.as_deref(), Some("home"));
         assert_eq!((settings.originals, settings.discovery), (Originals::Copied, Discovery::Off));
         assert_eq!(merge(settings.clone(), NodeArguments::default()), Ok(settings));
+    }
+
+    #[test]
+    fn addresses_are_looked_at_before_they_are_remembered() {
+        let relay = "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWH5MaK7WrLhQr2wsg9eVzje9qkTxxVeaFUd7Qx6ZHg3Ud";
+        let with = |listen: &str, relay: &str| {
+            let [listen, relays] = [listen, relay].map(|given| vec![given.to_owned()]);
+            merge(Settings::default(), NodeArguments { listen, relays, ..NodeArguments::default() })
+        };
+        let good = with("/ip4/0.0.0.0/tcp/4001", relay).unwrap();
+        assert_eq!((good.listen.len(), good.relays.len()), (1, 1));
+        let relay_id = &relay["/ip4/192.0.2.1/tcp/4001".len()..];
+        for (listen, wrong_relay, said) in [
+            ("/ip4/0.0.0.0/tcp/4001", "/ip4/192.0.2.1/tcp/4001", "/p2p/"),
+            ("/ip4/0.0.0.0/tcp/4001", "/ip4/192.0.2.1/tcp/4001/p2p/12D3nonsense", "12D3nonsense"),
+            ("/ip4/0.0.0.0/tcp/4001", relay_id, "port"),
+            ("/ip4/0.0.0.0/4001", relay, "/ip4/0.0.0.0/4001"),
+            ("/ip4/0.0.0.0/udp/4001", relay, "quic-v1"),
+            ("/ip4/0.0.0.0/tcp/40010000", relay, "40010000"),
+        ] {
+            let failure = with(listen, wrong_relay).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.lines(Paint::Plain).contains(said), "{}", failure.lines(Paint::Plain));
+        }
     }
 
     #[test]

@@ -132,11 +132,11 @@ impl Export {
             move |error| ExportError::Write { path, error }
         };
         fs::create_dir_all(parent).map_err(failed(parent))?;
-        let part = parent.join(format!(".holdfast-{}.part", manifest.short()));
-        let outcome = self.write(&part, &content, name, &mut read);
+        let (part, file) = new_part(parent)?;
+        let outcome = self.write((&part, file), &content, name, &mut read);
         let outcome = outcome.and_then(|()| fs::rename(&part, &target).map_err(failed(&target)));
         if let Err(error) = outcome {
-            // What is left is a hidden file that the next export overwrites.
+            // What cannot be removed is a hidden file that no export takes for anything.
             _ = fs::remove_file(&part);
             return Err(error);
         }
@@ -191,13 +191,12 @@ impl Export {
 
     fn write<E: std::error::Error + 'static>(
         &mut self,
-        part: &Path,
+        (part, mut file): (&Path, File),
         content: &Content,
         name: &FileName,
         read: &mut impl FnMut(&ChunkId, &mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), ExportError<E>> {
         let failed = |error| ExportError::Write { path: part.to_owned(), error };
-        let mut file = File::create(part).map_err(failed)?;
         let mut hasher = blake3::Hasher::new();
         for piece in &content.chunks {
             read(&piece.chunk, &mut self.sealed)
@@ -220,6 +219,18 @@ impl Export {
 enum Target {
     Free(PathBuf),
     Same(PathBuf),
+}
+
+/// A new hidden file in `folder`, which no other export writes to at the same time.
+fn new_part<E: std::error::Error + 'static>(folder: &Path) -> Result<(PathBuf, File), ExportError<E>> {
+    let mut random = [0; 8];
+    let failed = |path: &Path, error| ExportError::Write { path: path.to_owned(), error };
+    getrandom::fill(&mut random).map_err(|error| failed(folder, io::Error::other(error.to_string())))?;
+    let part = folder.join(format!(".holdfast-{:016x}.part", u64::from_le_bytes(random)));
+    match File::create_new(&part) {
+        Ok(file) => Ok((part, file)),
+        Err(error) => Err(failed(&part, error)),
+    }
 }
 
 fn hash(path: &Path) -> io::Result<[u8; 32]> {

@@ -11,7 +11,7 @@ const DEPTH_MAX: usize = 64;
 const PATH_BYTES_MAX: usize = 2048;
 
 /// The path of a file below the export's directory: watched folder, folders, name. Parts that would lead elsewhere are
-/// left out, characters that a file system may refuse become `_`, and of what is too deep the first part and the last stay.
+/// left out, what a file system may refuse becomes `_` (exports go to memory cards and NTFS disks too), and of what is too deep the first part and the last stay.
 pub(super) fn relative(name: &FileName) -> PathBuf {
     let parts = name.folder.split('/').chain(name.path.split('/'));
     let mut parts: Vec<String> = parts.filter_map(part).collect();
@@ -32,8 +32,10 @@ fn part(part: &str) -> Option<String> {
     if matches!(part, "" | "." | "..") {
         return None;
     }
-    let mut clean: String =
-        part.chars().map(|c| if c.is_control() || matches!(c, '\\' | '/') { '_' } else { c }).collect();
+    let is_refused = |c: char| c.is_control() || matches!(c, '\\' | '/' | ':' | '*' | '?' | '"' | '<' | '>' | '|');
+    let end = part.trim_end_matches(['.', ' ']).len();
+    let clean = part.char_indices().map(|(at, c)| if at >= end || is_refused(c) { '_' } else { c });
+    let mut clean: String = clean.collect();
     if clean.len() > PART_BYTES_MAX {
         // The end says what kind of file it is.
         let from = (clean.len() - PART_BYTES_MAX..clean.len()).find(|at| clean.is_char_boundary(*at));
@@ -72,6 +74,8 @@ mod tests {
         assert_eq!(named("Pictures", "../../etc/passwd"), Path::new("Pictures/etc/passwd"));
         assert_eq!(named("/mnt/a", "/b\0c\\d"), Path::new("mnt/a/b_c_d"));
         assert_eq!(named("..", "."), Path::new("photo"));
+        assert_eq!(named("C:", "trip: \"Oslo\"?/a*<b>|c.jpg"), Path::new("C_/trip_ _Oslo__/a__b__c.jpg"));
+        assert_eq!(named("a. . ", ".hidden/.../b.jpg."), Path::new("a____/.hidden/___/b.jpg_"));
         let deep = named("Pictures", &format!("{}IMG_0001.jpg", "a folder/".repeat(400)));
         assert!(deep.starts_with("Pictures/a folder") && deep.ends_with("a folder/IMG_0001.jpg"));
         let wide =

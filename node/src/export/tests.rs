@@ -102,3 +102,22 @@ fn nothing_is_left_of_an_export_that_fails() {
     assert!(matches!(library.export(directory.path(), &manifest, "a.jpg"), Err(ExportError::Chunk { .. })));
     assert!(files_in(directory.path()).is_empty());
 }
+
+#[test]
+fn two_exports_into_one_folder_do_not_meet() {
+    let (mut library, directory) = (Library::new(), tempfile::tempdir().unwrap());
+    let manifest = library.import(&[7; 10_000]);
+    let name = FileName { folder: "Pictures".into(), path: "a.jpg".into(), mtime_ns: 0, size: 0 };
+    let read = |chunk: &ChunkId, buffer: &mut Vec<u8>| {
+        // While this export writes its part, another begins and ends.
+        if *chunk != manifest {
+            library.export(directory.path(), &manifest, "b.jpg").unwrap();
+        }
+        buffer.clone_from(&library.chunks[chunk]);
+        Ok::<_, NotHere>(())
+    };
+    Export::new(directory.path(), library.sealer.clone()).unwrap().photo(&manifest, &name, read).unwrap();
+    assert_eq!(fs::read(directory.path().join("Pictures/a.jpg")).unwrap(), [7; 10_000]);
+    assert_eq!(fs::read(directory.path().join("Pictures/b.jpg")).unwrap(), [7; 10_000]);
+    assert_eq!(files_in(directory.path()), ["a.jpg", "b.jpg"]);
+}

@@ -1,11 +1,13 @@
 //! What `up` was last told, so that the next `up` just continues.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{HomeError, secret};
+use crate::ingest;
 
 /// What a node does when it starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,8 @@ pub struct Settings {
     pub place: Option<String>,
     /// The folders that are imported and watched, absolute.
     pub folders: Vec<PathBuf>,
+    /// What each folder is called in the catalog, once that was said: names that are there are found by it.
+    pub labels: BTreeMap<PathBuf, String>,
     /// Where the originals' bytes are kept.
     pub originals: Originals,
     /// Multiaddresses to listen on; empty for the defaults.
@@ -52,6 +56,21 @@ pub enum Discovery {
 }
 
 impl Settings {
+    /// Watches `folder` too, under a label that it keeps. What is watched already keeps what it was called so far.
+    pub fn watch(&mut self, folder: PathBuf) {
+        let called = ingest::labels(&self.folders);
+        for (known, label) in self.folders.iter().zip(called) {
+            self.labels.entry(known.clone()).or_insert(label);
+        }
+        if self.folders.contains(&folder) {
+            return;
+        }
+        let own_name = ingest::own_name(&folder).filter(|name| !self.labels.values().any(|label| label == name));
+        let label = own_name.unwrap_or_else(|| folder.to_string_lossy().into_owned());
+        self.labels.entry(folder.clone()).or_insert(label);
+        self.folders.push(folder);
+    }
+
     pub(super) fn read(path: &Path) -> Result<Self, HomeError> {
         match std::fs::read(path) {
             Ok(bytes) => {
@@ -67,5 +86,29 @@ impl Settings {
             serde_json::to_vec_pretty(self).map_err(|error| HomeError::Settings { path: path.to_owned(), error })?;
         bytes.push(b'\n');
         secret::replace(path, &bytes).map_err(|error| HomeError::Unusable { path: path.to_owned(), error })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_keeps_its_label_when_another_of_the_same_name_comes() {
+        let label = |settings: &Settings, folder: &str| settings.labels[Path::new(folder)].clone();
+        let mut settings = Settings::default();
+        settings.watch("/home/anna/Pictures".into());
+        settings.watch("/mnt/card/Pictures".into());
+        settings.watch("/home/anna/Pictures".into());
+        assert_eq!(settings.folders.len(), 2);
+        assert_eq!(label(&settings, "/home/anna/Pictures"), "Pictures");
+        assert_eq!(label(&settings, "/mnt/card/Pictures"), "/mnt/card/Pictures");
+
+        // What was watched before labels were kept is called what it was called then.
+        let folders = vec!["/a/Pictures".into(), "/b/Pictures".into(), "/c/Scans".into()];
+        let mut settings = Settings { folders, ..Settings::default() };
+        settings.watch("/d/Scans".into());
+        let labels = ["/a/Pictures", "/b/Pictures", "/c/Scans", "/d/Scans"].map(|folder| label(&settings, folder));
+        assert_eq!(labels, ["/a/Pictures", "/b/Pictures", "Scans", "/d/Scans"]);
     }
 }

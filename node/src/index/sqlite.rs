@@ -88,6 +88,17 @@ pub enum IndexError {
     },
 }
 
+impl IndexError {
+    /// Whether the disk has no room: what failed can be tried again.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        // The second is what SQLite says when it finds no room for the memory that its connections share.
+        error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+            || error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
+    }
+}
+
 /// The one writer of an index.
 #[derive(Debug)]
 pub struct Index {
@@ -171,6 +182,12 @@ impl Index {
         transaction.execute("INSERT INTO marker (covers) VALUES (?)", params![covers])?;
         transaction.commit()?;
         Ok(())
+    }
+
+    /// Lets the index grow to so many pages: a disk that fills up.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: u32) {
+        self.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
     }
 
     /// A reader on a connection of its own, for another thread. It sees whole batches only.

@@ -56,6 +56,8 @@ pub(super) enum Step {
 struct Finished {
     record: FileRecord,
     folder: usize,
+    /// As the walk found it: what waits was counted by that.
+    found_size: u64,
     imported: Box<ImportedPhoto>,
 }
 
@@ -185,7 +187,7 @@ impl Finisher {
             replaces: replaces.clone(),
         };
         let record = FileRecord { path, stat, photo, replaces, content_hash: manifest.content.hash, cuts };
-        Ok(Finished { record, folder: found.folder, imported: Box::new(imported) })
+        Ok(Finished { record, folder: found.folder, found_size: found.size, imported: Box::new(imported) })
     }
 
     /// The photos that the file at `path` was before it became `photo`.
@@ -208,7 +210,7 @@ impl Finisher {
         if batch.is_empty() {
             return;
         }
-        let sizes: Vec<u64> = batch.iter().map(|finished| finished.record.stat.size).collect();
+        let sizes: Vec<u64> = batch.iter().map(|finished| finished.found_size).collect();
         let (records, handed_out): (Vec<FileRecord>, Vec<(usize, Box<ImportedPhoto>)>) =
             batch.into_iter().map(|finished| (finished.record, (finished.folder, finished.imported))).unzip();
         match self.store.commit().and_then(|()| self.store.adopt_files(&records)) {
@@ -354,11 +356,13 @@ impl Flow {
     /// What the library calls the file at `path`.
     pub(super) fn name(&self, folder: usize, path: &Path, stat: &FileStat) -> FileName {
         let root = &self.config.folders[folder].path;
-        let own_name = |root: &Path| root.file_name().map(|name| name.to_string_lossy().into_owned());
-        let alike = self.config.folders.iter().filter(|other| own_name(&other.path) == own_name(root)).count() > 1;
-        let label = own_name(root).filter(|_| !alike).unwrap_or_else(|| root.to_string_lossy().into_owned());
         let relative = path.strip_prefix(root).unwrap_or(path);
         let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-        FileName { folder: label, path: parts.join("/"), mtime_ns: stat.mtime_ns, size: stat.size }
+        FileName {
+            folder: self.labels[folder].clone(),
+            path: parts.join("/"),
+            mtime_ns: stat.mtime_ns,
+            size: stat.size,
+        }
     }
 }

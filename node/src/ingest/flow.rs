@@ -10,13 +10,15 @@ use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
 use roaring::RoaringBitmap;
 
-use super::{FolderFiles, IN_FLIGHT_MAX, IngestConfig, IngestProgress};
+use super::{FolderFiles, IN_FLIGHT_MAX, IngestConfig, IngestProgress, labels};
 use crate::library::Outstanding;
 use crate::store::FileStat;
 
 /// Shared by all threads.
 pub(super) struct Flow {
     pub(super) config: IngestConfig,
+    /// What each watched folder is called in the catalog.
+    pub(super) labels: Vec<String>,
     pub(super) dirty: Dirty,
     keys: Mutex<Keys>,
     stopping: AtomicBool,
@@ -75,9 +77,13 @@ pub(super) struct Scan {
 impl Flow {
     pub(super) fn new(config: IngestConfig, secrets: LibrarySecrets) -> Self {
         let sealer = ChunkSealer::new(&secrets);
+        let paths: Vec<PathBuf> = config.folders.iter().map(|folder| folder.path.clone()).collect();
+        let remembered = config.folders.iter().map(|folder| folder.label.clone());
+        let labels = remembered.zip(labels(&paths)).map(|(label, derived)| label.unwrap_or(derived)).collect();
         let folders = vec![Folder::default(); config.folders.len()];
         Self {
             config,
+            labels,
             folders: Mutex::new(folders),
             dirty: Dirty::default(),
             keys: Mutex::new(Keys { secrets, sealer }),

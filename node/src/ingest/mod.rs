@@ -84,6 +84,22 @@ pub struct WatchedFolder {
     pub path: PathBuf,
     /// Where its photos' bytes are kept.
     pub keep: Keep,
+    /// What it is called in the catalog, for as long as it is watched; `None` when nobody remembers what it was called.
+    pub label: Option<String>,
+}
+
+/// A folder's own name, without what it lies in.
+pub(crate) fn own_name(folder: &Path) -> Option<String> {
+    folder.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
+/// What folders are called that were not told: by their own name if that tells them apart, else by their path.
+pub(crate) fn labels(folders: &[PathBuf]) -> Vec<String> {
+    let label = |folder: &PathBuf| {
+        let alike = folders.iter().filter(|other| own_name(other) == own_name(folder)).count() > 1;
+        own_name(folder).filter(|_| !alike).unwrap_or_else(|| folder.to_string_lossy().into_owned())
+    };
+    folders.iter().map(label).collect()
 }
 
 /// How ingest works.

@@ -55,7 +55,7 @@ impl Home {
     }
 
     fn start(&self, configure: impl FnOnce(&mut IngestConfig)) -> Running {
-        let mut config = IngestConfig::new(vec![WatchedFolder { path: self.folder(), keep: self.keep }]);
+        let mut config = IngestConfig::new(vec![WatchedFolder { path: self.folder(), keep: self.keep, label: None }]);
         config.watching = Watching::OnRequest;
         config.quiet = Duration::ZERO;
         configure(&mut config);

@@ -29,20 +29,27 @@ impl Watch {
         Self { flow, watcher, folders: BTreeSet::new() }
     }
 
-    /// Watches `folder`, if it is not watched yet. Says once what keeps it from being watched.
+    /// Watches `folder`, if it is not watched yet. Tries again and says what keeps it from being watched for as long as
+    /// something does.
     pub(super) fn begin(&mut self, folder: &Path) -> Result<(), ImportProblem> {
-        if !self.folders.insert(folder.to_owned()) {
+        if self.folders.contains(folder) {
             return Ok(());
         }
         let outcome = match &mut self.watcher {
             Ok(watcher) => watcher.watch(folder, RecursiveMode::Recursive).map_err(|error| detail(&error)),
             Err(error) => Err(detail(error)),
         };
-        outcome.map_err(|detail| ImportProblem::NotWatched {
-            folder: folder.to_owned(),
-            interval_minutes: (self.flow.config.rescan_interval.as_secs() / 60).max(1),
-            detail,
-        })
+        match outcome {
+            Ok(()) => {
+                self.folders.insert(folder.to_owned());
+                Ok(())
+            }
+            Err(detail) => Err(ImportProblem::NotWatched {
+                folder: folder.to_owned(),
+                interval_minutes: (self.flow.config.rescan_interval.as_secs() / 60).max(1),
+                detail,
+            }),
+        }
     }
 
     /// Stops watching a folder that is gone, so that it is watched again when it is back.
@@ -71,5 +78,26 @@ fn is_change(kind: &EventKind) -> bool {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
         EventKind::Access(_) => false,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_protocol::id::LibraryId;
+    use holdfast_protocol::secrets::LibrarySecrets;
+
+    use super::*;
+    use crate::ingest::IngestConfig;
+
+    #[test]
+    fn a_folder_that_cannot_be_watched_is_told_of_until_it_can() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("Pictures");
+        let secrets = LibrarySecrets::generate(LibraryId::from_bytes([1; 32]), &[2; 32]);
+        let mut watch = Watch::new(Arc::new(Flow::new(IngestConfig::new(Vec::new()), secrets)));
+        let problem = watch.begin(&folder).unwrap_err();
+        assert_eq!(watch.begin(&folder), Err(problem));
+        std::fs::create_dir(&folder).unwrap();
+        assert_eq!((watch.begin(&folder), watch.begin(&folder)), (Ok(()), Ok(())));
     }
 }

@@ -6,6 +6,8 @@ use holdfast_protocol::{id::DeviceId, limits::PEERS_MAX};
 use indexmap::IndexSet;
 use libp2p::{Multiaddr, PeerId, identity, multiaddr::Protocol};
 
+use super::StartError;
+
 /// Addresses kept of one peer.
 const ADDRESSES_PER_PEER_MAX: usize = 16;
 /// Bytes of one address, in text.
@@ -34,6 +36,49 @@ pub(super) fn parse(text: &str) -> Result<Multiaddr, String> {
         return Err(format!("it has {} characters, at most {ADDRESS_BYTES_MAX} are allowed", text.len()));
     }
     text.parse().map_err(|error: libp2p::multiaddr::Error| error.to_string())
+}
+
+/// Parses an address that must be `usable`, and says what is `missing` when it is not.
+pub(super) fn check(text: &str, missing: &str, usable: fn(&Multiaddr) -> bool) -> Result<(), StartError> {
+    let refused = |detail| StartError::Address { address: text.to_owned(), detail };
+    let address = parse(text).map_err(refused)?;
+    if usable(&address) { Ok(()) } else { Err(refused(missing.to_owned())) }
+}
+
+/// Whether an address has a transport that this node speaks.
+pub(super) fn is_dialled(address: &Multiaddr) -> bool {
+    let mut before = None;
+    address.iter().any(|part| {
+        let is_transport = matches!(
+            (&before, &part),
+            (_, Protocol::Tcp(_) | Protocol::Dnsaddr(_)) | (Some(Protocol::Udp(_)), Protocol::QuicV1)
+        );
+        before = Some(part);
+        is_transport
+    })
+}
+
+/// Whether the peer at the end of an address has an id that a key can have.
+pub(super) fn names_a_key(address: &Multiaddr) -> bool {
+    let is_key = |digest: &[u8]| identity::PublicKey::try_decode_protobuf(digest).is_ok();
+    peer_of(address).is_some_and(|peer| {
+        // Short keys are ids themselves, under the identity hash; of others the id is a hash.
+        let hash = peer.as_ref();
+        hash.code() != 0 || is_key(hash.digest())
+    })
+}
+
+/// Whether an address is one that a socket can be bound to.
+pub(super) fn is_listened(address: &Multiaddr) -> bool {
+    let address = without_peer(address.clone());
+    let mut parts = address.iter();
+    let is_number = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
+    let transport = (parts.next(), parts.next(), parts.next());
+    is_number
+        && matches!(
+            transport,
+            (Some(Protocol::Tcp(_)), None, None) | (Some(Protocol::Udp(_)), Some(Protocol::QuicV1), None)
+        )
 }
 
 /// The peer at the end of an address.
@@ -140,6 +185,23 @@ mod tests {
         assert!(!book.remember(peer(), texts.iter().map(|text| parse(text).unwrap())));
         let stages: Vec<Route> = book.stages(&peer()).iter().map(|stage| route(&stage[0])).collect();
         assert_eq!(stages, [Route::Tcp, Route::Quic, Route::Relayed]);
+    }
+
+    #[test]
+    fn what_cannot_be_dialled_or_listened_on_is_told_apart() {
+        let relay = format!("/dns4/relay.example/tcp/4001/p2p/{}", peer());
+        let cases = [
+            ("/ip4/0.0.0.0/tcp/4001", true, true),
+            ("/ip6/::/udp/4001/quic-v1", true, true),
+            (relay.as_str(), true, false),
+            ("/ip4/192.168.1.7", false, false),
+            ("/ip4/192.168.1.7/udp/4001", false, false),
+            ("/dns4/nas/udp/4001/quic-v1", true, false),
+        ];
+        for (text, dialled, listened) in cases {
+            let address = parse(text).unwrap();
+            assert_eq!((is_dialled(&address), is_listened(&address)), (dialled, listened), "{text}");
+        }
     }
 
     #[test]

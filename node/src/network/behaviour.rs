@@ -14,6 +14,9 @@ use super::{Discovery, NetworkConfig, StartError, gossip, streams};
 
 /// Connections that are being established, each way.
 const PENDING_MAX: u32 = 32;
+/// Connections that others made: members that this node dials find room however many strangers there are.
+pub(super) const INCOMING_MAX: u32 = 40;
+const _: () = assert!(INCOMING_MAX < CONNECTIONS_MAX);
 /// Pings.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,6 +47,7 @@ impl Behaviour {
             .with_max_pending_incoming(Some(PENDING_MAX))
             .with_max_pending_outgoing(Some(PENDING_MAX))
             .with_max_established(Some(CONNECTIONS_MAX))
+            .with_max_established_incoming(Some(INCOMING_MAX))
             .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX));
         let gossip = match &config.topic {
             Some(topic) => Some(gossip::Behaviour::new(keypair, topic).map_err(setup)?),

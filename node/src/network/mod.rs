@@ -54,6 +54,8 @@ pub struct NetworkConfig {
     pub device: DeviceKey,
     /// Multiaddresses to listen on, such as `/ip4/0.0.0.0/tcp/0` and `/ip4/0.0.0.0/udp/0/quic-v1`.
     pub listen: Vec<String>,
+    /// Which of them the node does not start without.
+    pub required: Required,
     /// Whether to announce and discover peers on the local network.
     pub discovery: Discovery,
     /// The gossip topic: the same for all members of a library. Nothing is gossiped without one.
@@ -72,12 +74,22 @@ impl NetworkConfig {
         Self {
             device,
             listen,
+            required: Required::Every,
             discovery: Discovery::Off,
             topic: None,
             relays: Vec::new(),
             admission_deadline: Duration::from_secs(10),
         }
     }
+}
+
+/// Which of the addresses to listen on a node needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Required {
+    /// Each: somebody chose them.
+    Every,
+    /// Whichever the machine has: some have no IPv6.
+    One,
 }
 
 /// Whether multicast DNS finds peers on the local network.
@@ -193,6 +205,33 @@ pub enum NetworkEvent {
         /// The join request.
         body: Bytes,
     },
+}
+
+/// Looks at an address before anything is done with it.
+///
+/// # Errors
+/// When it is none, or says too little to dial it.
+pub fn check_dialled(address: &str) -> Result<(), StartError> {
+    addresses::check(address, "it names no port; it ends in /tcp/4001 or /udp/4001/quic-v1", addresses::is_dialled)
+}
+
+/// Looks at an address to listen on before anything is done with it.
+///
+/// # Errors
+/// When it is none, or none of this machine's and with a port.
+pub fn check_listened(address: &str) -> Result<(), StartError> {
+    let missing = "it must be a number of this machine with a port: /ip4/…/tcp/… or /ip4/…/udp/…/quic-v1";
+    addresses::check(address, missing, addresses::is_listened)
+}
+
+/// Looks at the address of a relay before anything is done with it.
+///
+/// # Errors
+/// When it is none, or does not name the relay behind the way to it.
+pub fn check_relay(address: &str) -> Result<(), StartError> {
+    check_dialled(address)?;
+    relays::Relays::parse(&[address.to_owned()])?;
+    addresses::check(address, "what follows /p2p/ is nobody's id", addresses::names_a_key)
 }
 
 /// Why the network could not start.

@@ -98,6 +98,7 @@ fn run(mut export: Export, directory: &Path, chunks: &Chunks, jobs: Vec<Job>, re
             }
             Ok(Exported::AlreadyThere { .. }) => outcome.unchanged += 1,
             Err(what) => {
+                outcome.missing += 1;
                 if outcome.problems.len() < PROBLEMS_MAX {
                     outcome.problems.push(Problem { what, next: None });
                 }

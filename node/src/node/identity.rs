@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use holdfast_protocol::certificate::{DeviceCertificate, Issuer};
 use holdfast_protocol::keys::{AuthorKey, DeviceKey};
 use holdfast_protocol::metadata::{Batch, Metadata as _, StorageError};
 use holdfast_protocol::pairing::{AdmissionRefused, JoinAnswer, JoinMalformed, JoinRefused, JoinRequest, Ticket};
@@ -10,13 +11,16 @@ use holdfast_protocol::secrets::LibrarySecrets;
 
 use super::network::AddressBook;
 use super::{NodeError, seed, wall_time};
-use crate::home::{Home, SecretError};
+use crate::home::{Home, SecretError, Settings};
 use crate::library::{Founding, Membership};
 use crate::network::{ChunkSink, ChunkSource, Network, NetworkConfig, PairError, ReadFailure, StartError};
 use crate::store::SledMetadata;
 
 /// How long a device that joins looks for the inviting one.
 const PAIRING_DEADLINE: Duration = Duration::from_secs(40);
+
+/// The place of a device that founds a library and was not told another.
+const FIRST_PLACE: &str = "home";
 
 /// A library that is founded but not yet written to the home: show the phrase first, then [`Founded::keep`] it. A crash
 /// in between leaves no library whose phrase nobody saw.
@@ -114,6 +118,13 @@ fn device_key(home: &Home) -> Result<DeviceKey, NodeError> {
     read_device_key(home)
 }
 
+/// The place that a device says it stands at: the one it was told, or the first one, if it founded the library. One that
+/// joined and was told none says nothing: two devices side by side, each in a place of its own, would count as two places.
+pub(super) fn place_to_claim(settings: &Settings, certificate: &DeviceCertificate) -> Option<String> {
+    let is_founder = certificate.issuer() == Issuer::Root;
+    settings.place.clone().or_else(|| is_founder.then(|| FIRST_PLACE.to_owned()))
+}
+
 pub(super) fn read_device_key(home: &Home) -> Result<DeviceKey, NodeError> {
     let bytes = home.read_secret(&home.device_key()).map_err(secret_error)?;
     let damaged = || StorageError::Damaged { what: format!("{}", home.device_key().display()) };
@@ -147,4 +158,32 @@ fn keep(
 
 fn secret_error(error: SecretError) -> NodeError {
     NodeError::Home(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_protocol::certificate::{DeviceGrant, Role};
+    use holdfast_protocol::time::WallTime;
+
+    use super::*;
+
+    #[test]
+    fn only_the_founding_device_claims_a_place_that_it_was_not_told() {
+        let founding = Founding::new(&[1; 32], "laptop", WallTime(0));
+        let joining = DeviceKey::from_seed(&[2; 32]);
+        let grant = DeviceGrant {
+            library: founding.secrets.library(),
+            device: joining.device_id(),
+            exchange: joining.exchange().public(),
+            role: Role::Member,
+            name: "phone".to_owned(),
+            serial: 0,
+            issued: WallTime(0),
+        };
+        let joined = DeviceCertificate::issue_by_device(grant, &founding.device);
+        let (untold, told) = (Settings::default(), Settings { place: Some("office".into()), ..Settings::default() });
+        assert_eq!(place_to_claim(&untold, &founding.membership.certificate).as_deref(), Some(FIRST_PLACE));
+        assert_eq!(place_to_claim(&untold, &joined), None);
+        assert_eq!(place_to_claim(&told, &joined).as_deref(), Some("office"));
+    }
 }

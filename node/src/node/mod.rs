@@ -15,10 +15,13 @@
 mod answer;
 mod export;
 mod identity;
+mod imports;
 mod network;
 mod news;
 mod runtime;
 mod space;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use std::os::unix::fs::MetadataExt as _;

@@ -14,7 +14,7 @@ use super::runtime::Runtime;
 use crate::api::view::{Moving, Problem};
 use crate::api::{EventLog, Happening};
 use crate::ingest::{FolderFiles, ImportProblem};
-use crate::library::{self, ImportedPhoto, Library};
+use crate::library::{self, Library};
 use crate::network::LinkEnd;
 use crate::store::Recovery;
 
@@ -118,10 +118,10 @@ impl News {
         }
     }
 
-    pub(super) fn imported(&mut self, photo: &ImportedPhoto) {
+    /// A photo is in the library, durably.
+    pub(super) fn imported(&mut self, happening: Happening) {
         self.imported_photos += 1;
-        let name = photo.name.path.clone();
-        self.publish(Happening::Imported { photo: photo.photo, name, bytes: photo.name.size });
+        self.publish(happening);
     }
 
     pub(super) fn import_problem(&mut self, problem: &ImportProblem) {
@@ -279,7 +279,7 @@ impl Runtime {
     /// Publishes how far imports and copies are, when that changed.
     pub(super) fn publish_counts(&mut self) {
         let progress = self.ingest.progress();
-        let is_importing = progress.busy || self.uncatalogued > 0;
+        let is_importing = progress.busy || !self.uncatalogued.is_empty();
         if is_importing {
             let (files, bytes) = (progress.files_imported, progress.bytes_imported);
             self.news.publish(Happening::Importing {

@@ -4,6 +4,7 @@
 //! nothing here waits for the network or a disk, so nothing can wait in a circle; while the index is far behind, no
 //! new work is taken from folders and peers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,18 +17,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::export::WaitingExport;
+use super::imports::ingest_config;
 use super::network::{AddressBook, sink, source};
 use super::news::News;
 use super::space::{Change, Space};
 use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
 use super::{Clock, NodeError, boot_id, identity, seed};
 use crate::api::{Call, EventLog, Happening};
-use crate::home::{Discovery, Home, Originals, Settings};
+use crate::home::{Discovery, Home, Settings};
 use crate::index::{Index, IndexReader};
-use crate::ingest::{ImportEvent, ImportProblem, Ingest, IngestConfig, Keep, WatchedFolder};
-use crate::library::{Config, Effect, Input, Library, Membership};
+use crate::ingest::{ImportEvent, Ingest};
+use crate::library::{Config, Effect, ImportId, Input, Library, Membership};
 use crate::media::{MediaPool, PoolConfig, WorkerCommand};
-use crate::network::{self, Network, NetworkConfig, NetworkEvent, NetworkHandle};
+use crate::network::{self, Network, NetworkConfig, NetworkEvent, NetworkHandle, Required};
 use crate::store::{ChunkStore, SledMetadata, StoreConfig, SystemDisk};
 
 /// Index batches that may wait before folders and peers have to.
@@ -39,8 +41,6 @@ const NEWS_INTERVAL: Duration = Duration::from_millis(250);
 /// Where a node listens unless it is told.
 const LISTEN: [&str; 4] =
     ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"];
-/// The place of a device that founds a library and was not told another.
-const FIRST_PLACE: &str = "home";
 
 /// A node whose parts are open.
 pub(super) struct Runtime {
@@ -65,8 +65,10 @@ pub(super) struct Runtime {
     sources: Option<Sources>,
     index_sent: u64,
     index_done: u64,
-    /// Imports that were handed to the library and are not durable in it yet.
-    pub(super) uncatalogued: usize,
+    /// Imports that were handed to the library and are not durable in it yet, with what is told once they are.
+    pub(super) uncatalogued: BTreeMap<ImportId, Option<Happening>>,
+    /// What came when there was no room to write any of it down.
+    held: Option<Arrival>,
     is_stopping: bool,
 }
 
@@ -80,6 +82,7 @@ struct Sources {
 }
 
 /// What came.
+#[derive(Debug)]
 enum Arrival {
     Network(NetworkEvent),
     Import(ImportEvent),
@@ -88,6 +91,17 @@ enum Arrival {
     Deadline,
     News,
     Stop,
+}
+
+impl Arrival {
+    /// Whether taking it may mean to write something down.
+    const fn needs_room(&self) -> bool {
+        match self {
+            Self::Network(_) | Self::Import(_) | Self::Completion(_) | Self::Deadline => true,
+            // A call is refused by itself when it needs room.
+            Self::Call(_) | Self::News | Self::Stop => false,
+        }
+    }
 }
 
 /// Opens every part of a node. On a tokio runtime; nothing runs yet but the parts' own threads.
@@ -143,6 +157,7 @@ pub(super) fn open(
         },
         topic: Some(blake3::derive_key("holdfast 1 gossip topic", secrets.library().as_bytes())),
         relays: settings.relays.clone(),
+        required: if settings.listen.is_empty() { Required::One } else { Required::Every },
         ..NetworkConfig::new(device.clone(), listen_addresses(&settings))
     };
     let (network, network_events) =
@@ -172,7 +187,8 @@ pub(super) fn open(
         sources: Some(sources),
         index_sent: index_covers.unwrap_or(0),
         index_done: index_covers.unwrap_or(0),
-        uncatalogued: 0,
+        uncatalogued: BTreeMap::new(),
+        held: None,
         is_stopping: false,
     };
     runtime.news.recovered(&recovery);
@@ -200,17 +216,6 @@ fn listen_addresses(settings: &Settings) -> Vec<String> {
     if settings.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { settings.listen.clone() }
 }
 
-fn ingest_config(settings: &Settings, home: &Home) -> IngestConfig {
-    let keep = match settings.originals {
-        Originals::InPlace => Keep::InPlace,
-        Originals::Copied => Keep::Copy,
-    };
-    let folders = settings.folders.iter().map(|path| WatchedFolder { path: path.clone(), keep }).collect();
-    let mut config = IngestConfig::new(folders);
-    config.excluded = vec![home.root().to_owned()];
-    config
-}
-
 impl Runtime {
     pub(super) fn library_id(&self) -> LibraryId {
         self.library.replica().registry().library()
@@ -230,9 +235,7 @@ impl Runtime {
         let now = self.clock.now();
         let effects = self.library.introduce(now, &membership.first_body)?;
         self.carry_out(effects)?;
-        let is_founder = self.library.replica().registry().members().count() <= 1;
-        let place = self.settings.place.clone().or_else(|| is_founder.then(|| FIRST_PLACE.to_owned()));
-        if let Some(place) = place {
+        if let Some(place) = identity::place_to_claim(&self.settings, &membership.certificate) {
             let effects = self.library.set_place(now, &place)?;
             self.carry_out(effects)?;
         }
@@ -264,21 +267,18 @@ impl Runtime {
         let mut news = tokio::time::interval(NEWS_INTERVAL);
         news.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.is_stopping {
-            let deadline = self.library.next_deadline().map_or(Duration::from_secs(3600), |at| self.clock.until(at));
-            // Whatever is handed to the library may have to be written down.
+            self.look_at_space()?;
             let goes_on = !self.space.is_standstill();
-            let has_room = goes_on && self.index_sent - self.index_done < INDEX_BEHIND_MAX;
-            // Local work first: what is finished frees what waits for it.
-            let arrival = tokio::select! {
-                biased;
-                _ = sources.stopping.wait_for(|stop| *stop) => Arrival::Stop,
-                Some(completion) = sources.completions.recv(), if goes_on => Arrival::Completion(completion),
-                Some(call) = sources.calls.recv() => Arrival::Call(call),
-                () = sleep_until(Instant::now() + deadline), if goes_on => Arrival::Deadline,
-                _ = news.tick() => Arrival::News,
-                Some(import) = sources.imports.recv(), if has_room => Arrival::Import(import),
-                Some(event) = sources.network.recv(), if has_room => Arrival::Network(event),
+            let arrival = match self.held.take_if(|_| goes_on) {
+                Some(held) => held,
+                None => self.next_arrival(sources, &mut news).await,
             };
+            // The wait may have been long.
+            self.look_at_space()?;
+            if self.space.is_standstill() && arrival.needs_room() {
+                self.held = Some(arrival);
+                continue;
+            }
             self.take(arrival)?;
             self.claim_deposited()?;
             if !self.exports.is_empty() {
@@ -286,6 +286,24 @@ impl Runtime {
             }
         }
         Ok(())
+    }
+
+    async fn next_arrival(&self, sources: &mut Sources, news: &mut tokio::time::Interval) -> Arrival {
+        let deadline = self.library.next_deadline().map_or(Duration::from_secs(3600), |at| self.clock.until(at));
+        // Whatever is handed to the library may have to be written down.
+        let goes_on = !self.space.is_standstill();
+        let has_room = goes_on && self.index_sent - self.index_done < INDEX_BEHIND_MAX;
+        // Local work first: what is finished frees what waits for it.
+        tokio::select! {
+            biased;
+            _ = sources.stopping.wait_for(|stop| *stop) => Arrival::Stop,
+            Some(completion) = sources.completions.recv(), if goes_on => Arrival::Completion(completion),
+            Some(call) = sources.calls.recv() => Arrival::Call(call),
+            () = sleep_until(Instant::now() + deadline), if goes_on => Arrival::Deadline,
+            _ = news.tick() => Arrival::News,
+            Some(import) = sources.imports.recv(), if has_room => Arrival::Import(import),
+            Some(event) = sources.network.recv(), if has_room => Arrival::Network(event),
+        }
     }
 
     fn take(&mut self, arrival: Arrival) -> Result<(), NodeError> {
@@ -297,7 +315,6 @@ impl Runtime {
             Arrival::Call(call) => self.answer(call),
             Arrival::Deadline => self.handle(Input::Replica(replica::Input::Tick)),
             Arrival::News => {
-                self.look_at_space()?;
                 self.publish_counts();
                 Ok(())
             }
@@ -310,6 +327,9 @@ impl Runtime {
 
     /// Says which chunks that others deposited are in the store already.
     fn claim_deposited(&mut self) -> Result<(), NodeError> {
+        if self.space.is_standstill() {
+            return Ok(());
+        }
         let mut stored = std::mem::take(&mut self.deposited);
         stored.retain(|chunk| self.store.contains(chunk));
         if stored.is_empty() {
@@ -319,7 +339,13 @@ impl Runtime {
     }
 
     fn look_at_space(&mut self) -> Result<(), NodeError> {
-        match self.space.look(self.clock.now().elapsed) {
+        let stood_still = self.space.is_standstill();
+        let change = self.space.look(self.clock.now().elapsed);
+        if self.space.is_standstill() && !stood_still {
+            // What was taken in by now still finds room.
+            self.once_durable(|| {});
+        }
+        match change {
             Some(Change::Full(problem)) => self.news.problem(problem),
             Some(Change::Room(problem)) => {
                 self.news.settled(&problem);
@@ -357,10 +383,7 @@ impl Runtime {
                     self.workers.index(version, changes);
                 }
                 Effect::Flush(task) => self.workers.flush(Flush::Library(task)),
-                Effect::Catalogued(imports) => {
-                    self.uncatalogued -= imports.len();
-                    self.ingest.catalogued(imports);
-                }
+                Effect::Catalogued(imports) => self.catalogued(imports),
                 // Nobody asks this node for edits yet.
                 Effect::Edited(_) => {}
                 Effect::Event(event) => self.news.of_library(event, &self.library),
@@ -421,7 +444,7 @@ impl Runtime {
     }
 
     /// The store has lost chunks. It may have got them back since it was found out: whoever stored them said so already.
-    fn take_losses(&mut self, mut lost: Vec<ChunkId>) -> Result<(), NodeError> {
+    pub(super) fn take_losses(&mut self, mut lost: Vec<ChunkId>) -> Result<(), NodeError> {
         lost.retain(|chunk| !self.store.contains(chunk));
         if lost.is_empty() {
             return Ok(());
@@ -429,46 +452,14 @@ impl Runtime {
         self.handle(Input::Replica(replica::Input::ChunksLost(lost)))
     }
 
-    fn take_import(&mut self, event: ImportEvent) -> Result<(), NodeError> {
-        match event {
-            ImportEvent::Imported(photo) => {
-                self.uncatalogued += 1;
-                self.news.imported(&photo);
-                // A while after it was handed out: what the store has lost since, it may have said before this.
-                let chunks = photo.chunks.iter().map(|(chunk, _)| *chunk);
-                let (stored, lost): (Vec<_>, Vec<_>) = chunks.partition(|chunk| self.store.contains(chunk));
-                self.handle(Input::Imported(photo))?;
-                self.handle(Input::Replica(replica::Input::ChunksStored(stored)))?;
-                if !lost.is_empty() {
-                    self.handle(Input::Replica(replica::Input::ChunksLost(lost)))?;
-                }
-                Ok(())
-            }
-            ImportEvent::NameRemoved(removed) => {
-                self.uncatalogued += 1;
-                self.handle(Input::NameRemoved(removed))
-            }
-            ImportEvent::ChunksLost(chunks) => self.take_losses(chunks),
-            ImportEvent::Problem(problem) => {
-                if let ImportProblem::Storage(StorageError::Full) = problem {
-                    self.space.refused(self.clock.now().elapsed);
-                } else {
-                    self.news.import_problem(&problem);
-                }
-                Ok(())
-            }
-            ImportEvent::ScanFinished(_) => {
-                self.news.scanned(&self.settings.folders, &self.ingest.folders());
-                Ok(())
-            }
-        }
-    }
-
     /// Stops in order: no new work, then a checkpoint once the index has caught up, then the last flush.
     async fn stop(&mut self, sources: &mut Sources) -> Result<(), NodeError> {
         if self.space.is_standstill() {
             // Nothing can be written down; the next start takes it in from the logs.
             return Ok(());
+        }
+        if let Some(held) = self.held.take() {
+            self.take(held)?;
         }
         self.library.checkpoint();
         let deadline = Instant::now() + STOP_DEADLINE;

@@ -14,6 +14,8 @@ use crate::api::view::Problem;
 const ROOM_BYTES: u64 = 80 << 20;
 /// Below this nothing is taken in. The metadata refuses at 32 MiB: what is under way ends before that.
 const STANDSTILL_BYTES: u64 = 48 << 20;
+/// How often the disk is asked. What comes in within such a time is little against what is free at a standstill.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A refusal counts for this long: it may have been a quota, of which free bytes tell nothing.
 const REFUSAL_COUNTS: Duration = Duration::from_secs(45);
 
@@ -21,6 +23,7 @@ const REFUSAL_COUNTS: Duration = Duration::from_secs(45);
 pub(super) struct Space {
     folders: [PathBuf; 2],
     free_bytes: u64,
+    looked: Option<Timestamp>,
     refused: Option<Timestamp>,
     /// What was told, until there is room again: the number in it does not change with every byte.
     problem: Option<Problem>,
@@ -36,7 +39,7 @@ pub(super) enum Change {
 
 impl Space {
     pub(super) fn new(metadata: PathBuf, store: PathBuf) -> Self {
-        Self { folders: [metadata, store], free_bytes: u64::MAX, refused: None, problem: None }
+        Self { folders: [metadata, store], free_bytes: u64::MAX, looked: None, refused: None, problem: None }
     }
 
     /// Whether nothing may be taken in.
@@ -54,8 +57,12 @@ impl Space {
         self.refused = Some(now);
     }
 
-    /// Looks at the disk.
+    /// Looks at the disk, unless that was done just now.
     pub(super) fn look(&mut self, now: Timestamp) -> Option<Change> {
+        if self.looked.is_some_and(|looked| now.since(looked) < LOOK_INTERVAL) {
+            return None;
+        }
+        self.looked = Some(now);
         // What cannot be asked is found out by writing.
         let free = self.folders.iter().map(|folder| (free_bytes(folder).unwrap_or(u64::MAX), folder));
         let (free_bytes, folder) = free.min_by_key(|(free, _)| *free)?;

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
 
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::replica::TaskId;
@@ -16,6 +18,9 @@ use crate::store::{ChunkStore, ReadError, ScrubCursor, SledMetadata};
 
 /// Completions that wait for the library; workers wait when it is full.
 const COMPLETIONS_MAX: usize = 256;
+
+/// How often an index that found no room is tried again.
+const NO_ROOM_DELAY: Duration = Duration::from_secs(1);
 
 /// Bytes that a scrub reads at a time.
 const SCRUB_BYTES: u64 = 64 << 20;
@@ -130,7 +135,7 @@ impl Workers {
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), NodeError> {
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
     thread.map(drop).map_err(|error| NodeError::System { what: "a thread", error })
 }
 
@@ -185,7 +190,15 @@ fn keep_index(
             changes.extend(more);
         }
         let flushed = metadata.flush().map_err(NodeError::from);
-        let applied = flushed.and_then(|()| Ok(index.apply(&changes, &version.to_le_bytes())?));
+        let applied = flushed.and_then(|()| {
+            loop {
+                match index.apply(&changes, &version.to_le_bytes()) {
+                    // There will be room again. Until then the library is told nothing, and takes in ever less.
+                    Err(error) if error.is_full() && !done.is_closed() => thread::sleep(NO_ROOM_DELAY),
+                    applied => return Ok(applied?),
+                }
+            }
+        });
         let completion = applied.map_or_else(Completion::Failed, |()| Completion::Indexed(version));
         if done.blocking_send(completion).is_err() {
             return;

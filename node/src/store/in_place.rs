@@ -19,7 +19,7 @@ use roaring::RoaringBitmap;
 use super::disk::{Access, FileStat};
 use super::file_record::{FileRecord, InPlaceCut, State, decode, encode, set_state};
 use super::table::{Row, Table};
-use super::{ChunkStore, IN_PLACE, ReadError, index, lock, path_bytes, read, write};
+use super::{ChunkStore, IN_PLACE, ReadError, index, is_unreadable, lock, path_bytes, read, write};
 
 /// The number that the store gave a file, below 2³¹; it stays with the file until that is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -224,14 +224,12 @@ impl ChunkStore {
             self.hide_row(row);
             ReadError::Changed { path: record.path.clone() }
         };
-        let original = match self.disk.open(&record.path, Access::Read) {
-            Ok(original) => original,
-            Err(error) => return Err(unreadable(&record.path, &error)),
+        let failed = |error: io::Error| {
+            if is_unreadable(&error) { self.hide_unreadable(*chunk, row) } else { unreadable(&record.path, &error) }
         };
-        match original.stat() {
-            Ok(stat) if stat == record.stat => {}
-            Ok(_) => return Err(changed()),
-            Err(error) => return Err(unreadable(&record.path, &error)),
+        let original = self.disk.open(&record.path, Access::Read).map_err(failed)?;
+        if original.stat().map_err(failed)? != record.stat {
+            return Err(changed());
         }
         let mut plaintext = lock(&self.buffers).pop().unwrap_or_default();
         plaintext.resize(cut.length as usize, 0);
@@ -245,7 +243,7 @@ impl ChunkStore {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(changed()),
-            Err(error) => Err(unreadable(&record.path, &error)),
+            Err(error) => Err(failed(error)),
         };
         let mut buffers = lock(&self.buffers);
         if buffers.len() < BUFFERS_MAX {
@@ -256,6 +254,8 @@ impl ChunkStore {
 
     /// Takes the chunks of `cuts` that lie in file `number` out of the table; those that were there.
     pub(super) fn hide_cuts(&self, number: u32, cuts: &[InPlaceCut]) -> Vec<ChunkId> {
+        // What could not be read in the file is not to come back with it.
+        lock(&self.unreadable).retain(|_, row| row.owner != IN_PLACE | number);
         let mut chunks = write(&self.chunks);
         let mut usage = lock(&self.usage);
         let mut hidden = Vec::new();
@@ -273,9 +273,14 @@ impl ChunkStore {
 
     /// Lets the chunks of `cuts` be found in file `number`.
     fn show_cuts(&self, number: u32, cuts: &[InPlaceCut]) {
+        self.show_rows(self.cut_rows(number, cuts));
+    }
+
+    /// Lets chunks be found in originals.
+    pub(super) fn show_rows(&self, rows: impl IntoIterator<Item = Row>) {
         let mut chunks = write(&self.chunks);
         let mut usage = lock(&self.usage);
-        for row in self.cut_rows(number, cuts) {
+        for row in rows {
             // A file of equal stretches names a chunk twice; one location is enough.
             if !chunks.find(row.key).any(|known| known.owner == row.owner) {
                 chunks.insert(row);

@@ -258,19 +258,24 @@ impl ChunkStore {
         for (number, record) in files {
             for row in self.cut_rows(number, &record.cuts) {
                 let chunk = &record.cuts[row.first as usize].chunk;
-                let Some(row) = read(&self.chunks).find(row.key).find(|known| known.owner == row.owner) else {
-                    continue;
-                };
-                let paths = match self.read_row(chunk, row, &mut sealed) {
+                let shown = read(&self.chunks).find(row.key).find(|known| known.owner == row.owner);
+                let hidden = lock(&self.unreadable).get(chunk).copied().filter(|hidden| hidden.owner == row.owner);
+                let Some(row) = shown.or(hidden) else { continue };
+                let outcome = self.read_row(chunk, row, &mut sealed);
+                if outcome.as_ref().is_err_and(ReadError::is_loss) && shown.is_some() {
+                    scrub.lost.extend((!self.contains(chunk)).then_some(*chunk));
+                }
+                let paths = match outcome {
                     Ok(()) => {
+                        if shown.is_none() && lock(&self.unreadable).remove(chunk).is_some() {
+                            self.show_rows([row]);
+                            scrub.found.push(*chunk);
+                        }
                         scrub.checked_bytes += u64::from(row.second);
                         continue;
                     }
                     Err(ReadError::Storage(error)) => return Err(error),
-                    Err(ReadError::Changed { .. }) => {
-                        scrub.lost.extend((!self.contains(chunk)).then_some(*chunk));
-                        &mut scrub.changed
-                    }
+                    Err(ReadError::Changed { .. }) => &mut scrub.changed,
                     Err(_) => &mut scrub.missing,
                 };
                 if paths.last() != Some(&record.path) {

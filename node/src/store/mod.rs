@@ -66,7 +66,7 @@ pub struct ChunkStore {
     /// Held by whoever changes the index, so that commits, removals and compaction take turns.
     index: Mutex<writer::IndexTail>,
     usage: Mutex<Usage>,
-    /// Locations in segments that could not be read when they were last asked for.
+    /// Locations that could not be read when they were last asked for.
     unreadable: Mutex<BTreeMap<ChunkId, Row>>,
     handles: Mutex<Handles>,
     records: Mutex<in_place::RecordCache>,
@@ -110,8 +110,9 @@ pub enum ReadError {
         /// The chunk.
         chunk: ChunkId,
     },
-    /// Its bytes in a segment are not what they were, or cannot be read. The store has forgotten that location, so the
-    /// chunk can be put again; report it as lost. What could not be read is tried again by a scrub and at the next start.
+    /// Its bytes in a segment are not what they were, or the disk cannot read them there or in an original. The store has
+    /// forgotten that location, so the chunk can be put again; report it as lost. What could not be read is tried again by
+    /// a scrub and at the next start.
     #[error("chunk {} is damaged on this disk; it will be fetched from another peer", chunk.short())]
     Damaged {
         /// The chunk.
@@ -279,13 +280,7 @@ impl ChunkStore {
                     .and_then(|file| file.read_exact_at(sealed, u64::from(row.first) + HEADER_BYTES));
                 match outcome {
                     Ok(()) if *blake3::hash(sealed).as_bytes() == *chunk.as_bytes() => Ok(()),
-                    Err(error) if is_unreadable(&error) => {
-                        // Nothing is known of the bytes: the location goes from the table, so that the chunk is fetched
-                        // from elsewhere if it can be, and not from the disk, so that it is there again when it can be read.
-                        self.hide_row(row);
-                        lock(&self.unreadable).insert(*chunk, row);
-                        Err(ReadError::Damaged { chunk: *chunk })
-                    }
+                    Err(error) if is_unreadable(&error) => Err(self.hide_unreadable(*chunk, row)),
                     Err(error) if is_transient(&error) => Err(storage_error(&error).into()),
                     _ => {
                         self.forget_damaged(*chunk, row);
@@ -294,6 +289,14 @@ impl ChunkStore {
                 }
             }
         }
+    }
+
+    /// Nothing is known of the bytes: the location goes from the table, so that the chunk is fetched from elsewhere if it
+    /// can be, and not from the disk, so that it is there again when it can be read.
+    fn hide_unreadable(&self, chunk: ChunkId, row: Row) -> ReadError {
+        self.hide_row(row);
+        lock(&self.unreadable).insert(chunk, row);
+        ReadError::Damaged { chunk }
     }
 
     /// A handle of `segment` for reading.

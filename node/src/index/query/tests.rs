@@ -202,3 +202,15 @@ fn the_index_is_the_owners_alone() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.file_name());
     }
 }
+
+#[test]
+fn an_index_that_found_no_room_takes_the_same_changes_later() {
+    let mut fixture = Fixture::new(&[facts(1, None), name(1, "a.jpg")]);
+    let more: Vec<_> = (2..=250).flat_map(|number| [facts(number, None), name(number, &"x".repeat(500))]).collect();
+    fixture.index.limit_pages(1); // no fewer than it has
+    assert!(fixture.index.apply(&more, b"2").unwrap_err().is_full());
+    assert_eq!((fixture.all(), fixture.index.covers().unwrap().unwrap()), (vec![1], b"1".to_vec()));
+    fixture.index.limit_pages(1_000_000);
+    fixture.index.apply(&more, b"2").unwrap();
+    assert_eq!((fixture.all().len(), fixture.index.covers().unwrap().unwrap()), (100, b"2".to_vec()));
+}

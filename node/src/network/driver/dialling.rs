@@ -97,7 +97,8 @@ pub(super) fn explain(error: &DialError) -> String {
     match error {
         DialError::Transport(failures) => {
             let each = failures.iter().map(|(address, error)| format!("{address}: {}", innermost(error)));
-            each.collect::<Vec<_>>().join("; ")
+            // Behind a semicolon messages say what to do next.
+            each.collect::<Vec<_>>().join(", ")
         }
         DialError::LocalPeerId { .. } => "the address is this device's own".to_owned(),
         DialError::WrongPeerId { .. } => "another device answers at its address".to_owned(),

@@ -31,7 +31,7 @@ use tokio::{
 
 use self::dialling::{Pair, explain};
 use super::{
-    ChunkSink, ChunkSource, LinkEnd, Misbehaviour, NetworkConfig, NetworkEvent, PairError, StartError,
+    ChunkSink, ChunkSource, LinkEnd, Misbehaviour, NetworkConfig, NetworkEvent, PairError, Required, StartError,
     addresses::{self, AddressBook},
     behaviour::{Behaviour, BehaviourEvent},
     chunks::{self, Chunks},
@@ -83,9 +83,7 @@ pub(super) fn start(
     let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(60));
     let peer_id = keypair.public().to_peer_id();
     let mut swarm = Swarm::new(transports.transport, behaviour, peer_id, swarm_config);
-    for address in &config.listen {
-        listen(&mut swarm, address, addresses::parse(address))?;
-    }
+    listen_on_all(&mut swarm, &config)?;
     let mut relays = Relays::parse(&config.relays)?;
     for relay in relays.peers() {
         relays.ask(&mut swarm, &relay);
@@ -112,6 +110,23 @@ pub(super) fn start(
     };
     tokio::spawn(driver.run(asked));
     Ok((shared, happening))
+}
+
+fn listen_on_all(swarm: &mut Swarm<Behaviour>, config: &NetworkConfig) -> Result<(), StartError> {
+    let mut refused = Vec::new();
+    for address in &config.listen {
+        match listen(swarm, address, addresses::parse(address)) {
+            Err(error) if config.required == Required::One => {
+                tracing::info!(%error, "an address is left out");
+                refused.push(error);
+            }
+            outcome => outcome?,
+        }
+    }
+    match refused.pop() {
+        Some(error) if refused.len() + 1 == config.listen.len() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn listen(swarm: &mut Swarm<Behaviour>, text: &str, parsed: Result<Multiaddr, String>) -> Result<(), StartError> {

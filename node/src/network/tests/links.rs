@@ -1,7 +1,6 @@
-use holdfast_protocol::limits::CONNECTIONS_MAX;
-
 use super::*;
-use crate::network::{LinkEnd, StartError};
+use crate::network::behaviour::INCOMING_MAX;
+use crate::network::{LinkEnd, Required, StartError};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_connections_dialled_at_once_one_link_remains_at_both_ends() {
@@ -99,14 +98,21 @@ async fn addresses_that_cannot_be_listened_on_are_start_errors() {
     };
     assert!(matches!(start("nonsense"), Some(StartError::Address { .. })));
     assert!(matches!(start("/ip4/192.0.2.1/tcp/0"), Some(StartError::Listen { .. })));
+    let start_with_one_of = |listen: &[&str]| {
+        let listen = listen.iter().map(|&address| address.to_owned()).collect();
+        let config = NetworkConfig::new(DeviceKey::from_seed(&[2; 32]), listen);
+        Network::start(NetworkConfig { required: Required::One, ..config }, memory.source(), memory.sink()).err()
+    };
+    assert!(start_with_one_of(&["/ip4/192.0.2.1/tcp/0", TCP, "/ip4/192.0.2.1/udp/0/quic-v1"]).is_none());
+    assert!(matches!(start_with_one_of(&["/ip4/192.0.2.1/tcp/0"]), Some(StartError::Listen { .. })));
     assert!(start(&taken).is_none_or(|error| matches!(error, StartError::Listen { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_beyond_the_limit_are_refused() {
+async fn strangers_beyond_the_limit_are_refused_and_leave_room_for_own_dials() {
     let mut a = Node::start(1, &[TCP]).await;
     let mut others = Vec::new();
-    for seed in 0..CONNECTIONS_MAX as u8 + 4 {
+    for seed in 0..INCOMING_MAX as u8 + 8 {
         let other = Node::start(100 + seed, &[]).await;
         other.handle.dial(a.device, a.addresses.clone());
         others.push(other);
@@ -118,7 +124,9 @@ async fn connections_beyond_the_limit_are_refused() {
             NetworkEvent::Disconnected { .. } => standing -= 1,
             _ => {}
         }
-        assert!(standing <= CONNECTIONS_MAX as usize);
+        assert!(standing <= INCOMING_MAX as usize);
     }
-    assert!(standing > CONNECTIONS_MAX as usize / 2, "{standing} connected");
+    assert!(standing > INCOMING_MAX as usize / 2, "{standing} connected");
+    let mut member = Node::start(2, &[TCP]).await;
+    connect(&mut a, &mut member).await;
 }

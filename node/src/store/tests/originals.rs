@@ -5,6 +5,7 @@ use roaring::RoaringBitmap;
 
 use super::*;
 use crate::store::disk::{Access, Disk};
+use crate::store::simulated::Failing;
 use crate::store::{FileRecord, InPlaceCut, Known, ReadError, ScrubCursor};
 
 /// Writes a file of `content` and returns its record, cut into pieces of 1000 bytes.
@@ -186,6 +187,37 @@ fn a_scrub_names_originals_that_changed_or_are_gone() {
     assert_eq!(scrub.missing, [records[2].path.clone()]);
     assert_eq!(scrub.lost.len(), 6);
     assert_eq!(scrub.next, None);
+}
+
+#[test]
+fn an_original_that_the_disk_cannot_read_is_no_copy_until_it_can() {
+    let machine = Machine::new(12);
+    let store = machine.open();
+    let records = [1, 2, 3].map(|seed| file(&machine, &format!("/photos/{seed}.jpg"), &content(seed)));
+    store.adopt_files(&records).unwrap();
+    let chunk = |file: usize, cut: usize| records[file].cuts[cut].chunk;
+    machine.disk.set_failing(Failing { reads: 1, ..Failing::default() });
+    assert!(store.read(&chunk(0, 0)).unwrap_err().is_loss());
+    assert!(!store.contains(&chunk(0, 0)) && store.contains(&chunk(0, 1)));
+    let scrub = store.scrub(ScrubCursor::default(), u64::MAX).unwrap();
+    assert_eq!((scrub.lost.len(), scrub.found.len(), scrub.missing.len()), (17, 0, 3), "one was known to be lost");
+    assert_eq!((store.stats().in_place_chunks, store.stats().in_place_bytes), (0, 0));
+
+    machine.disk.set_failing(Failing::default());
+    // Neither a file that was forgotten nor a chunk that was removed comes back.
+    assert_eq!(store.forget_files(&[&records[1].path]).unwrap(), []);
+    store.remove(&[chunk(2, 5)]).unwrap();
+    let scrub = store.scrub(ScrubCursor::default(), u64::MAX).unwrap();
+    assert_eq!((scrub.lost.len(), scrub.found.len(), scrub.missing.len()), (0, 11, 0));
+    assert_resealed(&store, &records[0], &content(1));
+    assert!(!store.contains(&chunk(1, 0)) && !store.contains(&chunk(2, 5)));
+    assert_eq!(store.stats().in_place_chunks, 11);
+
+    machine.disk.set_failing(Failing { reads: 1, ..Failing::default() });
+    assert!(store.read(&chunk(0, 0)).is_err());
+    machine.disk.set_failing(Failing::default());
+    drop(store);
+    assert_resealed(&machine.open(), &records[0], &content(1));
 }
 
 #[test]
