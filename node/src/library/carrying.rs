@@ -186,8 +186,7 @@ impl<M: Metadata> Library<M> {
         let mut by_document: BTreeMap<DocumentId, Vec<(PhotoId, Vec<DepositedChunk>)>> = BTreeMap::new();
         for (document, photo, run) in runs {
             // A photo that is not known yet is told of by a change that still waits for others.
-            let is_lacking =
-                self.photos.slot(&photo).is_none_or(|slot| self.replica.is_void(&self.photos.row(slot).run));
+            let is_lacking = self.photos.slot(&photo).is_none_or(|slot| self.is_void(&self.photos.row(slot).run));
             if !(is_own || is_lacking) || !rest.give(&run) {
                 continue;
             }

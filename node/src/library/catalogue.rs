@@ -355,9 +355,16 @@ impl<M: Metadata> Library<M> {
         let Some(slot) = self.photos.slot(photo) else { return };
         let row = self.photos.row_mut(slot);
         row.deposited_here |= run.author == self.replica.author();
-        if !self.endings.is_empty() {
+        let read_from = row.run;
+        if !self.endings.is_empty() || self.is_void(&read_from) {
             self.choose_run(document, slot);
         }
+    }
+
+    /// Whether nothing can be read from a run: its author's log ended before it, or nobody vouches for its author. A device
+    /// may be removed before all know what it writes as; then what others carry on of it is all that they learn.
+    pub(super) fn is_void(&self, run: &Run) -> bool {
+        self.replica.registry().device_of(&run.author).is_none() || self.replica.is_void(run)
     }
 
     /// Chooses again from which run a photo of an open document is read.
@@ -371,10 +378,9 @@ impl<M: Metadata> Library<M> {
         }
     }
 
-    /// The run to read a photo from: that of its record, unless the log that gave it ended before; then the first other
-    /// one that counts. What else the catalog says of the photo is looked up only then.
+    /// The run to read a photo from: that of its record, unless that is void; then the first other one that is not. What else the catalog says of the photo is looked up only then.
     fn run_that_counts(&self, recorded: Run, state: impl FnOnce() -> Option<PhotoState>) -> Run {
-        if !self.replica.is_void(&recorded) {
+        if !self.is_void(&recorded) {
             return recorded;
         }
         let mut runs = state().into_iter().flat_map(|state| {
@@ -382,7 +388,7 @@ impl<M: Metadata> Library<M> {
             let recorded: Vec<Run> = records.filter_map(|of| Some(PhotoRecord::decode(of)?.run)).collect();
             recorded.into_iter().chain(state.runs.into_values())
         });
-        runs.find(|run| !self.replica.is_void(run)).unwrap_or(recorded)
+        runs.find(|run| !self.is_void(run)).unwrap_or(recorded)
     }
 
     /// Reads and counts a photo from a run, perhaps another than before.

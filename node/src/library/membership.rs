@@ -195,6 +195,8 @@ impl<M: Metadata> Library<M> {
 
     pub(super) fn membership_changed(&mut self, author: AuthorId, out: &mut Vec<Effect>) {
         self.refresh_places();
+        // Photos may be read from what it deposited, where nobody vouched for it before.
+        self.to_review.insert(author);
         if let Some(device) = self.replica.registry().device_of(&author) {
             out.push(Effect::Event(Event::MembershipChanged { device }));
         }

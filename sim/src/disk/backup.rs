@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use holdfast_protocol::id::{ChunkId, PhotoId};
 
-use super::{Death, Machine, deposited};
+use super::{Death, Machine};
 use crate::fault::FaultClass;
 use crate::index::VirtualIndex;
 use crate::world::World;
@@ -66,10 +66,9 @@ impl World {
         others.filter_map(|other| other.library.as_ref()).any(|library| library.photos().slot(photo).is_some())
     }
 
-    /// Every chunk that was ever deposited, as far as the node knows, and that it holds. It may know no photo of it yet.
+    /// Every chunk that a node holds. It may know no photo of it yet, nor that anybody deposited it.
     fn chunks_held(&self, node: usize) -> Vec<ChunkId> {
-        let of = &self.nodes[node];
-        let Some(library) = &of.library else { return Vec::new() };
-        deposited(library).into_iter().filter(|chunk| of.machine.holds(chunk)).collect()
+        let machine = &self.nodes[node].machine;
+        machine.taken.iter().copied().filter(|chunk| machine.holds(chunk)).collect()
     }
 }

@@ -95,8 +95,9 @@ impl World {
 
     /// Whether all of them know one device that they can dial, and some device can be dialled that may invite.
     pub(crate) fn can_meet(&self, rest: &[Remains]) -> bool {
-        // Copies do not stay.
-        let may_stay = |of: &Remains| of.node < self.options.nodes && self.network.is_dialable(of.node);
+        // Neither copies stay nor who was removed.
+        let is_staying = |node: usize| node < self.options.nodes && !self.hosts[node].is_removed;
+        let may_stay = |of: &Remains| is_staying(of.node) && self.network.is_dialable(of.node);
         let is_hub = |hub: &Remains| {
             let device = hub.library.replica().device();
             let knows = |of: &Remains| of.node == hub.node || of.library.replica().registry().is_member(&device);

@@ -235,6 +235,7 @@ impl World {
             self.resume(node, 0);
             self.start(node);
         }
+        self.take_off_who_was_removed_after_all();
         for node in 0..nodes {
             self.join_at_last(node);
             self.scrub(node);

@@ -9,7 +9,7 @@ mod inventories;
 mod shadow;
 mod stranger;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use holdfast::library::Input;
@@ -123,16 +123,19 @@ impl World {
     }
 
     /// Whoever lied about what it holds is started again, and looks. Who kept to itself what others can only know from it
-    /// begins anew with everybody: nobody can ask for what was never mentioned.
+    /// begins anew with everybody: nobody can ask for what was never mentioned. So does who has told of a log that it writes
+    /// beside its own: its library is told only by those who begin anew with it.
     pub(crate) fn stop_lying(&mut self) {
         let liar = self.liar();
         if std::mem::take(&mut self.has_lied) && self.nodes[liar].library.is_some() {
             self.end(liar, Death::Killed, 1);
         }
+        let mut anew: BTreeSet<usize> = self.shadows.values().map(Shadow::node).collect();
         if std::mem::take(&mut self.has_withheld) {
-            for link in self.network.standing(Some(liar)) {
-                self.cut(link);
-            }
+            anew.insert(liar);
+        }
+        for link in anew.into_iter().flat_map(|node| self.network.standing(Some(node))).collect::<BTreeSet<_>>() {
+            self.cut(link);
         }
     }
 }

@@ -44,6 +44,10 @@ pub(crate) struct Shadow {
 }
 
 impl Shadow {
+    pub(crate) const fn node(&self) -> usize {
+        self.node
+    }
+
     pub(crate) fn author(&self) -> AuthorId {
         self.key.author_id()
     }

@@ -112,6 +112,7 @@ mod tests {
     use holdfast::store::ScrubCursor;
 
     use super::*;
+    use crate::disk::Death;
     use crate::options::Options;
     use crate::outcome::run;
     use crate::trace::Trace;
@@ -161,7 +162,7 @@ mod tests {
         world.run().unwrap();
         let mut plot = Plot::new();
         plot.look(&world);
-        world.crash(1, 1_000);
+        world.crash(1, Death::PowerLoss, 1_000);
         plot.look(&world);
         assert_eq!(plot.samples[0].photos_by_copies, plot.samples[1].photos_by_copies);
         assert_eq!((plot.samples[1].up, plot.samples[1].whole), (1, 2));

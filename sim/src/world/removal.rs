@@ -5,6 +5,7 @@ use holdfast::library::RemoveError;
 use super::{Coming, World};
 use crate::chance::Chance;
 use crate::fault::FaultClass;
+use crate::node::Node;
 
 /// How long a device that was removed goes on.
 const GOES_ON_MS_MAX: u64 = 60_000;
@@ -77,6 +78,18 @@ impl World {
         }
         self.vacate(node);
         self.copies.retain(|_, copy| *copy != node);
+    }
+
+    /// The disk of who removed them failed behind the removal, and that counts all the same.
+    pub(crate) fn take_off_who_was_removed_after_all(&mut self) {
+        for node in 0..self.nodes.len() {
+            let device = self.nodes[node].device_id();
+            let is_removed =
+                |of: &Node| of.library.as_ref().is_some_and(|library| library.replica().registry().is_removed(&device));
+            if self.nodes.iter().any(is_removed) {
+                self.take_off(node);
+            }
+        }
     }
 
     /// All of them are switched off.
