@@ -36,7 +36,6 @@ impl World {
     pub(crate) fn ingested(&mut self, node: usize, outcome: Result<Ingested, StorageError>) {
         match outcome {
             Ok(ingested) => {
-                self.nodes[node].machine.taken.extend(&ingested.chunks);
                 for chunk in &ingested.chunks {
                     // What was destroyed after it was read for this batch is not there because of it.
                     let machine = &self.nodes[node].machine;

@@ -145,6 +145,7 @@ impl Machine {
             out.inputs.extend(losses(gone));
         }
         out.inputs.extend(losses(lost));
+        self.taken.extend(out.imports.iter().flat_map(|(.., chunks)| chunks));
         Ok(out)
     }
 
