@@ -11,8 +11,9 @@ use super::{Event, Happening, Request};
 
 /// Calls that wait for the runtime. Who asks when the queue is full is told that the node is busy.
 const CALLS_MAX: usize = 64;
-/// Events that a reader may lag behind before it misses some.
-const EVENT_LAG_MAX: usize = 1024;
+/// Events that a reader may lag behind before it misses some. Imports that waited for something are told of all at once, as
+/// many as may be on their way.
+const EVENT_LAG_MAX: usize = 2 * crate::ingest::IN_FLIGHT_MAX;
 /// Events that are kept for `events` without `--follow`.
 const EVENTS_KEPT: usize = 1000;
 

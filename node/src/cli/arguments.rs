@@ -11,7 +11,7 @@ Exit codes:
    1  failed
    2  the command line makes no sense
    3  partly done
-   4  status: some photos are below their target
+   4  status, photos --unsafe: some photos are below their target
   10  no library here
   11  the node is not running
   12  not allowed";

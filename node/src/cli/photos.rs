@@ -52,7 +52,7 @@ pub(super) fn run(
             break;
         }
     }
-    let more = after.is_some();
+    let more = after.is_some() || limit == Some(0);
     let (summary, exit) = match (selection, &search) {
         // Of photos whose records are still on their way only the status knows.
         (PhotoSelection::Unsafe, None) => {
@@ -81,7 +81,7 @@ fn below_target(shown: u64, more: bool, status: &Status) -> String {
         0 => format!("{} not safe {goal}.", count(below, "photo")),
         _ if more => format!("{} not safe {goal}; a higher --limit shows more.", count(below, "photo")),
         unlisted => format!(
-            "{} not safe {goal}; {} of them cannot be listed yet: their records are not on this device.",
+            "{} not safe {goal}; {} of them cannot be listed here yet.",
             count(below, "photo"),
             thousands(unlisted)
         ),
@@ -162,7 +162,7 @@ pub(super) mod tests {
         );
         assert_eq!(
             below_target(0, false, &status(4000, 2000)),
-            "2,000 photos not safe in 2 places; 2,000 of them cannot be listed yet: their records are not on this device."
+            "2,000 photos not safe in 2 places; 2,000 of them cannot be listed here yet."
         );
     }
 

@@ -212,7 +212,11 @@ pub enum NetworkEvent {
 /// # Errors
 /// When it is none, or says too little to dial it.
 pub fn check_dialled(address: &str) -> Result<(), StartError> {
-    addresses::check(address, "it names no port; it ends in /tcp/4001 or /udp/4001/quic-v1", addresses::is_dialled)
+    addresses::check(
+        address,
+        "it names no way to connect; it ends in /tcp/4001 or /udp/4001/quic-v1",
+        addresses::is_dialled,
+    )
 }
 
 /// Looks at an address to listen on before anything is done with it.

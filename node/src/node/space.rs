@@ -13,7 +13,7 @@ use crate::api::view::Problem;
 /// Below this the store takes no more chunks.
 const ROOM_BYTES: u64 = 80 << 20;
 /// Below this nothing is taken in. The metadata refuses at 32 MiB: what is under way ends before that.
-const STANDSTILL_BYTES: u64 = 48 << 20;
+const STANDSTILL_BYTES: u64 = 64 << 20;
 /// How often the disk is asked. What comes in within such a time is little against what is free at a standstill.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A refusal counts for this long: it may have been a quota, of which free bytes tell nothing.

@@ -224,9 +224,8 @@ impl ChunkStore {
             self.hide_row(row);
             ReadError::Changed { path: record.path.clone() }
         };
-        let failed = |error: io::Error| {
-            if is_unreadable(&error) { self.hide_unreadable(*chunk, row) } else { unreadable(&record.path, &error) }
-        };
+        // A file that cannot even be opened may lie on a disk that is not connected.
+        let failed = |error: io::Error| unreadable(&record.path, &error);
         let original = self.disk.open(&record.path, Access::Read).map_err(failed)?;
         if original.stat().map_err(failed)? != record.stat {
             return Err(changed());
@@ -243,6 +242,7 @@ impl ChunkStore {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(changed()),
+            Err(error) if is_unreadable(&error) => Err(self.hide_unreadable(*chunk, row)),
             Err(error) => Err(failed(error)),
         };
         let mut buffers = lock(&self.buffers);

@@ -1,4 +1,6 @@
 use super::*;
+use holdfast_protocol::limits::CONNECTIONS_MAX;
+
 use crate::network::behaviour::INCOMING_MAX;
 use crate::network::{LinkEnd, Required, StartError};
 
@@ -112,7 +114,7 @@ async fn addresses_that_cannot_be_listened_on_are_start_errors() {
 async fn strangers_beyond_the_limit_are_refused_and_leave_room_for_own_dials() {
     let mut a = Node::start(1, &[TCP]).await;
     let mut others = Vec::new();
-    for seed in 0..INCOMING_MAX as u8 + 8 {
+    for seed in 0..CONNECTIONS_MAX as u8 + 4 {
         let other = Node::start(100 + seed, &[]).await;
         other.handle.dial(a.device, a.addresses.clone());
         others.push(other);
