@@ -99,6 +99,14 @@ fn worlds_that_asked_for_what_nobody_had_ask_for_it_no_more() {
              rot-original,crash-writing,lie-garbled,lie-holdings,disk-lost,join-late,lie-unanswered,lie-slow,restart,\
              lie-inventories",
         ),
+        // A manifest came back while an earlier read of it was still to fail: then nobody read it again.
+        (
+            4_001_345,
+            10,
+            "crash,separate,flap,split,half-open,winter,suspend,clock-drift,gossip-late,index-lost,rot-segment,\
+             read-errors,disk-full,crash-writing,lie-replayed,lie-holdings,stranger,disk-lost,lie-slow,lie-declined,\
+             lie-forked",
+        ),
         // A home that was put back had held chunks of photos that it did not know yet.
         (
             3_002_470,

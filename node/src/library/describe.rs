@@ -50,9 +50,11 @@ impl<M: Metadata> Library<M> {
         }
     }
 
-    /// A chunk is here: photos that waited for it as their manifest can be described.
+    /// A chunk is here: photos that waited for it as their manifest can be described. One that is being read was perhaps
+    /// asked for before it was here again: should that fail, it is read once more.
     pub(super) fn manifest_arrived(&mut self, chunk: &ChunkId) {
         self.to_describe.extend(self.awaiting_manifest.remove(chunk).into_iter().flatten());
+        self.to_describe.extend(self.reading.values().filter(|(_, read)| read == chunk).map(|(slot, _)| *slot));
     }
 
     /// A manifest was read (`None`: it could not be, and is awaited from a peer).

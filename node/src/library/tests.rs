@@ -329,6 +329,31 @@ fn edits_are_shown_survive_a_lost_index_and_are_told_of_once_durable() {
 }
 
 #[test]
+fn a_manifest_that_is_back_while_an_earlier_read_of_it_fails_is_read_again() {
+    let mut machine = Machine::new();
+    let mut open = machine.open(None);
+    let photo = machine.photo("a.jpg", &[3; 1000]);
+    open.import(&mut machine, &photo);
+    let chunks = std::mem::take(&mut machine.chunks);
+    let mut open = machine.open(None);
+    machine.chunks = chunks;
+    assert!(!open.library.photos.row(0).described, "its manifest is not here");
+    let manifest = photo.chunks[0].0;
+    let mut stored = || {
+        let stored = Input::Replica(replica::Input::ChunksStored(vec![manifest]));
+        open.library.handle(machine.now(), stored).unwrap()
+    };
+    let (first, again) = (stored(), stored());
+    let read = first.into_iter().find_map(|effect| match effect {
+        Effect::ReadChunk { task, .. } => Some(task),
+        _ => None,
+    });
+    let failed = open.library.handle(machine.now(), Input::ChunkRead { task: read.unwrap(), bytes: None }).unwrap();
+    open.perform(&machine, again.into_iter().chain(failed).collect());
+    assert!(open.library.photos.row(0).described);
+}
+
+#[test]
 fn edits_that_cannot_be_made_say_why_and_write_nothing() {
     let mut machine = Machine::new();
     let mut open = machine.open(None);
