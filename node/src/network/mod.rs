@@ -214,7 +214,7 @@ pub enum NetworkEvent {
 pub fn check_dialled(address: &str) -> Result<(), StartError> {
     addresses::check(
         address,
-        "it names no way to connect; it ends in /tcp/4001 or /udp/4001/quic-v1",
+        "it names no transport and port; it ends in /tcp/4001 or /udp/4001/quic-v1",
         addresses::is_dialled,
     )
 }
