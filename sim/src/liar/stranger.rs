@@ -22,6 +22,8 @@ impl World {
         let link = LinkId(LINKS_FROM + chance.below(LINKS_FROM));
         // Who it says to be is proven by the transport: it can be nobody but itself.
         let peer = DeviceId::from_bytes(chance.seed());
+        // What is due of the node's own is nothing that it takes from a stranger.
+        self.input(to, ReplicaInput::Tick);
         let before = check::replay::known(&self.nodes[to]);
         self.input(to, ReplicaInput::Connected { link, peer, outbound: false });
         let mut gate = Gate::default();
