@@ -455,18 +455,12 @@ impl DiskFile for SimulatedFile {
             let progress = state.begin_sync();
             let State { files, random, .. } = state;
             let content = files.get_mut(&file).ok_or(io::ErrorKind::NotFound)?;
-            match progress {
+            match &progress {
                 Ok(Progress::Whole) => content.sync(),
-                Ok(Progress::Torn) => {
-                    content.sync_in_part(random);
-                    return Err(crashed());
-                }
-                Err(error) => {
-                    content.fail_sync(random);
-                    return Err(error);
-                }
+                Ok(Progress::Torn) => content.sync_in_part(random),
+                Err(_) => content.fail_sync(random),
             }
-            Ok(())
+            progress.and_then(|progress| if let Progress::Torn = progress { Err(crashed()) } else { Ok(()) })
         })
     }
 
