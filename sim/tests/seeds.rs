@@ -107,6 +107,20 @@ fn worlds_that_asked_for_what_nobody_had_ask_for_it_no_more() {
              read-errors,disk-full,crash-writing,lie-replayed,lie-holdings,stranger,disk-lost,lie-slow,lie-declined,\
              lie-forked",
         ),
+        // A chunk rotted between its appending and its sync: it passed for good.
+        (
+            4_031_406,
+            10,
+            "crash,separate,nat,winter,clock-wrong,clock-drift,clock-jump,rot-segment,crash-writing,lie-holdings,\
+             removed,lie-inventories,lie-flickering,newer-version",
+        ),
+        // Late gossip of how far a peer knew a log took back what it had said since: nobody asked it for more.
+        (
+            4_031_453,
+            10,
+            "separate,split,nat,winter,clock-drift,gossip-doubled,rot-segment,disk-full,disk-lost,lie-unanswered,\
+             lie-catalog,newer-version",
+        ),
         // A home that was put back had held chunks of photos that it did not know yet.
         (
             3_002_470,

@@ -445,7 +445,7 @@ impl<M: Metadata> Replica<M> {
         }
         let link = self.session_with(from);
         if let Some(link) = link {
-            self.note_points(link, announcement.points);
+            self.note_gossiped_points(link, announcement.points);
         }
         let Some(part) = announcement.inventory else { return Ok(()) };
         let Some(Ok(head)) = self.newer_head(&part.head) else { return Ok(()) };

@@ -154,8 +154,19 @@ impl<M: Metadata> Replica<M> {
         self.note_points(link, points);
     }
 
-    /// Takes in how far a peer knows logs, whichever way it said so.
-    pub(super) fn note_points(&mut self, link: LinkId, points: Vec<LogPoint>) {
+    /// Takes in how far a peer knows logs, as gossip has it: that may be late, and takes back nothing that the peer has said on
+    /// its link since.
+    pub(super) fn note_gossiped_points(&mut self, link: LinkId, mut points: Vec<LogPoint>) {
+        if let Some(session) = self.sessions.get(&link) {
+            let says_more =
+                |point: &LogPoint, known: &LogPoint| point.length > known.length || point.forked > known.forked;
+            points.retain(|point| session.points.get(&point.author).is_none_or(|known| says_more(point, known)));
+        }
+        self.note_points(link, points);
+    }
+
+    /// Takes in how far a peer knows logs.
+    fn note_points(&mut self, link: LinkId, points: Vec<LogPoint>) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         for point in points {
             let log = self.logs.get(&point.author);

@@ -106,7 +106,10 @@ impl World {
     pub(crate) fn chunk_stored(&mut self, node: usize, link: u64, request: RequestId, chunk: ChunkId) {
         let outcome = match self.nodes[node].machine.commit() {
             Ok(()) => {
-                self.nodes[node].machine.destroyed.remove(&chunk);
+                // It may have rotted since it was appended.
+                if self.nodes[node].machine.destroyed.contains_key(&chunk) && self.can_serve(node, &chunk) {
+                    self.nodes[node].machine.destroyed.remove(&chunk);
+                }
                 FetchOutcome::Stored
             }
             Err(error) => {
