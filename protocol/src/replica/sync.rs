@@ -159,7 +159,7 @@ impl<M: Metadata> Replica<M> {
     pub(super) fn note_gossiped_points(&mut self, link: LinkId, mut points: Vec<LogPoint>) {
         if let Some(session) = self.sessions.get(&link) {
             let says_more =
-                |point: &LogPoint, known: &LogPoint| point.length > known.length || point.forked > known.forked;
+                |point: &LogPoint, known: &LogPoint| point.length > known.length || (point.forked && !known.forked);
             points.retain(|point| session.points.get(&point.author).is_none_or(|known| says_more(point, known)));
         }
         self.note_points(link, points);
