@@ -227,10 +227,8 @@ fn new_part<E: std::error::Error + 'static>(folder: &Path) -> Result<(PathBuf, F
     let failed = |path: &Path, error| ExportError::Write { path: path.to_owned(), error };
     getrandom::fill(&mut random).map_err(|error| failed(folder, io::Error::other(error.to_string())))?;
     let part = folder.join(format!(".holdfast-{:016x}.part", u64::from_le_bytes(random)));
-    match File::create_new(&part) {
-        Ok(file) => Ok((part, file)),
-        Err(error) => Err(failed(&part, error)),
-    }
+    let file = File::create_new(&part).map_err(|error| failed(&part, error))?;
+    Ok((part, file))
 }
 
 fn hash(path: &Path) -> io::Result<[u8; 32]> {

@@ -11,7 +11,8 @@ const DEPTH_MAX: usize = 64;
 const PATH_BYTES_MAX: usize = 2048;
 
 /// The path of a file below the export's directory: watched folder, folders, name. Parts that would lead elsewhere are
-/// left out, what a file system may refuse becomes `_` (exports go to memory cards and NTFS disks too), and of what is too deep the first part and the last stay.
+/// left out, what a file system may refuse becomes `_` (exports go to memory cards and NTFS disks too), and of what is too
+/// deep the first part and the last stay.
 pub(super) fn relative(name: &FileName) -> PathBuf {
     let parts = name.folder.split('/').chain(name.path.split('/'));
     let mut parts: Vec<String> = parts.filter_map(part).collect();

@@ -378,7 +378,8 @@ impl<M: Metadata> Library<M> {
         }
     }
 
-    /// The run to read a photo from: that of its record, unless that is void; then the first other one that is not. What else the catalog says of the photo is looked up only then.
+    /// The run to read a photo from: that of its record, unless that is void; then the first other one that is not. What
+    /// else the catalog says of the photo is looked up only then.
     fn run_that_counts(&self, recorded: Run, state: impl FnOnce() -> Option<PhotoState>) -> Run {
         if !self.is_void(&recorded) {
             return recorded;

@@ -301,14 +301,20 @@ mod tests {
         assert!(world.is_member(node));
     }
 
-    #[test]
-    fn an_expired_ticket_is_refused_and_another_is_written() {
+    /// A device that is still to join, and the ticket that it was given.
+    fn with_ticket() -> (World, usize, Waiting, Ticket) {
         let options = Options { classes: BTreeSet::from([FaultClass::JoinLate]), ..Options::calm(4) };
         let mut world = World::new(2, options).unwrap();
         let node = (0..4).find(|node| !world.is_member(*node)).unwrap();
         let mut waiting = world.hosts[node].waiting.take().unwrap();
         world.get_ticket(node, &mut waiting);
         let ticket = waiting.ticket.take().unwrap();
+        (world, node, waiting, ticket)
+    }
+
+    #[test]
+    fn an_expired_ticket_is_refused_and_another_is_written() {
+        let (mut world, node, waiting, ticket) = with_ticket();
         let inviter = world.numbers[&ticket.inviter()];
         world.hosts[inviter].clock.jump(2 * TICKET_MS as i64);
         let left = world.use_ticket(node, ticket, waiting).unwrap();
@@ -321,12 +327,7 @@ mod tests {
     #[test]
     fn a_device_that_is_refused_without_a_reason_is_found() {
         use holdfast_protocol::metadata::{Batch, Metadata as _, Table};
-        let options = Options { classes: BTreeSet::from([FaultClass::JoinLate]), ..Options::calm(4) };
-        let mut world = World::new(2, options).unwrap();
-        let node = (0..4).find(|node| !world.is_member(*node)).unwrap();
-        let mut waiting = world.hosts[node].waiting.take().unwrap();
-        world.get_ticket(node, &mut waiting);
-        let ticket = waiting.ticket.take().unwrap();
+        let (mut world, node, waiting, ticket) = with_ticket();
         // The inviter forgets what it has written, which nothing in this world makes it do.
         let metadata = &mut world.nodes[world.numbers[&ticket.inviter()]].machine.metadata;
         let mut batch = Batch::new();
