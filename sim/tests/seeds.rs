@@ -121,6 +121,13 @@ fn worlds_that_asked_for_what_nobody_had_ask_for_it_no_more() {
             "separate,split,nat,winter,clock-drift,gossip-doubled,rot-segment,disk-full,disk-lost,lie-unanswered,\
              lie-catalog,newer-version",
         ),
+        // A home was put back while a failed read hid one of its chunks.
+        (
+            4_051_263,
+            10,
+            "separate,nat,suspend,clock-wrong,clock-drift,gossip-late,gossip-lost,gossip-doubled,read-errors,\
+             backup-restored,lie-declined",
+        ),
         // A home that was put back had held chunks of photos that it did not know yet.
         (
             3_002_470,

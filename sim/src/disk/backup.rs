@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_protocol::id::{ChunkId, PhotoId};
+use holdfast_protocol::id::PhotoId;
 
 use super::{Death, Machine};
 use crate::fault::FaultClass;
@@ -35,7 +35,6 @@ impl World {
             return self.faults.missed(FaultClass::BackupRestored);
         }
         self.trace.note(self.now, Some(node), format_args!("its home is put back as it was"));
-        let held = self.chunks_held(node);
         self.end(node, Death::Killed, 200);
         let of = &mut self.nodes[node];
         of.machine.restore(&backup.machine);
@@ -54,21 +53,16 @@ impl World {
         }
         let folder = self.nodes[node].folder_name();
         self.excused.folders.insert(folder);
-        // Some of it may be in the home as it was, or in the folder: it is asked of nobody.
+        // Some of it may be in the home as it was, or in the folder, and what a failed read hid may be neither: it is asked of
+        // nobody.
         let taken = self.nodes[node].machine.taken.clone();
-        self.excused.taken_along.extend(taken);
-        self.destroyed(node, held);
+        self.excused.taken_along.extend(&taken);
+        self.destroyed(node, taken);
         self.excuse_what_was_forgotten();
     }
 
     fn is_known_to_another(&self, node: usize, photo: &PhotoId) -> bool {
         let others = self.nodes.iter().filter(|other| other.number != node);
         others.filter_map(|other| other.library.as_ref()).any(|library| library.photos().slot(photo).is_some())
-    }
-
-    /// Every chunk that a node holds. It may know no photo of it yet, nor that anybody deposited it.
-    fn chunks_held(&self, node: usize) -> Vec<ChunkId> {
-        let machine = &self.nodes[node].machine;
-        machine.taken.iter().copied().filter(|chunk| machine.holds(chunk)).collect()
     }
 }

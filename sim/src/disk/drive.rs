@@ -163,7 +163,7 @@ impl World {
     }
 
     /// Copies of chunks were destroyed on a node. What no other has now cannot be asked of anyone.
-    pub(crate) fn destroyed(&mut self, node: usize, chunks: Vec<ChunkId>) {
+    pub(crate) fn destroyed(&mut self, node: usize, chunks: impl IntoIterator<Item = ChunkId>) {
         for chunk in chunks {
             let machine = &mut self.nodes[node].machine;
             machine.destroyed.insert(chunk, machine.batches);

@@ -32,7 +32,7 @@ impl World {
                         format_args!("{class}: {:?}", hit.map(|chunk| chunk.short())),
                     );
                     hits += u64::from(hit.is_some());
-                    self.destroyed(node, hit.into_iter().collect());
+                    self.destroyed(node, hit);
                 }
                 hits > 0
             }
