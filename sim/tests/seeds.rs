@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use holdfast_sim::check::replayed;
 use holdfast_sim::fault::FaultClass;
 use holdfast_sim::options::Options;
 use holdfast_sim::outcome;
@@ -22,12 +23,11 @@ fn run_all_as(seeds: &[u64], options_of: fn(u64) -> Options) {
             scope.spawn(|| {
                 while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
                     let options = options_of(seed);
-                    let first = outcome::run_unwatched(seed, &options);
-                    let is_same = first == outcome::run_unwatched(seed, &options);
-                    if !first.verdict.is_clean() || !is_same {
-                        let what = if is_same { first.verdict.what() } else { "another trace the second time" };
+                    let run = || outcome::run_unwatched(seed, &options);
+                    let verdict = replayed::check(run(), &run()).verdict;
+                    if !verdict.is_clean() {
                         let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
-                        broken.push(format!("seed {seed}: {what}"));
+                        broken.push(format!("seed {seed}: {}", verdict.what()));
                     }
                 }
             });

@@ -182,7 +182,7 @@ impl Holdings {
         own.held.remove(position.index)
     }
 
-    /// Applies `changes`, and returns those that changed anything, in the same order of authors.
+    /// Applies `changes`.
     pub fn apply(&mut self, changes: &[HoldingChanges]) {
         for changes in changes {
             let own = self.authors.entry(changes.author).or_default();

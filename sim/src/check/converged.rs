@@ -76,9 +76,9 @@ pub fn check(world: &World) -> Result<(), Violation> {
 
 /// How long agreeing may take after faults stop, in milliseconds.
 ///
-/// A peer that could not be reached is called again after at most 5 minutes and a half of them (the limit of the backoff
-/// with its jitter), as is one whose chunks could not be had; what a link was given before it broke is missed after 60
-/// seconds without an answer; a dial and an answer are given up within 30, a request for a chunk within 5 minutes. One such wait can stand behind
+/// A peer that could not be reached is called again after at most 7.5 minutes (the limit of the backoff and its jitter), as
+/// is one whose chunks could not be had; what a link was given before it broke is missed after 60 seconds without an answer;
+/// a dial and an answer are given up within 30, a request for a chunk within 5 minutes. One such wait can stand behind
 /// another: logs first, then inventories, then chunks. So the options grant 15 minutes, and behind them every byte of a
 /// chunk that is sent may take its time on the slowest connection, at most twenty times that: a livelock is found.
 #[must_use]

@@ -9,13 +9,13 @@
 //! | 7, 10 | equal inputs, equal counts and heads | [`equal`], [`folders`] |
 //! | 8 | inventories say what stores hold | [`inventory`] |
 //! | 9 | no (generation, seq) with two contents | [`versions`] |
-//! | 21 | served bytes match their id, rot is found within a scrub | [`served`] |
 //! | 11 | bundles lose no change | not yet: needs bundles |
 //! | 12, 18 | keepers | not yet: needs keepers |
 //! | 13 | what a removed device cannot open | not yet: needs new keys; that it counts for nobody: [`removed`] |
 //! | 14, 15, 16, 17 | erasing | not yet: needs releases |
 //! | 19 | replayed and misdirected messages change nothing | [`replay`], and [`equal`] for those of members |
 //! | 20 | every fork that reaches two nodes is proven, and nobody honest is said to have forked | [`forks`] |
+//! | 21 | served bytes match their id, rot is found within a scrub | [`served`] |
 //! | 22 | no input panics, what peers make a node keep is bounded | every run: a panic is a finding; [`bounds`] |
 //! | 23 | clocks do not matter to safety | all checkers, in worlds whose clocks are wrong, drift and jump |
 //! | 24 | everything converges within a bound | [`converged`] |

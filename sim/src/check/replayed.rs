@@ -1,35 +1,36 @@
 //! 26: a seed replays to the same trace hash.
 
 use super::Violation;
+use crate::outcome::{Outcome, Verdict};
 
-/// Compares the trace hashes of two runs.
-///
-/// # Errors
-/// When they differ.
-pub fn check(first: &[u8; 32], second: &[u8; 32]) -> Result<(), Violation> {
-    let text = |hash: &[u8; 32]| hash[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    if first == second {
-        return Ok(());
+/// What came of a seed that was run twice: a clean run becomes a finding when the second was another.
+#[must_use]
+pub fn check(first: Outcome, second: &Outcome) -> Outcome {
+    let is_same = first.trace == second.trace && first.verdict == second.verdict;
+    if is_same || !first.verdict.is_clean() {
+        return first;
     }
-    Err(Violation::NotReplayed { first: text(first), second: text(second) })
+    let violation = Violation::NotReplayed { first: first.trace.clone(), second: second.trace.clone() };
+    Outcome { verdict: Verdict::of(&violation), ..first }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::options::Options;
-    use crate::world::World;
-
-    fn trace(seed: u64, options: &Options) -> [u8; 32] {
-        let mut world = World::new(seed, options.clone()).unwrap();
-        world.run_until(20_000).unwrap();
-        world.trace_hash()
-    }
+    use crate::outcome::run_unwatched;
 
     #[test]
     fn another_seed_is_another_trace_and_the_same_seed_is_not() {
-        let options = &Options::calm(3);
-        assert_eq!(check(&trace(8, options), &trace(8, options)), Ok(()));
-        assert!(check(&trace(8, options), &trace(9, options)).is_err());
+        let run = |seed| run_unwatched(seed, &Options::calm(3));
+        assert!(check(run(8), &run(8)).verdict.is_clean());
+        assert_eq!(check(run(8), &run(9)).verdict.kind(), "NotReplayed");
+    }
+
+    #[test]
+    fn what_the_first_run_found_comes_first() {
+        let found = Verdict::NotConverged { what: "somebody is apart".to_owned() };
+        let first = Outcome::without_world(found.clone());
+        assert_eq!(check(first, &run_unwatched(9, &Options::calm(2))).verdict, found);
     }
 }

@@ -11,7 +11,7 @@ use super::{Failure, Found};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Replay {
     /// What `run --record` or `shrink --record` wrote.
-    #[arg(value_name = "FILE", conflicts_with_all = ["seed", "nodes", "hours", "faults", "changes"])]
+    #[arg(value_name = "FILE", conflicts_with_all = ["seed", "nodes", "hours", "faults", "changes", "skip_gestures", "skip_strikes"])]
     file: Option<PathBuf>,
     /// Which seed.
     #[arg(long, required_unless_present = "file")]

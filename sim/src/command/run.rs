@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use holdfast_sim::check::Violation;
+use holdfast_sim::check::replayed;
 use holdfast_sim::options::Options;
 use holdfast_sim::outcome::{self, Outcome, Verdict};
 use holdfast_sim::plot::Plot;
@@ -71,7 +71,7 @@ impl Run {
             std::fs::write(path, plot.to_svg(&title)).map_err(Failure::file(path))?;
         }
         if !self.once {
-            outcome = compared(outcome, &caught(|| outcome::run_unwatched(self.seed, &options)));
+            outcome = replayed::check(outcome, &caught(|| outcome::run_unwatched(self.seed, &options)));
         }
         let record = Record { seed: self.seed, options, outcome };
         if let Some(path) = &self.record {
@@ -101,16 +101,6 @@ impl Record {
 /// What came of a run that may panic.
 pub(crate) fn caught(run: impl FnOnce() -> Outcome) -> Outcome {
     panics::catch(run).unwrap_or_else(|what| Outcome::without_world(Verdict::Crashed { what }))
-}
-
-/// Invariant 26: a second run of the seed has the same trace.
-pub(crate) fn compared(first: Outcome, second: &Outcome) -> Outcome {
-    let differ = first.trace != second.trace || first.verdict != second.verdict;
-    if !differ || !first.verdict.is_clean() {
-        return first;
-    }
-    let violation = Violation::NotReplayed { first: first.trace.clone(), second: second.trace.clone() };
-    Outcome { verdict: Verdict::of(&violation), ..first }
 }
 
 /// A trace that is printed.

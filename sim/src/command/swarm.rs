@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use holdfast_sim::check::replayed;
 use holdfast_sim::options::Options;
 use holdfast_sim::outcome::{self, Outcome};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::run::{caught, compared};
+use super::run::caught;
 use super::setting::{Shape, command_line};
 use super::summary::Summary;
 use super::{Failure, Found};
@@ -96,7 +97,7 @@ fn run(seed: u64, options: &Options) -> Outcome {
     if !seed.is_multiple_of(TWICE_EVERY) {
         return outcome;
     }
-    compared(outcome, &caught(|| outcome::run_unwatched(seed, options)))
+    replayed::check(outcome, &caught(|| outcome::run_unwatched(seed, options)))
 }
 
 fn failing(seed: u64, options: &Options, outcome: &Outcome) -> String {

@@ -79,6 +79,7 @@ mod tests {
         node.adopt().unwrap();
         assert!(!hit.is_empty() && hit.iter().all(|chunk| node.machine.read(chunk).is_err()));
     }
+
     #[test]
     fn what_rots_behind_a_rotten_header_is_named() {
         let mut world = World::new(3, Options::calm(4)).unwrap();

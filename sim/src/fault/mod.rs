@@ -152,7 +152,7 @@ fault_classes! {
     LieHoldings = "lie-holdings", in one world of 5, every(2_000, 30_000);
     /// Someone who is no member connects, and repeats what members said.
     Stranger = "stranger", in one world of 4, every(2_000, 20_000);
-    /// A node's machine loses everything; its person gets a new disk, and joins again as a new device.
+    /// A node's machine loses everything, or all but its folder; its person gets a new disk, and joins again as a new device.
     DiskLost = "disk-lost", in one world of 6, every(20_000, 90_000);
     /// A device joins only while the world runs.
     JoinLate = "join-late", in one world of 5, one_in(2);

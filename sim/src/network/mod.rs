@@ -231,7 +231,7 @@ impl Network {
         is_free(from) && is_free(to) && self.between(from, to).len() < CONNECTIONS_PER_PEER_MAX as usize
     }
 
-    /// A random order of some links of `node`: whom it passes gossip on to.
+    /// At most `count` of these links of `node`, drawn by chance: whom it passes gossip on to.
     pub fn some_of(&mut self, node: usize, mut links: Vec<u64>, count: usize) -> Vec<u64> {
         while links.len() > count {
             let left_out = self.meshes.of(node).below(links.len() as u64) as usize;

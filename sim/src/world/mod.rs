@@ -129,7 +129,7 @@ pub struct World {
     numbers: BTreeMap<DeviceId, usize>,
     /// Copies that run, by the node whose machine was copied.
     pub(crate) copies: BTreeMap<usize, usize>,
-    /// Devices that are no more: their disk was lost, or they were thrown away.
+    /// Devices that are no more: their disk was lost, they were thrown away, removed, or have left.
     pub(crate) departed: Vec<DeviceId>,
     news: u64,
     /// What nodes were handed so far.
@@ -141,7 +141,7 @@ pub struct World {
     pub(crate) pictures: Vec<u32>,
     pub(crate) overheard: Overheard,
     pub(crate) signed: check::versions::Signed,
-    /// Whether the liar claims chunks that it lacks.
+    /// Whether the liar has said anything false of what it holds.
     pub(crate) has_lied: bool,
     /// Whether the liar kept to itself what nobody can ask for.
     pub(crate) has_withheld: bool,
@@ -212,7 +212,7 @@ impl World {
         for number in 1..nodes {
             if let Some(mut chance) = world.faults.strike(FaultClass::JoinLate) {
                 world.settle(Node::waiting(seed, number, 0));
-                let after = chance.below(world.options.heal_ms);
+                let after = chance.below(world.options.faults_ms);
                 world.wait_to_join(number, 0, after);
                 continue;
             }

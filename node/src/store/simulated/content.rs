@@ -208,6 +208,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn what_a_failed_sync_dropped_is_durable_only_when_it_is_written_again() {
         let mut random = ChaCha20Rng::seed_from_u64(1);
