@@ -13,7 +13,7 @@ use holdfast_protocol::id::AuthorId;
 use holdfast_protocol::inventory::{Generation, Head, HoldingChanges, Holdings, SignedHead, Span};
 use holdfast_protocol::keys::AuthorKey;
 use holdfast_protocol::membership::{Statement, encode_statements};
-use holdfast_protocol::message::{FRAME_HEADER_BYTES, InventoryPart, Message, Reachable, tag};
+use holdfast_protocol::message::{Envelopes, FRAME_HEADER_BYTES, InventoryPart, LogPoint, Message, Reachable, tag};
 use holdfast_protocol::replica::{DisconnectReason, Effect, Event, Input, LinkId, Misbehaviour};
 use holdfast_protocol::time::WallTime;
 use support::keys::{author_key, certificate};
@@ -257,6 +257,33 @@ fn what_is_carried_introduces_nobody_that_no_member_let_in() {
         let known = (0..=255).filter(|&number| registry.device_of(&author(number).author_id()).is_some()).count();
         assert_eq!(known, 64, "as many as one device may have, node {node}");
     }
+}
+
+#[test]
+fn nobody_is_blamed_for_an_answer_that_a_proof_of_a_fork_has_overtaken() {
+    let mut world = members(10, 2);
+    world.import(1, (0..3).map(|number| chunk_bytes(number, 500)));
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
+    let (key, link) = (author_key(1), LinkId(world.live_links()[0]));
+    let kept = world.replica(0).read_log(&key.author_id(), 0, 100).unwrap();
+    let last = kept.last().unwrap();
+    let next = |after: &SignedEnvelope| {
+        let (seq, prev) = (after.envelope().seq + 1, after.hash());
+        SignedEnvelope::sign(Envelope { seq, prev, body: vec![seq as u8], ..after.envelope().clone() }, &key)
+    };
+    let (grown, other) = (next(last), next(&kept[kept.len() - 2]));
+    let point =
+        LogPoint { author: key.author_id(), length: grown.envelope().seq + 1, head: grown.hash(), forked: false };
+    let mut receive = |tag, message: Message| {
+        let body = message.to_frame().slice(FRAME_HEADER_BYTES..);
+        world.input(0, Input::Received { link, tag, body });
+    };
+    receive(tag::VECTOR, Message::Vector(vec![point]));
+    receive(tag::FORK, Message::Fork(last.wire().clone(), other.wire().clone()));
+    let (author, from) = (key.author_id(), grown.envelope().seq);
+    receive(tag::ENVELOPES, Message::Envelopes(Envelopes { author, from, envelopes: vec![grown.wire().clone()] }));
+    assert_eq!(world.replica(0).vector().iter().find(|point| point.author == author).map(|of| of.forked), Some(true));
+    assert_eq!(world.nodes[0].disconnects, []);
 }
 
 /// The first envelope of a log.

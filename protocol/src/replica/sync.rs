@@ -84,6 +84,13 @@ impl Pulls {
         self.stirred.insert(author);
     }
 
+    /// The log was cut: an answer that follows what is not kept any more is looked at by nobody, since who gives it has
+    /// done nothing wrong. What is wanted now shows at the next pull.
+    pub(super) fn forget_asked(&mut self, author: AuthorId) {
+        self.asked.remove(&author);
+        self.stir(author);
+    }
+
     pub(super) fn forget(&mut self, link: LinkId) {
         let asked = self.asked.extract_if(.., |_, pull| pull.link == link).map(|(author, _)| author);
         self.stirred.extend(asked);
