@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use holdfast_protocol::envelope::Kind;
+use holdfast_protocol::id::DeviceId;
 use holdfast_protocol::keys::RootKey;
 use holdfast_protocol::membership::{Statement, encode_statements};
 use holdfast_protocol::position::Position;
@@ -35,6 +36,17 @@ fn admit(world: &mut World, numbers: std::ops::Range<u8>) {
     let body = encode_statements(&statements);
     let (_, effects) = world.replica(0).append(now, Kind::Membership, EPOCH, 1, body).unwrap();
     world.perform(0, effects);
+}
+
+/// A node says that a device is no member any more.
+fn remove(world: &mut World, by: usize, device: DeviceId) {
+    let now = world.clock();
+    let replica = world.replica(by);
+    let lengths = replica.vector();
+    let length = |author: &_| lengths.iter().find(|point| point.author == *author).map_or(0, |point| point.length);
+    let body = encode_statements(&[Statement::Remove(replica.registry().removal(device, length))]);
+    let (_, effects) = replica.append(now, Kind::Membership, EPOCH, 1, body).unwrap();
+    world.perform(by, effects);
 }
 
 #[test]
@@ -166,16 +178,7 @@ fn a_removed_device_is_let_go_and_kept_out() {
     admit(&mut world, 1..3);
     assert!(world.run_while(10_000, |world| world.converged(&[0, 1, 2])));
     let device = world.nodes[2].device;
-    let removal = {
-        let replica = world.replica(0);
-        let lengths = replica.vector();
-        let length = |author: &_| lengths.iter().find(|point| point.author == *author).map_or(0, |point| point.length);
-        replica.registry().removal(device, length)
-    };
-    let now = world.clock();
-    let body = encode_statements(&[Statement::Remove(removal)]);
-    let (_, effects) = world.replica(0).append(now, Kind::Membership, EPOCH, 1, body).unwrap();
-    world.perform(0, effects);
+    remove(&mut world, 0, device);
     world.run_for(5_000);
     assert!(world.replica(1).registry().is_removed(&device));
     assert!(world.replica(1).peers().iter().all(|peer| peer.device != device));
@@ -188,6 +191,30 @@ fn a_removed_device_is_let_go_and_kept_out() {
     );
     assert_eq!(world.nodes[1].store.len(), 3);
     assert!(world.nodes[2].store.len() == 3, "nothing said after the removal reaches the removed device");
+}
+
+#[test]
+fn what_a_removed_device_wrote_is_asked_for_when_its_removal_counts_no_more() {
+    let mut world = World::new(7, 4);
+    admit(&mut world, 1..4);
+    assert!(world.run_while(10_000, |world| world.converged(&[0, 1, 2, 3])));
+    let (remover, removed) = (world.nodes[1].device, world.nodes[2].device);
+    // Only the first node learns what the device wrote last.
+    for other in [1, 3] {
+        world.block(2, other, true);
+        world.block(0, other, true);
+    }
+    world.import(2, photos(0, 3));
+    assert!(world.run_while(20_000, |world| world.nodes[0].store.len() == 3));
+    world.block(2, 0, true);
+    remove(&mut world, 1, removed);
+    assert!(world.run_while(10_000, |world| world.replica(3).registry().is_removed(&removed)));
+    // Who removed it was no member itself by then.
+    remove(&mut world, 0, remover);
+    world.block(0, 3, false);
+    assert!(world.run_while(400_000, |world| world.replica(3).registry().is_member(&removed)));
+    assert!(world.run_while(30_000, |world| world.nodes[3].store.len() == 3));
+    assert!(world.replica(3).holdings(&removed).is_some());
 }
 
 #[test]

@@ -285,7 +285,11 @@ impl<M: Metadata> Replica<M> {
         for change in changes {
             match change {
                 RegistryChange::Joined(device) => {
-                    self.ends_to_review.extend(self.registry.authors_of(device));
+                    for author in self.registry.authors_of(device) {
+                        self.ends_to_review.insert(author);
+                        // Its log may have ended before, and nobody was asked for what lies behind that.
+                        self.pulls.stir(author);
+                    }
                     self.welcome(device);
                     self.fold_early_standing();
                 }
