@@ -3,6 +3,8 @@
 //! Names, captions and facts are sealed under the photo's key, and the key stands in the manifest alone. So a photo
 //! that another device imported is described once its manifest is here; one imported here, at once.
 
+use std::time::Duration;
+
 use holdfast_crdt::{Lifecycle, PhotoState};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::manifest::{CaptureTime, Facts, Manifest};
@@ -11,11 +13,15 @@ use holdfast_protocol::metadata::Metadata;
 use holdfast_protocol::position::Position;
 use holdfast_protocol::replica::TaskId;
 use holdfast_protocol::sealing::PhotoKey;
+use holdfast_protocol::time::Now;
 
 use super::import::ImportedPhoto;
 use super::record;
 use super::{Effect, Library, LibraryError, READS_MAX};
 use crate::index::{Captured, IndexChange, IndexedName, IndexedPhoto, IndexedState};
+
+/// When a manifest that is here and could not be read is read again.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// The caption of a photo, as it is sealed.
 pub(super) const CAPTION_CONTEXT: &[u8] = b"caption";
@@ -28,7 +34,12 @@ impl<M: Metadata> Library<M> {
     }
 
     /// Asks for the manifests of photos that are to be described, as many as may be read at once.
-    pub(super) fn read_manifests(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn read_manifests(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.read_again_at.take_if(|at| *at <= now.elapsed).is_some() {
+            let is_held = |chunk: &ChunkId| self.replica.holds(chunk);
+            let held: Vec<ChunkId> = self.awaiting_manifest.keys().copied().filter(is_held).collect();
+            held.iter().for_each(|chunk| self.manifest_arrived(chunk));
+        }
         while self.reading.len() < READS_MAX {
             let Some(slot) = self.to_describe.pop_front() else { break };
             if self.photos.row(slot).described {
@@ -57,11 +68,14 @@ impl<M: Metadata> Library<M> {
         self.to_describe.extend(self.reading.values().filter(|(_, read)| read == chunk).map(|(slot, _)| *slot));
     }
 
-    /// A manifest was read (`None`: it could not be, and is awaited from a peer).
-    pub(super) fn describe_read(&mut self, task: TaskId, bytes: Option<&[u8]>) -> Result<(), LibraryError> {
+    /// A manifest was read (`None`: it could not be, and is awaited from a peer, or read again later if it is still here).
+    pub(super) fn describe_read(&mut self, now: Now, task: TaskId, bytes: Option<&[u8]>) -> Result<(), LibraryError> {
         let Some((slot, chunk)) = self.reading.remove(&task) else { return Ok(()) };
         let Some(bytes) = bytes else {
             self.awaiting_manifest.entry(chunk).or_default().insert(slot);
+            if self.replica.holds(&chunk) {
+                self.read_again_at.get_or_insert(now.elapsed + READ_AGAIN);
+            }
             return Ok(());
         };
         match Manifest::open(&self.sealer, &chunk, bytes, |_| None) {

@@ -108,8 +108,10 @@ pub struct Library<M: Metadata> {
     applied: BTreeMap<AuthorId, u64>,
     /// Photos whose facts the index needs (again), whose manifest may be read.
     to_describe: VecDeque<u32>,
-    /// Photos whose manifest is not held, by manifest.
+    /// Photos whose manifest is not held or could not be read, by manifest.
     awaiting_manifest: BTreeMap<ChunkId, BTreeSet<u32>>,
+    /// When those that are held are read again.
+    read_again_at: Option<Timestamp>,
     /// Photos whose chunks are not deposited yet, as far as the logs are known.
     awaiting_deposit: BTreeSet<u32>,
     reading: BTreeMap<TaskId, (u32, ChunkId)>,
@@ -162,6 +164,7 @@ impl<M: Metadata> Library<M> {
             applied: BTreeMap::new(),
             to_describe: VecDeque::new(),
             awaiting_manifest: BTreeMap::new(),
+            read_again_at: None,
             awaiting_deposit: BTreeSet::new(),
             reading: BTreeMap::new(),
             unflushed: BTreeMap::new(),
@@ -202,7 +205,7 @@ impl<M: Metadata> Library<M> {
             Input::Replica(input) => self.handle_replica(now, input, &mut out)?,
             Input::Imported(photo) => self.imports.push(now, Pending::Photo(photo)),
             Input::NameRemoved(name) => self.imports.push(now, Pending::NameRemoved(name)),
-            Input::ChunkRead { task, bytes } => self.describe_read(task, bytes.as_deref())?,
+            Input::ChunkRead { task, bytes } => self.describe_read(now, task, bytes.as_deref())?,
             Input::Flushed(task) => self.acknowledge(task, &mut out),
             Input::Indexed(version) => self.checkpoints.indexed(version),
         }
@@ -218,6 +221,7 @@ impl<M: Metadata> Library<M> {
             self.imports.deadline().filter(|_| !self.is_removed()),
             self.checkpoints.deadline(),
             self.carrying_deadline(),
+            self.read_again_at,
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -255,7 +259,7 @@ impl<M: Metadata> Library<M> {
                 self.catalogue(now, part, &lost, out)?;
             }
         }
-        self.read_manifests(out);
+        self.read_manifests(now, out);
         if !self.index_changes.is_empty() {
             self.index_version += 1;
             let changes = std::mem::take(&mut self.index_changes);

@@ -328,6 +328,11 @@ fn edits_are_shown_survive_a_lost_index_and_are_told_of_once_durable() {
     assert_eq!(open.listed(), BTreeSet::from([photo.photo]));
 }
 
+/// What is asked for of the store.
+fn reading(effects: &[Effect]) -> Option<TaskId> {
+    effects.iter().find_map(|effect| if let Effect::ReadChunk { task, .. } = effect { Some(*task) } else { None })
+}
+
 #[test]
 fn a_manifest_that_is_back_while_an_earlier_read_of_it_fails_is_read_again() {
     let mut machine = Machine::new();
@@ -344,13 +349,31 @@ fn a_manifest_that_is_back_while_an_earlier_read_of_it_fails_is_read_again() {
         open.library.handle(machine.now(), stored).unwrap()
     };
     let (first, again) = (stored(), stored());
-    let read = first.into_iter().find_map(|effect| match effect {
-        Effect::ReadChunk { task, .. } => Some(task),
-        _ => None,
-    });
-    let failed = open.library.handle(machine.now(), Input::ChunkRead { task: read.unwrap(), bytes: None }).unwrap();
+    let read = Input::ChunkRead { task: reading(&first).unwrap(), bytes: None };
+    let failed = open.library.handle(machine.now(), read).unwrap();
     open.perform(&machine, again.into_iter().chain(failed).collect());
     assert!(open.library.photos.row(0).described);
+}
+
+#[test]
+fn a_manifest_that_could_not_be_read_for_a_moment_is_read_again() {
+    let mut machine = Machine::new();
+    let mut open = machine.open(None);
+    let photo = machine.photo("a.jpg", &[3; 1000]);
+    open.import(&mut machine, &photo);
+    let chunks = std::mem::take(&mut machine.chunks);
+    let mut open = machine.open(None);
+    machine.chunks = chunks;
+    let stored = Input::Replica(replica::Input::ChunksStored(vec![photo.chunks[0].0]));
+    let asked = open.library.handle(machine.now(), stored).unwrap();
+    // Out of handles, say: nothing is lost, so nobody will bring it.
+    open.library.handle(machine.now(), Input::ChunkRead { task: reading(&asked).unwrap(), bytes: None }).unwrap();
+    let mut tick = |after| {
+        machine.elapsed += Duration::from_secs(after);
+        reading(&open.library.handle(machine.now(), Input::Replica(replica::Input::Tick)).unwrap())
+    };
+    assert_eq!(tick(30), None);
+    assert!(tick(30).is_some());
 }
 
 #[test]
