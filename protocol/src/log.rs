@@ -2,7 +2,7 @@
 //!
 //! Invariants: envelope `n` names the hash of envelope `n - 1`; a log only grows, and a forked one no further than all its
 //! branches are the same, to where it is cut; nothing past the durable length is shown to others, so that after a crash
-//! nobody knows more of a log than its author.
+//! nobody knows more of a log than its author, who alone is told of it earlier.
 
 use crate::envelope::{ForkProof, NO_ENVELOPE, SignedEnvelope};
 use crate::id::{AuthorId, EnvelopeHash};

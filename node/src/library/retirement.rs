@@ -42,7 +42,7 @@ pub(super) struct Comparison {
 ///
 /// Two that write one log and do not know all of each other, a device before and after it was restored, or one and its
 /// copy, must not be the same. So each start is a new one, unless the machine has been running since the last and
-/// everybody has said that nobody knows more of this log: actors are not for nothing.
+/// everybody has named this log and knows no more of it: actors are not for nothing.
 #[derive(Debug)]
 pub(super) struct Incarnation {
     boot: [u8; 16],
@@ -74,7 +74,7 @@ impl<M: Metadata> Library<M> {
         let kept = kept.and_then(|bytes| codec::decode::<([u8; 16], u32)>(&bytes, INCARNATION_BYTES_MAX).ok());
         // Who knows nobody yet may have known others before it was restored.
         let is_other = |of: &DeviceCertificate| of.device() != self.device;
-        let is_known = self.replica.registry().members().any(is_other) && self.replica.has_compared();
+        let is_known = self.replica.registry().members().any(is_other) && self.replica.is_known_to_all();
         let goes_on = kept.filter(|(boot, _)| *boot == self.incarnation.boot && is_known);
         let incarnation = goes_on.map_or(self.incarnation.fresh, |(_, kept)| kept);
         let mut batch = Batch::new();

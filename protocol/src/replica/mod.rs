@@ -5,8 +5,8 @@
 //! inputs give the same effects. Chunk bytes never pass through.
 //!
 //! Invariants:
-//! - **durable before told**: an envelope is shown to others only once the flush that covers it has succeeded; own
-//!   holdings name only chunks that the store reported as durable;
+//! - **durable before told**: an envelope is shown to others only once the flush that covers it has succeeded, and only
+//!   its author hears earlier that it is known; own holdings name only chunks that the store reported as durable;
 //! - **members only**: before a peer has proved its membership nothing of the library is told and nothing of it is kept;
 //! - **a peer's bytes are parsed before anything else**: malformed ones end the session and change nothing;
 //! - **absence is never an order**: nothing here is given up because a peer's list lacks it.
@@ -293,12 +293,21 @@ impl<M: Metadata> Replica<M> {
         members.chain(issuers).filter(|device| *device != self.me)
     }
 
-    /// Whether every other member has said, since the opening, how far it knows this device's own log, and nobody knows
-    /// more than is known here. Until then this device may be one that was restored from a backup and does not know it
+    /// Whether every other member has said, since the opening, which logs it knows, and nobody knows more of this device's
+    /// own than is known here. Until then this device may be one that was restored from a backup and does not know it
     /// yet: whoever has missed the latest cannot say so.
     #[must_use]
     pub fn has_compared(&self) -> bool {
         self.others().all(|device| self.compared.contains_key(&device)) && !self.is_behind()
+    }
+
+    /// Whether every other member has also named this device's own log: who says nothing of it may have something to say
+    /// yet.
+    #[must_use]
+    pub fn is_known_to_all(&self) -> bool {
+        let author = self.author();
+        let has_named = |point: &Option<LogPoint>| point.as_ref().is_some_and(|point| point.author == author);
+        self.has_compared() && self.others().all(|device| self.compared.get(&device).is_some_and(has_named))
     }
 
     /// Whether a peer has said that it knows more of this device's own log, or another version of it, or that it has forked. It

@@ -130,8 +130,13 @@ impl Pulls {
 impl<M: Metadata> Replica<M> {
     /// The first messages of an established session.
     pub(super) fn greet(&mut self, link: LinkId) {
-        let durable: Vec<LogPoint> = self.logs.values().map(|log| log.point(log.durable())).collect();
-        for points in durable.chunks(VECTOR_AUTHORS_MAX) {
+        let peer = self.sessions.get(&link).map(|session| session.peer);
+        // Of its own log the peer hears at once: it may have been restored, and must not write anything twice.
+        let is_its_own = |author: &AuthorId| peer.is_some() && self.registry.device_of(author) == peer;
+        let told =
+            |(author, log): (&AuthorId, &Log)| log.point(if is_its_own(author) { log.known() } else { log.durable() });
+        let points: Vec<LogPoint> = self.logs.iter().map(told).collect();
+        for points in points.chunks(VECTOR_AUTHORS_MAX) {
             self.send(link, &Message::Vector(points.to_vec()));
         }
         self.greet_with_heads(link);
