@@ -36,6 +36,15 @@ pub struct Acknowledged {
     pub content: Content,
 }
 
+/// An edit of a photo, by the tag that its gesture gave the photo beside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited {
+    /// The photo.
+    pub photo: PhotoId,
+    /// The tag.
+    pub tag: String,
+}
+
 /// See the head of the module.
 pub struct Node {
     /// Its number in the world.
@@ -67,6 +76,9 @@ pub struct Node {
     pub index_asked: u64,
     /// Everything that was acknowledged to ingest, ever.
     pub acknowledged: Vec<Acknowledged>,
+    /// Every edit that was told as done, and that this node has not forgotten since.
+    pub edited: Vec<Edited>,
+    editing: BTreeMap<TaskId, Vec<Edited>>,
     imports: BTreeMap<ImportId, (Option<Acknowledged>, Vec<ChunkId>, u64)>,
 }
 
@@ -148,6 +160,8 @@ impl Node {
             tick_at: None,
             index_asked: 0,
             acknowledged: Vec::new(),
+            edited: Vec::new(),
+            editing: BTreeMap::new(),
             imports: BTreeMap::new(),
         }
     }
@@ -258,6 +272,17 @@ impl Node {
             self.boot.copy_from_slice(&self.chance.seed()[..16]);
         }
         self.imports.clear();
+        self.editing.clear();
+    }
+
+    /// Photos are being edited.
+    pub fn edit_begins(&mut self, task: TaskId, edited: Vec<Edited>) {
+        self.editing.insert(task, edited);
+    }
+
+    /// The library says that an edit is done.
+    pub fn edit_is_done(&mut self, task: TaskId) {
+        self.edited.extend(self.editing.remove(&task).into_iter().flatten());
     }
 
     /// Hands an input to the library.

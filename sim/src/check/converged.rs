@@ -42,12 +42,12 @@ pub fn check(world: &World) -> Result<(), Violation> {
             });
             return Err(apart(&format!("it knows other logs than the first node{other}")));
         }
-        let missing = library.replica().transfers().missing_chunks;
         let replica = library.replica();
-        let is_missed = |chunk: &&ChunkId| replica.position_of(chunk).is_some() && !replica.holds(chunk);
-        if missing > world.excused.chunks.iter().filter(is_missed).count() as u64 {
-            let lacked = first_lacked(world, library).map_or_else(String::new, |chunk| format!(", {chunk} first"));
-            return Err(apart(&format!("{missing} chunks are missing{lacked}")));
+        let missing = replica.transfers().missing_chunks;
+        if missing > 0
+            && let Some(lacked) = first_lacked(world, library)
+        {
+            return Err(apart(&format!("{missing} chunks are missing, {lacked} first")));
         }
         for of in world.nodes.iter().filter(|of| world.is_member(of.number)) {
             if held_root(library, &of.device_id()) != root {
@@ -91,7 +91,7 @@ pub fn bound_ms(world: &World, chunk_bytes: u64) -> u64 {
 fn logs(library: &Library<VirtualMetadata>) -> Vec<(AuthorId, u64, Option<EnvelopeHash>)> {
     let replica = library.replica();
     let counting = replica.vector().into_iter().map(|point| {
-        let ended = replica.registry().length_of(&point.author).filter(|_| !point.forked);
+        let ended = replica.registry().length_of(&point.author);
         let length = ended.map_or(point.length, |length| length.min(point.length));
         (point.author, length, ended.is_none().then_some(point.head))
     });

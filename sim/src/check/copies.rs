@@ -51,7 +51,8 @@ pub fn check(world: &World, node: usize) -> Result<(), Violation> {
 /// Everybody of whom a library knows what it holds.
 fn holders<'a>(world: &'a World, library: &'a Library<VirtualMetadata>) -> Vec<Holder<'a>> {
     let mut running: BTreeMap<DeviceId, Vec<&Node>> = BTreeMap::new();
-    for node in &world.nodes {
+    // A copy that was taken off runs no more: the other is that device.
+    for node in world.nodes.iter().filter(|node| node.number < world.options.nodes || world.is_member(node.number)) {
         running.entry(node.device_id()).or_default().push(node);
     }
     let registry = library.replica().registry();
@@ -188,6 +189,17 @@ mod tests {
         lose_store(&world, 1);
         assert_eq!(check(&world, 0), Ok(()));
         lose_store(&world, 2);
+        assert!(matches!(check(&world, 0), Err(Violation::FalseHolder { node: 0, .. })));
+    }
+
+    #[test]
+    fn a_device_whose_copy_is_gone_is_looked_at_again() {
+        let mut world = World::new(3, Options::calm(2)).unwrap();
+        world.run().unwrap();
+        world.copy_machine(1, &mut crate::chance::Chance::new(1, "copied"));
+        world.take_off(2);
+        assert_eq!(check(&world, 0), Ok(()));
+        lose_store(&world, 1);
         assert!(matches!(check(&world, 0), Err(Violation::FalseHolder { node: 0, .. })));
     }
 }

@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use holdfast::library::Library;
 use holdfast_protocol::envelope::SignedEnvelope;
 use holdfast_protocol::id::{AuthorId, EnvelopeHash};
 use holdfast_protocol::message::LogPoint;
 
 use super::Violation;
 use crate::fault::FaultClass;
+use crate::metadata::VirtualMetadata;
 use crate::node::Node;
 use crate::world::World;
 
@@ -19,11 +21,15 @@ use crate::world::World;
 /// # Errors
 /// The first node that does not know of a fork.
 pub fn check(world: &World) -> Result<(), Violation> {
-    let knowing = knowing(world);
+    // Nobody compares what lies behind the end of a log.
+    let counting = knowing(world, |library, point| {
+        let end = library.replica().registry().length_of(&point.author);
+        end.map_or(point.length, |end| end.min(point.length))
+    });
     // Who is put back as it was may write again what it has forgotten; who was copied does not know what the copy writes.
     let mut forking = [FaultClass::BackupRestored, FaultClass::Cloned].iter();
     let may_fork = forking.any(|class| world.options.classes.contains(class));
-    for (author, knowing) in knowing {
+    for (author, knowing) in counting {
         let accused = knowing.iter().find(|(_, point)| point.forked);
         if let Some((node, _)) = accused.filter(|_| !may_fork && !world.excused.forked.contains(&author)) {
             return Err(Violation::HonestForked { node: node.number, author: author.short() });
@@ -40,16 +46,25 @@ pub fn check(world: &World) -> Result<(), Violation> {
 
 /// The authors whose logs have forked, whether anybody has proven that or not: what they call a position may be two chunks.
 pub(super) fn forked(world: &World) -> BTreeSet<AuthorId> {
-    knowing(world).into_iter().filter(|(_, knowing)| is_forked(knowing)).map(|(author, _)| author).collect()
+    knowing(world, |_, point| point.length)
+        .into_iter()
+        .filter(|(_, knowing)| is_forked(knowing))
+        .map(|(author, _)| author)
+        .collect()
 }
 
 /// How far every node that is up knows every log, those that know least of it first: of two versions of a log, one that
 /// ends before they part is like both, and must not stand between them.
-fn knowing(world: &World) -> BTreeMap<AuthorId, Vec<(&Node, LogPoint)>> {
+fn knowing(
+    world: &World,
+    length: impl Fn(&Library<VirtualMetadata>, &LogPoint) -> u64,
+) -> BTreeMap<AuthorId, Vec<(&Node, LogPoint)>> {
     let mut knowing: BTreeMap<AuthorId, Vec<(&Node, LogPoint)>> = BTreeMap::new();
     for node in &world.nodes {
-        for point in node.library.as_ref().map(|library| library.replica().vector()).unwrap_or_default() {
-            knowing.entry(point.author).or_default().push((node, point));
+        let Some(library) = &node.library else { continue };
+        for point in library.replica().vector() {
+            let length = length(library, &point);
+            knowing.entry(point.author).or_default().push((node, LogPoint { length, ..point }));
         }
     }
     knowing.values_mut().for_each(|knowing| knowing.sort_by_key(|(_, point)| point.length));

@@ -4,9 +4,9 @@
 //! |---|---|---|
 //! | 1 | no acknowledged import becomes unreadable | [`readable`] |
 //! | 2, 3, 4 | releases, holds, intents | not yet: needs freeing space |
-//! | 5 | an acknowledgement survives an immediate crash | [`acknowledged`] |
+//! | 5 | an acknowledgement survives an immediate crash, an edit that was told as done stays | [`acknowledged`], [`edits`] |
 //! | 6 | who is counted as a holder holds it, or lied or broke; shown copies and places ≤ those | [`copies`] |
-//! | 7, 10 | equal inputs, equal counts and heads | [`equal`], [`folders`] |
+//! | 7, 10 | equal inputs, equal counts and heads; nobody honest is refused | [`equal`], [`folders`], [`refused`] |
 //! | 8 | inventories say what stores hold | [`inventory`] |
 //! | 9 | no (generation, seq) with two contents | [`versions`] |
 //! | 11 | bundles lose no change | not yet: needs bundles |
@@ -26,11 +26,13 @@ pub mod acknowledged;
 pub mod bounds;
 pub mod converged;
 pub mod copies;
+pub mod edits;
 pub mod equal;
 pub mod folders;
 pub mod forks;
 pub mod inventory;
 pub mod readable;
+pub mod refused;
 pub mod removed;
 pub mod replay;
 pub mod replayed;
@@ -89,6 +91,26 @@ pub enum Violation {
         photo: String,
         /// What is missing.
         what: &'static str,
+    },
+    /// Invariants 1 and 5, of edits.
+    #[error("node {node} does not show the edit of {photo} that was told as done with the tag {tag}")]
+    EditLost {
+        /// Where.
+        node: usize,
+        /// Which photo.
+        photo: String,
+        /// Which gesture it was.
+        tag: String,
+    },
+    /// Somebody honest is taken for one who is not.
+    #[error("node {node} refuses {whom}, who is honest: {what}")]
+    HonestRefused {
+        /// Where.
+        node: usize,
+        /// Whom.
+        whom: String,
+        /// Why.
+        what: String,
     },
     /// Invariant 6.
     #[error("node {node} counts device {device} as a holder of {photo}, and it does not hold it")]

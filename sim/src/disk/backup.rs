@@ -44,6 +44,7 @@ impl World {
         let (kept, forgotten): (Vec<_>, Vec<_>) =
             acknowledged.partition(|acknowledged| backup.acknowledged.contains(&acknowledged.photo));
         of.acknowledged = kept;
+        of.edited.clear();
         for acknowledged in forgotten {
             if self.is_known_to_another(node, &acknowledged.photo) {
                 self.excused.entrusted.push(acknowledged);

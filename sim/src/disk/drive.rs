@@ -175,7 +175,7 @@ impl World {
     }
 
     /// Whether a node can read a chunk when its disk works. What it finds out by that, it reports as ever.
-    fn can_serve(&mut self, node: usize, chunk: &ChunkId) -> bool {
+    pub(super) fn can_serve(&mut self, node: usize, chunk: &ChunkId) -> bool {
         let disk = self.nodes[node].machine.disk.clone();
         disk.set_failing(Failing::default());
         let (served, lost) = self.nodes[node].serve_chunk(chunk);

@@ -71,6 +71,7 @@ impl World {
         let of = &mut self.nodes[node];
         let (device, folder, of_itself) = (of.device_id(), of.folder_name(), of.home == node);
         self.excused.entrusted.append(&mut of.acknowledged);
+        of.edited.clear();
         self.excused.taken_along.append(&mut of.machine.taken);
         // Nobody takes back the names of its files.
         self.excused.folders.insert(folder);
@@ -128,11 +129,19 @@ impl World {
         self.excused.photos.extend(forgotten.into_iter().map(|of| of.photo));
     }
 
-    /// The same, when a node was put back as it was before it took in what only a lost device and it knew.
+    /// The same, when a node was put back as it was before it took in what only it knew, or it and a lost device.
     pub(crate) fn excuse_what_was_forgotten(&mut self) {
-        let has_lost = !self.departed.is_empty() || self.nodes.len() > self.options.nodes;
-        if has_lost && let Some(rest) = self.remains_without(usize::MAX) {
+        if let Some(rest) = self.remains_without(usize::MAX) {
             self.excuse_what_is_gone(&rest);
+        }
+    }
+
+    /// Faults have stopped: what somebody who stays can give after all is asked for like everything else.
+    pub(crate) fn excuse_only_what_is_gone(&mut self) {
+        for chunk in std::mem::take(&mut self.excused.chunks) {
+            if !(0..self.nodes.len()).any(|node| self.is_member(node) && self.can_serve(node, &chunk)) {
+                self.excused.chunks.insert(chunk);
+            }
         }
     }
 }
@@ -184,6 +193,18 @@ mod tests {
                 assert!(library.replica().peers().iter().any(|peer| peer.device == *gone && !peer.connected));
             }
         }
+    }
+
+    #[test]
+    fn what_somebody_can_give_after_all_is_excused_no_more() {
+        let mut world = World::new(3, Options::calm(2)).unwrap();
+        world.run_until(15_000).unwrap();
+        let held = deposited(world.nodes[1].library.as_ref().unwrap());
+        let held = *held.iter().find(|chunk| world.nodes[1].machine.holds(chunk)).unwrap();
+        let gone = ChunkId::from_bytes([7; 32]);
+        world.excused.chunks.extend([held, gone]);
+        world.run().unwrap();
+        assert_eq!(world.excused.chunks, BTreeSet::from([gone]));
     }
 
     #[test]

@@ -240,6 +240,7 @@ impl World {
             self.join_at_last(node);
             self.scrub(node);
         }
+        self.excuse_only_what_is_gone();
         self.run_until(self.now)
     }
 }

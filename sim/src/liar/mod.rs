@@ -59,6 +59,11 @@ impl World {
         node > 0 && node == self.liar()
     }
 
+    /// Whether a node is the liar, or a copy of it.
+    pub(crate) fn is_liar(&self, node: usize) -> bool {
+        self.may_lie(self.nodes[node].home)
+    }
+
     /// Whether a node may say that it holds what it lacks.
     pub(crate) fn may_claim_falsely(&self, node: usize) -> bool {
         let classes = &self.options.classes;
@@ -74,9 +79,12 @@ impl World {
         }
         let mut told = self.inventory_told(node, frame);
         if let Some(mut chance) = self.faults.strike(FaultClass::LieReplayed) {
+            // What was true once can take back what is.
+            self.has_withheld = true;
             told.extend(Overheard::any(&self.overheard.frames, &mut chance));
         }
         if let Some(mut chance) = self.faults.strike(FaultClass::LieGarbled) {
+            self.has_withheld = true;
             told = told.into_iter().map(|frame| garbled_frame(&frame, &mut chance)).collect();
         }
         self.frames_not_withheld(told)

@@ -8,6 +8,7 @@ use holdfast_protocol::replica::TaskId;
 use super::{Act, fresh_picture, next_act};
 use crate::chance::Chance;
 use crate::check::Violation;
+use crate::node::Edited;
 use crate::world::{Completion, World};
 
 impl World {
@@ -23,12 +24,12 @@ impl World {
         self.trace.note(self.now, Some(node), format_args!("gesture {node}:{number}: {act:?}"));
         match act {
             Act::Folder(gesture) => self.folder_changes(node, gesture),
-            Act::Edit(edits) => self.edit(node, edits),
+            Act::Edit(edits) => self.edit(node, number, edits),
             Act::Album(album, name) => self.name_album(node, album, name.as_deref()),
         }
     }
 
-    fn edit(&mut self, node: usize, mut edits: Vec<(PhotoId, PhotoEdit)>) {
+    fn edit(&mut self, node: usize, number: u64, mut edits: Vec<(PhotoId, PhotoEdit)>) {
         let now = self.clock(node);
         let of = &mut self.nodes[node];
         let mut lost = Vec::new();
@@ -48,21 +49,27 @@ impl World {
         for input in lost {
             self.complete(node, 1, Completion::Done(Box::new(input)));
         }
+        let tag = format!("gesture {node}:{number}");
+        let edited: Vec<Edited> = edits.iter().map(|(photo, _)| Edited { photo: *photo, tag: tag.clone() }).collect();
+        edits.extend(edited.iter().map(|edited| (edited.photo, PhotoEdit::Tag(tag.clone()))));
         let Some(library) = &mut self.nodes[node].library else { return };
         let outcome = library.edit_photos(now, edits);
-        self.edited(node, outcome);
+        self.edited(node, outcome, edited);
     }
 
     fn name_album(&mut self, node: usize, album: AlbumId, name: Option<&str>) {
         let now = self.clock(node);
         let Some(library) = &mut self.nodes[node].library else { return };
         let outcome = library.name_album(now, album, name);
-        self.edited(node, outcome);
+        self.edited(node, outcome, Vec::new());
     }
 
-    fn edited(&mut self, node: usize, outcome: Result<(TaskId, Vec<Effect>), EditError>) {
+    fn edited(&mut self, node: usize, outcome: Result<(TaskId, Vec<Effect>), EditError>, edited: Vec<Edited>) {
         match outcome {
-            Ok((_, effects)) => self.perform(node, effects),
+            Ok((task, effects)) => {
+                self.nodes[node].edit_begins(task, edited);
+                self.perform(node, effects);
+            }
             // The person tries again another time.
             Err(EditError::Comparing | EditError::Removed | EditError::Refused(EditRefused::Behind { .. })) => {}
             Err(EditError::Library(error)) => self.library_failed(node, error),

@@ -68,7 +68,12 @@ impl World {
                     self.catalogued(node, &imports);
                     self.acknowledged(node);
                 }
-                Effect::Edited(_) | Effect::Event(_) => {}
+                Effect::Edited(task) => self.nodes[node].edit_is_done(task),
+                Effect::Event(event) => {
+                    if let Err(violation) = check::refused::check_event(self, node, &event) {
+                        self.fail(violation);
+                    }
+                }
             }
         }
         self.schedule_tick(node);
@@ -159,7 +164,10 @@ impl World {
                     self.push(at - self.now, Coming::Frame { link: link.0, to, frame });
                 }
             }
-            Do::Disconnect { link, .. } => {
+            Do::Disconnect { link, reason } => {
+                if let Err(violation) = check::refused::check_disconnect(self, node, link.0, &reason) {
+                    self.fail(violation);
+                }
                 let at = self.network.frames_end(link.0, node).unwrap_or(self.now);
                 let at = at.clamp(self.now, self.now + FAREWELL_MS);
                 self.push(at - self.now, Coming::LinkOver { link: link.0 });

@@ -341,12 +341,15 @@ impl World {
         still_apart?;
         check::readable::check(self)?;
         // Reading everything takes long: one node stands for all.
-        check::served::check_scrubbed(&self.nodes[(self.seed % self.options.nodes as u64) as usize])?;
+        let members: Vec<&Node> = self.nodes.iter().filter(|node| self.is_member(node.number)).collect();
+        check::served::check_scrubbed(members[(self.seed % members.len() as u64) as usize])?;
         check::inventory::check(self)?;
         check::forks::check(self)?;
         check::removed::check(self)?;
         check::unknown::check(self)?;
         check::equal::check(self)?;
+        check::edits::check(self)?;
+        (0..self.nodes.len()).try_for_each(|node| check::copies::check(self, node))?;
         check::folders::check(self)
     }
 

@@ -1,6 +1,7 @@
 //! Devices that leave the library or are removed from it, and nodes that are switched off for good.
 
 use holdfast::library::RemoveError;
+use holdfast_protocol::id::ChunkId;
 
 use super::{Coming, World};
 use crate::chance::Chance;
@@ -72,12 +73,24 @@ impl World {
             return;
         }
         self.trace.note(self.now, Some(node), format_args!("is taken off"));
+        self.leave_to_original(node);
         if let Some(rest) = self.remains_without(node) {
             self.bury(node);
             self.excuse_what_is_gone(&rest);
         }
         self.vacate(node);
         self.copies.retain(|_, copy| *copy != node);
+    }
+
+    /// What a copy said that it holds counts for its original until that says something else.
+    fn leave_to_original(&mut self, copy: usize) {
+        let original = self.copies.iter().find(|(_, of)| **of == copy).map(|(original, _)| *original);
+        if let Some(original) = original {
+            let taken = self.nodes[copy].machine.taken.clone();
+            let machine = &mut self.nodes[original].machine;
+            let lacked: Vec<ChunkId> = taken.into_iter().filter(|chunk| !machine.holds(chunk)).collect();
+            machine.destroyed.extend(lacked.into_iter().map(|chunk| (chunk, machine.batches)));
+        }
     }
 
     /// The disk of who removed them failed behind the removal, and that counts all the same.
