@@ -418,6 +418,33 @@ fn a_restored_node_has_compared_logs_only_once_everyone_has_spoken() {
 }
 
 #[test]
+fn a_restored_node_hears_at_once_of_what_a_peer_has_not_saved_yet() {
+    let mut world = World::new(13, 2);
+    admit(&mut world, 1..2);
+    assert!(world.run_while(10_000, |world| world.converged(&[0, 1])));
+    world.crash(1);
+    world.start(1);
+    assert!(world.run_while(10_000, |world| world.replica(1).is_known_to_all()));
+    let backup = world.nodes[1].memory.backup();
+    world.import(1, photos(0, 3));
+    let length = world.replica(1).own_length();
+    world.run_for(6);
+    world.flush_ms = 1_000_000;
+    let has_heard = |world: &mut World| {
+        let author = author_key(1).author_id();
+        world.replica(0).chunk_at(&Position { author, index: 0 }).is_some()
+    };
+    assert!(world.run_while(1_000, has_heard));
+    world.crash(1);
+    world.nodes[1].memory = backup;
+    world.flush_ms = 5;
+    world.start(1);
+    assert!(world.replica(1).own_length() < length);
+    assert!(world.run_while(1_000, |world| world.replica(1).is_behind()));
+    assert!(!world.replica(1).is_known_to_all());
+}
+
+#[test]
 fn a_restored_node_outdoes_its_earlier_inventory_whoever_heard_of_it() {
     let mut world = World::new(14, 3);
     admit(&mut world, 1..3);
