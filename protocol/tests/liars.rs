@@ -259,31 +259,54 @@ fn what_is_carried_introduces_nobody_that_no_member_let_in() {
     }
 }
 
+/// An envelope that follows another one.
+fn next(key: &AuthorKey, after: &SignedEnvelope, body: u8) -> SignedEnvelope {
+    let (seq, prev) = (after.envelope().seq + 1, after.hash());
+    SignedEnvelope::sign(Envelope { seq, prev, body: vec![body], ..after.envelope().clone() }, key)
+}
+
+/// A log that goes as far as this envelope.
+fn up_to(last: &SignedEnvelope) -> LogPoint {
+    let envelope = last.envelope();
+    LogPoint { author: envelope.author, length: envelope.seq + 1, head: last.hash(), forked: false }
+}
+
+/// The peer at the other end of the only link says something.
+fn receive(world: &mut World, node: usize, tag: u8, message: &Message) {
+    let (link, body) = (LinkId(world.live_links()[0]), message.to_frame().slice(FRAME_HEADER_BYTES..));
+    world.input(node, Input::Received { link, tag, body });
+}
+
 #[test]
 fn nobody_is_blamed_for_an_answer_that_a_proof_of_a_fork_has_overtaken() {
     let mut world = members(10, 2);
     world.import(1, (0..3).map(|number| chunk_bytes(number, 500)));
     assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
-    let (key, link) = (author_key(1), LinkId(world.live_links()[0]));
-    let kept = world.replica(0).read_log(&key.author_id(), 0, 100).unwrap();
+    let (key, author) = (author_key(1), author_key(1).author_id());
+    let kept = world.replica(0).read_log(&author, 0, 100).unwrap();
     let last = kept.last().unwrap();
-    let next = |after: &SignedEnvelope| {
-        let (seq, prev) = (after.envelope().seq + 1, after.hash());
-        SignedEnvelope::sign(Envelope { seq, prev, body: vec![seq as u8], ..after.envelope().clone() }, &key)
-    };
-    let (grown, other) = (next(last), next(&kept[kept.len() - 2]));
-    let point =
-        LogPoint { author: key.author_id(), length: grown.envelope().seq + 1, head: grown.hash(), forked: false };
-    let mut receive = |tag, message: Message| {
-        let body = message.to_frame().slice(FRAME_HEADER_BYTES..);
-        world.input(0, Input::Received { link, tag, body });
-    };
-    receive(tag::VECTOR, Message::Vector(vec![point]));
-    receive(tag::FORK, Message::Fork(last.wire().clone(), other.wire().clone()));
-    let (author, from) = (key.author_id(), grown.envelope().seq);
-    receive(tag::ENVELOPES, Message::Envelopes(Envelopes { author, from, envelopes: vec![grown.wire().clone()] }));
+    let (grown, other) = (next(&key, last, 1), next(&key, &kept[kept.len() - 2], 2));
+    let answer = Envelopes { author, from: grown.envelope().seq, envelopes: vec![grown.wire().clone()] };
+    receive(&mut world, 0, tag::VECTOR, &Message::Vector(vec![up_to(&grown)]));
+    receive(&mut world, 0, tag::FORK, &Message::Fork(last.wire().clone(), other.wire().clone()));
+    receive(&mut world, 0, tag::ENVELOPES, &Message::Envelopes(answer));
     assert_eq!(world.replica(0).vector().iter().find(|point| point.author == author).map(|of| of.forked), Some(true));
     assert_eq!(world.nodes[0].disconnects, []);
+}
+
+#[test]
+fn nobody_is_blamed_for_what_a_device_has_written_itself_meanwhile() {
+    let mut world = members(10, 2);
+    let (key, author) = (author_key(1), author_key(1).author_id());
+    let last = world.replica(1).read_log(&author, 0, 100).unwrap().pop().unwrap();
+    // It was put back as it was before it wrote this, asks for it, and does not wait.
+    let before = next(&key, &last, 1);
+    let answer = Envelopes { author, from: before.envelope().seq, envelopes: vec![before.wire().clone()] };
+    receive(&mut world, 1, tag::VECTOR, &Message::Vector(vec![up_to(&before)]));
+    world.import(1, (0..3).map(|number| chunk_bytes(number, 500)));
+    receive(&mut world, 1, tag::ENVELOPES, &Message::Envelopes(answer));
+    assert_eq!(world.nodes[1].disconnects, []);
+    assert!(world.replica(1).is_behind() || world.replica(1).is_retired());
 }
 
 /// The first envelope of a log.

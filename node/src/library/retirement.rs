@@ -96,6 +96,9 @@ impl<M: Metadata> Library<M> {
         if self.imports.has_pending() {
             let until = self.compare(now);
             self.imports.hold(until);
+        } else if self.comparison.behind_since.is_some() {
+            // Since when is forgotten as soon as nobody knows more.
+            self.compare(now);
         }
     }
 

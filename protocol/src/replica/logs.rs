@@ -385,7 +385,7 @@ impl<M: Metadata> Replica<M> {
         let changes = self.registry.fork(&author, shared.length);
         self.registry_changed(&changes);
         self.ends_to_review.insert(author);
-        self.pulls.forget_asked(author);
+        self.pulls.forget_asked(author, shared.length);
         self.review_ends()?;
         self.effects.push(Effect::Event(Event::ForkProven { author, seq: shared.length }));
         if author == self.author() {

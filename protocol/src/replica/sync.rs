@@ -85,10 +85,21 @@ impl Pulls {
     }
 
     /// The log was cut: an answer that follows what is not kept any more is looked at by nobody, since who gives it has
-    /// done nothing wrong. What is wanted now shows at the next pull.
-    pub(super) fn forget_asked(&mut self, author: AuthorId) {
-        self.asked.remove(&author);
+    /// done nothing wrong. A comparison of what comes before may find that they parted even earlier. What else is wanted
+    /// now shows at the next pull.
+    pub(super) fn forget_asked(&mut self, author: AuthorId, length: u64) {
+        match self.asked.get_mut(&author) {
+            Some(Pull { from, purpose: Purpose::Compare { accused, .. }, .. }) if *from < length => *accused = false,
+            _ => drop(self.asked.remove(&author)),
+        }
         self.stir(author);
+    }
+
+    /// The peer says anew how far it knows a log that it did not give when it was asked first: it may have saved it since.
+    fn wake(&mut self, link: LinkId, author: AuthorId) {
+        if let Some(rest) = self.resting.get_mut(&(link, author)).filter(|rest| rest.failures == 1) {
+            rest.until = None;
+        }
     }
 
     pub(super) fn forget(&mut self, link: LinkId) {
@@ -159,9 +170,13 @@ impl<M: Metadata> Replica<M> {
     pub(super) fn handle_vector(&mut self, link: LinkId, points: Vec<LogPoint>) {
         // The first on a link names all logs that the peer knows. Gossip does not count: it may be late.
         if let Some(session) = self.sessions.get(&link) {
-            let own = points.iter().find(|point| point.author == self.config.author.author_id());
-            let compared = self.compared.entry(session.peer).or_default();
-            *compared = own.cloned().or(compared.take());
+            let author = self.config.author.author_id();
+            if let Some(own) = points.iter().find(|point| point.author == author) {
+                self.pulls.wake(link, author);
+                self.compared.insert(session.peer, Some(own.clone()));
+            } else {
+                self.compared.entry(session.peer).or_default();
+            }
         }
         self.note_points(link, points);
     }
@@ -291,14 +306,18 @@ impl<M: Metadata> Replica<M> {
 
     /// What the peer's answer was asked for as; `None` when nobody asked for it, or it is of no use any more.
     fn asked_as(&mut self, link: LinkId, author: &AuthorId, from: u64) -> Option<Purpose> {
-        if self.pulls.asked.get(author).is_some_and(|pull| pull.link == link && pull.from == from) {
-            return self.pulls.asked.remove(author).map(|pull| pull.purpose);
+        let is_next = from == self.log_extent(author).length;
+        if let Some(pull) = self.pulls.asked.get(author).filter(|pull| pull.link == link && pull.from == from) {
+            let purpose = pull.purpose;
+            self.pulls.asked.remove(author);
+            self.pulls.stir(*author);
+            // This device may have written in its own log meanwhile: then the two are compared.
+            return (is_next || purpose != Purpose::Extend).then_some(purpose);
         }
         let late = &mut self.pulls.resting.get_mut(&(link, *author))?.late;
         let (_, purpose) = late.take_if(|(of, _)| *of == from)?;
-        let is_next = purpose == Purpose::Extend && from == self.log_extent(author).length;
         let is_free = !self.pulls.asked.contains_key(author);
-        (is_free && is_next).then_some(purpose)
+        (is_free && is_next && purpose == Purpose::Extend).then_some(purpose)
     }
 
     pub(super) fn handle_want_envelopes(&mut self, link: LinkId, want: &WantEnvelopes) -> Result<(), StorageError> {

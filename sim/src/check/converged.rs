@@ -58,17 +58,19 @@ pub fn check(world: &World) -> Result<(), Violation> {
             return Err(apart("it knows something else of what a device held that is gone"));
         }
         let photos = library.photos();
-        let undescribed = (0..photos.len() as u32).filter(|slot| !photos.row(*slot).described).count();
-        let shown = node.index.photos().values().filter(|shown| shown.facts.is_some()).count();
         // What a photo is stands in its manifest; without that nobody can say it.
         let manifest = |slot: &u32| {
             let run = photos.row(*slot).run;
             Some(replica.chunk_at(&Position { author: run.author, index: run.start })?.chunk)
         };
         let is_gone = |slot: &u32| manifest(slot).is_some_and(|chunk| world.excused.chunks.contains(&chunk));
-        let gone = (0..photos.len() as u32).filter(is_gone).count();
-        if undescribed > gone || shown + gone < photos.len() {
-            return Err(apart(&format!("{undescribed} of {} photos are not described, {shown} shown", photos.len())));
+        let is_shown = |slot: &u32| {
+            let row = photos.row(*slot);
+            row.described && node.index.photos().get(&row.photo).is_some_and(|shown| shown.facts.is_some())
+        };
+        let hidden = (0..photos.len() as u32).filter(|slot| !is_gone(slot) && !is_shown(slot)).count();
+        if hidden > 0 {
+            return Err(apart(&format!("{hidden} of {} photos are not described or not shown", photos.len())));
         }
     }
     Ok(())
