@@ -121,6 +121,13 @@ fn worlds_that_asked_for_what_nobody_had_ask_for_it_no_more() {
             "separate,split,nat,winter,clock-drift,gossip-doubled,rot-segment,disk-full,disk-lost,lie-unanswered,\
              lie-catalog,newer-version",
         ),
+        // A proof of a fork overtook an answer: who gave it was hung up on as one that broke the protocol.
+        (
+            6_000_216,
+            10,
+            "crash,crash-acknowledged,cut,separate,uplink-slow,clock-drift,rot-segment,cloned,lie-garbled,lie-slow,\
+             lie-catalog,lie-forked",
+        ),
         // A home was put back while a failed read hid one of its chunks.
         (
             4_051_263,
