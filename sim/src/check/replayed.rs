@@ -6,8 +6,7 @@ use crate::outcome::{Outcome, Verdict};
 /// What came of a seed that was run twice: a clean run becomes a finding when the second was another.
 #[must_use]
 pub fn check(first: Outcome, second: &Outcome) -> Outcome {
-    let is_same = first.trace == second.trace && first.verdict == second.verdict;
-    if is_same || !first.verdict.is_clean() {
+    if first == *second || !first.verdict.is_clean() {
         return first;
     }
     let violation = Violation::NotReplayed { first: first.trace.clone(), second: second.trace.clone() };
