@@ -328,6 +328,22 @@ fn edits_are_shown_survive_a_lost_index_and_are_told_of_once_durable() {
     assert_eq!(open.listed(), BTreeSet::from([photo.photo]));
 }
 
+/// A library that knows a photo, opened while the store lacked everything; the photo's manifest, which is there by now.
+fn without_manifest(machine: &mut Machine) -> (Open, ChunkId) {
+    let mut open = machine.open(None);
+    let photo = machine.photo("a.jpg", &[3; 1000]);
+    open.import(machine, &photo);
+    let chunks = std::mem::take(&mut machine.chunks);
+    let open = machine.open(None);
+    machine.chunks = chunks;
+    assert!(!open.library.photos.row(0).described, "its manifest is not here");
+    (open, photo.chunks[0].0)
+}
+
+fn stored(chunk: ChunkId) -> Input {
+    Input::Replica(replica::Input::ChunksStored(vec![chunk]))
+}
+
 /// What is asked for of the store.
 fn reading(effects: &[Effect]) -> Option<TaskId> {
     effects.iter().find_map(|effect| if let Effect::ReadChunk { task, .. } = effect { Some(*task) } else { None })
@@ -336,19 +352,9 @@ fn reading(effects: &[Effect]) -> Option<TaskId> {
 #[test]
 fn a_manifest_that_is_back_while_an_earlier_read_of_it_fails_is_read_again() {
     let mut machine = Machine::new();
-    let mut open = machine.open(None);
-    let photo = machine.photo("a.jpg", &[3; 1000]);
-    open.import(&mut machine, &photo);
-    let chunks = std::mem::take(&mut machine.chunks);
-    let mut open = machine.open(None);
-    machine.chunks = chunks;
-    assert!(!open.library.photos.row(0).described, "its manifest is not here");
-    let manifest = photo.chunks[0].0;
-    let mut stored = || {
-        let stored = Input::Replica(replica::Input::ChunksStored(vec![manifest]));
-        open.library.handle(machine.now(), stored).unwrap()
-    };
-    let (first, again) = (stored(), stored());
+    let (mut open, manifest) = without_manifest(&mut machine);
+    let mut told = || open.library.handle(machine.now(), stored(manifest)).unwrap();
+    let (first, again) = (told(), told());
     let read = Input::ChunkRead { task: reading(&first).unwrap(), bytes: None };
     let failed = open.library.handle(machine.now(), read).unwrap();
     open.perform(&machine, again.into_iter().chain(failed).collect());
@@ -358,14 +364,8 @@ fn a_manifest_that_is_back_while_an_earlier_read_of_it_fails_is_read_again() {
 #[test]
 fn a_manifest_that_could_not_be_read_for_a_moment_is_read_again() {
     let mut machine = Machine::new();
-    let mut open = machine.open(None);
-    let photo = machine.photo("a.jpg", &[3; 1000]);
-    open.import(&mut machine, &photo);
-    let chunks = std::mem::take(&mut machine.chunks);
-    let mut open = machine.open(None);
-    machine.chunks = chunks;
-    let stored = Input::Replica(replica::Input::ChunksStored(vec![photo.chunks[0].0]));
-    let asked = open.library.handle(machine.now(), stored).unwrap();
+    let (mut open, manifest) = without_manifest(&mut machine);
+    let asked = open.library.handle(machine.now(), stored(manifest)).unwrap();
     // Out of handles, say: nothing is lost, so nobody will bring it.
     open.library.handle(machine.now(), Input::ChunkRead { task: reading(&asked).unwrap(), bytes: None }).unwrap();
     let mut tick = |after| {

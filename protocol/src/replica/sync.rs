@@ -310,9 +310,12 @@ impl<M: Metadata> Replica<M> {
         if let Some(pull) = self.pulls.asked.get(author).filter(|pull| pull.link == link && pull.from == from) {
             let purpose = pull.purpose;
             self.pulls.asked.remove(author);
-            self.pulls.stir(*author);
-            // This device may have written in its own log meanwhile: then the two are compared.
-            return (is_next || purpose != Purpose::Extend).then_some(purpose);
+            if purpose == Purpose::Extend && !is_next {
+                // This device has written in its own log meanwhile: the next pull compares the two.
+                self.pulls.stir(*author);
+                return None;
+            }
+            return Some(purpose);
         }
         let late = &mut self.pulls.resting.get_mut(&(link, *author))?.late;
         let (_, purpose) = late.take_if(|(of, _)| *of == from)?;
