@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{LinkEnd, Misbehaviour};
 
 /// What a slow path has to carry within [`PIECE_DEADLINE`]: 1 KB/s while something is on its way.
-const PIECE_BYTES: usize = 64 << 10;
+pub(super) const PIECE_BYTES: usize = 64 << 10;
 const PIECE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Why no frame came.

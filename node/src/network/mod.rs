@@ -142,9 +142,6 @@ pub enum Misbehaviour {
     /// Something that was not asked for.
     #[error("an answer that was not asked for")]
     Unasked,
-    /// More at once than is allowed.
-    #[error("more requests at once than are allowed")]
-    TooMany,
     /// A second stream where there may be one.
     #[error("a second stream of a kind that there is one of")]
     SecondStream,

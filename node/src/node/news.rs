@@ -220,6 +220,13 @@ impl News {
                         .to_owned(),
                 ),
             }),
+            Event::PeerRests { peer, rest } => {
+                tracing::info!(
+                    peer = peer.short(),
+                    ?rest,
+                    "a device sends nothing of what it is asked for; it is asked again after a rest"
+                );
+            }
             Event::ChunkCorrupt { peer, chunk } => {
                 tracing::warn!(peer = peer.short(), chunk = chunk.short(), "a peer sent wrong bytes");
             }

@@ -66,7 +66,7 @@ pub enum Declined {
     NotHeld,
     /// This peer has got it from the speaker already: ask there first.
     Elsewhere(DeviceId),
-    /// It is serving too much already.
+    /// It cannot read it just now.
     Busy,
 }
 

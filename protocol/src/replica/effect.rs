@@ -1,5 +1,7 @@
 //! What a replica asks of its driver, in order.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::input::{LinkId, RequestId, TaskId};
@@ -65,7 +67,9 @@ pub enum Effect {
         /// The request.
         request: RequestId,
     },
-    /// Answer a peer's request, in this order, with the request's number; report `Served` and `ServeEnded`.
+    /// Answer a peer's request, in this order, with the request's number; report what is sent as `Served`. The driver hands
+    /// in no more than [`REQUESTS_PER_PEER_MAX`](crate::limits::REQUESTS_PER_PEER_MAX) requests of a link before it has
+    /// sent all answers of one: the others wait in the stream.
     Serve {
         /// Where to.
         link: LinkId,
@@ -110,8 +114,6 @@ pub enum Answer {
     NotHeld,
     /// Another connected peer has got it from this node already: ask there first.
     Elsewhere(DeviceId),
-    /// Too much is being served already: ask again later.
-    Busy,
 }
 
 /// Why a replica closes a connection.
@@ -204,6 +206,13 @@ pub enum Event {
     RestoredFromBackup {
         /// The author that must not be used any more.
         author: AuthorId,
+    },
+    /// A peer gave nothing of what it was asked for: it is asked again after a rest, or as soon as something comes.
+    PeerRests {
+        /// Who.
+        peer: DeviceId,
+        /// For how long.
+        rest: Duration,
     },
     /// A peer sent wrong bytes for a chunk; it will be fetched from another one.
     ChunkCorrupt {

@@ -69,12 +69,13 @@ pub enum Input {
         /// Sealed bytes sent.
         bytes: u32,
     },
-    /// All answers of a peer's request were written, or writing them ended early.
-    ServeEnded {
-        /// Where to.
+    /// Bytes of a chunk of ours are coming in: a transfer that is slow is not one that stands still. Told each second at
+    /// most.
+    Arriving {
+        /// Where from.
         link: LinkId,
-        /// The peer's request.
-        request: RequestId,
+        /// How much of the chunk that is under way has arrived.
+        bytes: u32,
     },
     /// One chunk of a request of ours is settled.
     Fetched {

@@ -166,7 +166,7 @@ impl<M: Metadata> Replica<M> {
             Input::Gossiped { from, body } => self.handle_gossiped(&from, &body)?,
             Input::FetchRequested { link, request } => self.handle_fetch_requested(link, &request),
             Input::Served { bytes, .. } => self.sent_bytes += u64::from(bytes),
-            Input::ServeEnded { link, .. } => self.handle_serve_ended(link),
+            Input::Arriving { link, bytes } => self.handle_arriving(link, bytes),
             Input::Fetched { link, request, chunk, outcome } => self.handle_fetched(link, request, &chunk, outcome)?,
             Input::FetchEnded { request, .. } => self.handle_fetch_ended(request),
             Input::ChunksStored(stored) => self.handle_stored(&stored),
@@ -193,6 +193,9 @@ impl<M: Metadata> Replica<M> {
             self.effects.push(Effect::Event(Event::CaughtUp));
         }
         self.caught_up = caught_up;
+        for (peer, rest) in self.scheduler.take_rests() {
+            self.effects.push(Effect::Event(Event::PeerRests { peer, rest }));
+        }
         self.start_flush();
         std::mem::take(&mut self.effects)
     }

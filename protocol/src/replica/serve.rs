@@ -12,7 +12,6 @@ use super::{
     Answer, DisconnectReason, Effect, Event, FetchOutcome, LinkId, Misbehaviour, Replica, RequestId, Transfers,
 };
 use crate::id::{ChunkId, DeviceId};
-use crate::limits::REQUESTS_PER_PEER_MAX;
 use crate::message::FetchRequest;
 use crate::metadata::{Metadata, StorageError};
 use crate::position::Position;
@@ -53,19 +52,18 @@ pub(super) fn record_position(
 
 impl<M: Metadata> Replica<M> {
     pub(super) fn handle_fetch_requested(&mut self, link: LinkId, request: &FetchRequest) {
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(session) = self.sessions.get(&link) else { return };
+        let asker = session.peer;
         if !session.is_established() {
             return self.misbehaved(link, Misbehaviour::OutOfTurn { tag: 0 });
         }
-        session.serving += 1;
-        let (asker, busy) = (session.peer, session.serving > REQUESTS_PER_PEER_MAX);
         let number = self.serve_number(asker);
         let mut sends = false;
         let answers: Vec<(ChunkId, Answer)> = request
             .chunks
             .iter()
             .map(|chunk| {
-                let answer = if busy { Answer::Busy } else { self.answer(chunk, asker, number, request.urgent) };
+                let answer = self.answer(chunk, asker, number, request.urgent);
                 sends |= answer == Answer::Send;
                 (*chunk, answer)
             })
@@ -110,9 +108,9 @@ impl<M: Metadata> Replica<M> {
         peer.serve_number
     }
 
-    pub(super) fn handle_serve_ended(&mut self, link: LinkId) {
-        if let Some(session) = self.sessions.get_mut(&link) {
-            session.serving = session.serving.saturating_sub(1);
+    pub(super) fn handle_arriving(&mut self, link: LinkId, bytes: u32) {
+        if let Some(session) = self.sessions.get(&link) {
+            self.scheduler.arriving(self.now.elapsed, &session.peer, bytes);
         }
     }
 
@@ -185,6 +183,14 @@ impl<M: Metadata> Replica<M> {
         if self.chunks.set_held(slot, true) {
             record_positions(&self.chunks, slot, true, self.now.elapsed, &mut self.own, &mut self.news);
         }
+    }
+
+    /// Chunks that are asked of nobody while nothing at all is asked of `peer`, and nothing keeps them from it but what it did
+    /// or said; none while the store takes no chunks.
+    #[must_use]
+    pub fn unasked(&self, peer: &DeviceId) -> Vec<ChunkId> {
+        let slots = self.scheduler.unasked(self.now.elapsed, peer, &self.chunks);
+        slots.map(|slot| self.chunks.chunk(slot).chunk).collect()
     }
 
     /// What is missing and on its way. Counting what no connected peer holds takes a pass over what is missing.

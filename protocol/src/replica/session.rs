@@ -44,8 +44,6 @@ pub(super) struct Session {
     pub(super) asked: BTreeMap<DeviceId, Asked>,
     /// An inventory that comes in pieces: its head and what has come so far.
     pub(super) assembly: Option<(Bytes, Holdings)>,
-    /// The peer's requests that are being served.
-    pub(super) serving: usize,
 }
 
 impl Session {
@@ -79,7 +77,6 @@ impl<M: Metadata> Replica<M> {
             offered: BTreeMap::new(),
             asked: BTreeMap::new(),
             assembly: None,
-            serving: 0,
         };
         self.sessions.insert(link, session);
         self.links.entry(peer).or_default().insert(link);

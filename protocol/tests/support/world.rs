@@ -353,7 +353,7 @@ impl World {
         let Some(to) = self.other_end(link, node) else { return };
         let lie = self.nodes[node].lie;
         if lie == Some(Lie::NoAnswer) {
-            return self.input(node, Input::ServeEnded { link: LinkId(link), request });
+            return;
         }
         for (chunk, answer) in answers {
             let stored = self.nodes[node].store.get(&chunk).cloned();
@@ -362,7 +362,6 @@ impl World {
                 (Answer::Send, Some(bytes)) if lie != Some(Lie::NotHeld) => Ok(bytes),
                 (Answer::Send | Answer::NotHeld, _) => Err(Declined::NotHeld),
                 (Answer::Elsewhere(peer), _) => Err(Declined::Elsewhere(peer)),
-                (Answer::Busy, _) => Err(Declined::Busy),
             };
             let length = answer.as_ref().map_or(0, Bytes::len) as u64;
             let (start, rate) = (self.now + self.delay_ms, self.rate);
@@ -379,7 +378,6 @@ impl World {
         }
         let at = self.links.get(&link).map_or(self.now, |of| of.chunks_until[usize::from(of.ends[0] != node)]);
         self.push(at, Coming::AnswersEnd { link, to, request });
-        self.input(node, Input::ServeEnded { link: LinkId(link), request });
     }
 
     /// Lets everything happen until `until`.

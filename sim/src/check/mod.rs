@@ -18,7 +18,7 @@
 //! | 21 | served bytes match their id, rot is found within a scrub | [`served`] |
 //! | 22 | no input panics, what peers make a node keep is bounded | every run: a panic is a finding; [`bounds`] |
 //! | 23 | clocks do not matter to safety | all checkers, in worlds whose clocks are wrong, drift and jump |
-//! | 24 | everything converges within a bound | [`converged`] |
+//! | 24 | everything converges within a bound; nobody stands still beside an honest peer that has what it wants | [`converged`], [`unasked`] |
 //! | 25 | mixed versions keep what they do not know | [`unknown`] |
 //! | 26 | a seed replays to the same trace hash | [`replayed`] |
 
@@ -37,6 +37,7 @@ pub mod removed;
 pub mod replay;
 pub mod replayed;
 pub mod served;
+pub(crate) mod unasked;
 pub mod unknown;
 pub mod versions;
 
@@ -165,6 +166,18 @@ pub enum Violation {
         node: usize,
         /// What is missing.
         what: String,
+    },
+    /// Invariant 24, while faults strike.
+    #[error("node {node} has asked node {peer} for nothing for {for_ms} ms, which holds what it wants: chunk {chunk}")]
+    Unasked {
+        /// Which.
+        node: usize,
+        /// Who could be asked.
+        peer: usize,
+        /// For what.
+        chunk: String,
+        /// For how long.
+        for_ms: u64,
     },
     /// Invariant 9.
     #[error("node {node} signed two contents of its inventory with number {seq} of one generation")]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use holdfast_protocol::message::{Declined, FRAME_HEADER_BYTES, Message, tag};
-use holdfast_protocol::replica::{Answer, Input as ReplicaInput, LinkId, RequestId};
+use holdfast_protocol::replica::{Answer, LinkId};
 
 use super::garbled;
 use crate::chance::Chance;
@@ -35,29 +35,34 @@ impl World {
     }
 
     /// Whether the liar leaves a request for chunks without any answer.
-    pub(crate) fn ignores(&mut self, node: usize, link: LinkId, request: RequestId) -> bool {
+    pub(crate) fn ignores(&mut self, node: usize, link: LinkId) -> bool {
         let is_ignored = self.may_lie(node) && self.faults.strike(FaultClass::LieUnanswered).is_some();
         if is_ignored {
-            // Its own library believes that it answered.
-            self.input(node, ReplicaInput::ServeEnded { link, request });
+            // It takes in what comes next.
+            self.free_slot(link.0, node, 0);
         }
         is_ignored
     }
 
     /// What the liar answers in place of something else.
-    pub(crate) fn answer_told(&mut self, node: usize, answer: Answer) -> Answer {
+    pub(crate) fn answer_told(&mut self, node: usize, answer: Answer) -> Result<(), Declined> {
+        let answer = match answer {
+            Answer::Send => Ok(()),
+            Answer::NotHeld => Err(Declined::NotHeld),
+            Answer::Elsewhere(peer) => Err(Declined::Elsewhere(peer)),
+        };
         if !self.may_lie(node) {
             return answer;
         }
         let Some(mut chance) = self.faults.strike(FaultClass::LieDeclined) else { return answer };
-        match chance.below(4) {
-            0 => Answer::Busy,
+        Err(match chance.below(4) {
+            0 => Declined::Busy,
             1 => {
                 let other = chance.below(self.nodes.len() as u64) as usize;
-                Answer::Elsewhere(self.nodes[other].device_id())
+                Declined::Elsewhere(self.nodes[other].device_id())
             }
-            _ => Answer::NotHeld,
-        }
+            _ => Declined::NotHeld,
+        })
     }
 
     /// The bytes that the liar sends for a chunk.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use holdfast_protocol::id::ChunkId;
-use holdfast_protocol::message::Gate;
+use holdfast_protocol::message::{FetchRequest, Gate};
 use holdfast_protocol::replica::{Answer, RequestId};
 
 /// How fast a link is.
@@ -42,8 +42,14 @@ pub struct Link {
     pub answering: [VecDeque<Answering>; 2],
     /// Whether each end is sending a chunk.
     pub is_sending: [bool; 2],
+    /// How many requests each end answers, as far as its driver knows.
+    pub serving: [usize; 2],
+    /// Requests that wait in the stream until each end answers fewer.
+    pub waiting: [VecDeque<FetchRequest>; 2],
     /// What each end asked for.
     pub asked: [BTreeMap<RequestId, BTreeSet<ChunkId>>; 2],
+    /// Requests that each end has given up: what still comes of them is kept.
+    pub given_up: [BTreeSet<RequestId>; 2],
     pub(super) quality: Quality,
     pub(super) frames_until: [u64; 2],
     pub(super) chunks_until: [u64; 2],
@@ -57,7 +63,10 @@ impl Link {
             is_admitted: [false; 2],
             answering: Default::default(),
             is_sending: [false; 2],
+            serving: [0; 2],
+            waiting: Default::default(),
             asked: Default::default(),
+            given_up: Default::default(),
             quality: Quality { rate: quality.rate.max(1), ..quality },
             frames_until: [0; 2],
             chunks_until: [0; 2],

@@ -17,6 +17,8 @@ use crate::chance::Streams;
 
 /// How much later than a frame a message of gossip may arrive.
 const GOSSIP_DELAY_MS_MAX: u64 = 200;
+/// A link stands still when what was sent on it arrives so much later.
+const LATE_MS: u64 = 5_000;
 
 /// The way from one node to another, where something is wrong with it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -113,6 +115,16 @@ impl Network {
     #[must_use]
     pub fn other_end(&self, link: u64, node: usize) -> Option<usize> {
         self.links.get(&link)?.ends.into_iter().find(|end| *end != node)
+    }
+
+    /// The ends of a link that stands, if everything moves on it now, both ways.
+    #[must_use]
+    pub fn moving(&self, link: u64, now: u64) -> Option<[usize; 2]> {
+        let of = self.links.get(&link)?;
+        let [a, b] = of.ends;
+        let moves = self.moves_at(now, (a, b)) <= now && self.moves_at(now, (b, a)) <= now;
+        let is_late = of.frames_until.into_iter().chain(of.chunks_until).any(|until| until > now + LATE_MS);
+        (moves && !is_late).then_some(of.ends)
     }
 
     /// Ends a link; the link as it was.

@@ -42,6 +42,18 @@ impl World {
         }
     }
 
+    /// Looks now and then whether anybody stands still who need not.
+    pub(crate) fn look_for_idle(&mut self) {
+        if self.now < self.look_at {
+            return;
+        }
+        self.look_at = self.now + check::unasked::LOOK_MS;
+        let idle = check::unasked::idle(self);
+        if let Err(violation) = self.unasked.look(self.now, idle) {
+            self.fail(violation);
+        }
+    }
+
     /// Does what the real driver does.
     pub(crate) fn perform(&mut self, node: usize, effects: Vec<Effect>) {
         for effect in effects {

@@ -49,7 +49,8 @@ pub(crate) enum Coming {
     Answered { link: u64, to: usize, request: RequestId, chunk: ChunkId, answer: Result<Bytes, Declined> },
     AnswersEnd { link: u64, to: usize, request: RequestId },
     SendNext { link: u64, from: usize },
-    TakenBack { link: u64, to: usize, request: RequestId },
+    Arriving { link: u64, to: usize, bytes: u32 },
+    SlotFree { link: u64, at: usize },
     Completed { node: usize, run: u32, completion: Completion },
     Dialled { from: usize, run: u32, to: DeviceId },
     DialFailed { from: usize, run: u32, to: DeviceId },
@@ -78,8 +79,9 @@ impl Coming {
             | Self::Asked { to, .. }
             | Self::Answered { to, .. }
             | Self::AnswersEnd { to, .. }
-            | Self::TakenBack { to, .. }
+            | Self::Arriving { to, .. }
             | Self::Closed { to, .. } => Some(*to),
+            Self::SlotFree { at, .. } => Some(*at),
             Self::SendNext { from, .. } | Self::Dialled { from, .. } | Self::DialFailed { from, .. } => Some(*from),
             Self::Completed { node, .. } | Self::Tick { node, .. } | Self::Gesture { node, .. } => Some(*node),
             Self::LinkOver { .. }
@@ -123,6 +125,8 @@ pub struct World {
     sequence: u64,
     /// How long each node's disk takes.
     delays: Streams<usize>,
+    /// How late each node's driver notices that a request is answered.
+    slots: Streams<usize>,
     /// Which acknowledgements of each node are looked at behind a crash.
     probes: Streams<usize>,
     pub(crate) hosts: Vec<Host>,
@@ -141,6 +145,9 @@ pub struct World {
     pub(crate) pictures: Vec<u32>,
     pub(crate) overheard: Overheard,
     pub(crate) signed: check::versions::Signed,
+    unasked: check::unasked::Unasked,
+    /// When it is looked next who stands still.
+    look_at: u64,
     /// Whether the liar has said anything false of what it holds.
     pub(crate) has_lied: bool,
     /// Whether the liar kept to itself what nobody can ask for.
@@ -180,6 +187,7 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             delays: Streams::new(seed, "disk"),
+            slots: Streams::new(seed, "slot"),
             probes: Streams::new(seed, "probe"),
             hosts: (0..options.nodes).map(|_| Host::default()).collect(),
             numbers: BTreeMap::new(),
@@ -192,6 +200,8 @@ impl World {
             pictures: Vec::new(),
             overheard: Overheard::default(),
             signed: check::versions::Signed::default(),
+            unasked: check::unasked::Unasked::default(),
+            look_at: 0,
             has_lied: false,
             has_withheld: false,
             shadows: BTreeMap::new(),
@@ -294,6 +304,7 @@ impl World {
             let ((at, _), coming) = entry.remove_entry();
             self.now = self.now.max(at);
             let before = self.now;
+            self.look_for_idle();
             self.happen(coming);
             // Time may have leapt.
             until += self.now - before;
@@ -361,11 +372,7 @@ impl World {
         match coming {
             Coming::Frame { link, to, frame } => self.frame_arrives(link, to, &frame),
             Coming::Gossip { link, to, news, is_again } => self.gossip_arrives(link, to, news, is_again),
-            Coming::Asked { link, to, request } => {
-                if self.network.alive(link).is_some() {
-                    self.input(to, ReplicaInput::FetchRequested { link: LinkId(link), request });
-                }
-            }
+            Coming::Asked { link, to, request } => self.asked(link, to, request),
             Coming::Answered { link, to, request, chunk, answer } => {
                 self.answer_arrives(link, to, request, chunk, answer);
             }
@@ -376,7 +383,12 @@ impl World {
                 }
             }
             Coming::SendNext { link, from } => self.send_next(link, from),
-            Coming::TakenBack { link, to, request } => self.taken_back(link, to, request),
+            Coming::Arriving { link, to, bytes } => {
+                if self.network.alive(link).is_some() {
+                    self.input(to, ReplicaInput::Arriving { link: LinkId(link), bytes });
+                }
+            }
+            Coming::SlotFree { link, at } => self.slot_free(link, at),
             Coming::Dialled { from, run, to } => self.dialled(from, run, to),
             Coming::DialFailed { from, run, to } => self.dial_failed(from, run, to),
             Coming::LinkOver { link } => self.cut(link),
@@ -411,6 +423,7 @@ impl World {
         let queue = std::mem::take(&mut self.queue);
         self.queue = queue.into_iter().map(|((at, sequence), coming)| ((at + by_ms, sequence), coming)).collect();
         self.network.leap();
+        self.unasked = check::unasked::Unasked::default();
     }
 
     pub(crate) fn fail(&mut self, violation: Violation) {

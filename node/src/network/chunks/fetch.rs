@@ -1,8 +1,11 @@
 //! The fetching end of a chunk stream.
 
+#![allow(clippy::disallowed_methods, reason = "a driver: progress is told by real time")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use futures::{
@@ -12,7 +15,7 @@ use futures::{
 use holdfast_protocol::{
     id::ChunkId,
     message::{CHUNK_HEADER_BYTES, ChunkHeader, FetchRequest, FetchStatus},
-    replica::{ChunkWanted, FetchOutcome, RequestId},
+    replica::{ChunkWanted, FetchOutcome, Input as ReplicaInput, RequestId},
 };
 use libp2p::Stream;
 use tokio::sync::mpsc;
@@ -27,6 +30,9 @@ use crate::network::{
     links::{Link, Shared},
     streams,
 };
+
+/// How often it is told at most that part of a chunk has come.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves the fetch commands of a link until it ends. The stream is opened with the first.
 pub(in crate::network) async fn run(link: Arc<Link>, shared: Arc<Shared>, mut commands: mpsc::Receiver<FetchCommand>) {
@@ -58,7 +64,6 @@ struct Request {
     /// What is still to be answered.
     chunks: BTreeSet<ChunkId>,
     tracker: Arc<Tracker>,
-    cancelled: bool,
 }
 
 impl Asked {
@@ -66,27 +71,29 @@ impl Asked {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the chunk that `header` answers out of its request; `None` for the tracker when nobody waits any more.
-    fn answered(&self, header: &ChunkHeader) -> Result<Option<Arc<Tracker>>, Misbehaviour> {
+    /// Takes the chunk that `header` answers out of its request.
+    fn answered(&self, header: &ChunkHeader) -> Result<Arc<Tracker>, Misbehaviour> {
         let mut requests = self.lock();
         let id = RequestId(header.request);
         let request = requests.get_mut(&id).ok_or(Misbehaviour::Unasked)?;
         if !request.chunks.remove(&header.chunk) {
             return Err(Misbehaviour::Unasked);
         }
-        let tracker = (!request.cancelled).then(|| request.tracker.clone());
+        let tracker = request.tracker.clone();
         if request.chunks.is_empty() {
             requests.remove(&id);
         }
         Ok(tracker)
     }
 
-    /// Stops waiting for the rest of a request, whose answers are still read past.
+    /// Stops waiting for the rest of a request. What of it still comes is kept and told all the same: it has crossed the
+    /// network.
     fn cancel(&self, request: RequestId) -> Option<NetworkEvent> {
         let mut requests = self.lock();
-        let request = requests.get_mut(&request).filter(|request| !request.cancelled)?;
-        request.cancelled = true;
-        request.tracker.give_up(request.chunks.len())
+        let request = requests.get_mut(&request)?;
+        let unawaited = Arc::new(request.tracker.unawaited());
+        let given_up = std::mem::replace(&mut request.tracker, unawaited);
+        given_up.give_up(request.chunks.len())
     }
 }
 
@@ -121,17 +128,18 @@ async fn ask(
 
 fn register(link: &Link, asked: &Asked, request: RequestId, urgent: bool, chunks: &[ChunkWanted]) -> Vec<u8> {
     let wanted: BTreeSet<ChunkId> = chunks.iter().map(|wanted| wanted.chunk).collect();
-    let tracker = Tracker { link: link.id, request, open: AtomicUsize::new(wanted.len()) };
+    let tracker = Tracker::new(link.id, request, wanted.len());
     let frame = FetchRequest { request: request.0, urgent, chunks: chunks.iter().map(|wanted| wanted.chunk).collect() };
-    asked.lock().insert(request, Request { chunks: wanted, tracker: Arc::new(tracker), cancelled: false });
+    asked.lock().insert(request, Request { chunks: wanted, tracker: Arc::new(tracker) });
     frame.to_frame()
 }
 
 /// Receives answers.
-async fn receive(link: &Link, shared: &Shared, asked: &Asked, mut reader: ReadHalf<Stream>) -> LinkEnd {
+async fn receive(link: &Link, shared: &Shared, asked: &Asked, reader: ReadHalf<Stream>) -> LinkEnd {
+    let mut receiver = Receiver { link, shared, reader, told: Instant::now() };
     loop {
         let mut header = [0; CHUNK_HEADER_BYTES];
-        if reader.read_exact(&mut header).await.is_err() {
+        if receiver.reader.read_exact(&mut header).await.is_err() {
             return LinkEnd::Lost;
         }
         let answered = ChunkHeader::decode(&header)
@@ -141,50 +149,60 @@ async fn receive(link: &Link, shared: &Shared, asked: &Asked, mut reader: ReadHa
             Ok(answered) => answered,
             Err(misbehaviour) => return LinkEnd::Misbehaved(misbehaviour),
         };
-        match (header.status, tracker) {
-            (FetchStatus::Sent { length }, tracker) => {
-                if let Err(end) = receive_bytes((link, shared), &mut reader, (header.chunk, length), tracker).await {
+        match header.status {
+            FetchStatus::Sent { length } => {
+                if let Err(end) = receiver.chunk(header.chunk, length, tracker).await {
                     return end;
                 }
             }
-            (FetchStatus::Declined(declined), Some(tracker)) => {
+            FetchStatus::Declined(declined) => {
                 for event in tracker.outcome(header.chunk, FetchOutcome::Declined(declined)).into_iter().flatten() {
                     shared.tell(event).await;
                 }
             }
-            (FetchStatus::Declined(_), None) => {}
         }
     }
 }
 
-async fn receive_bytes(
-    (link, shared): (&Link, &Shared),
-    reader: &mut ReadHalf<Stream>,
-    (chunk, length): (ChunkId, u32),
-    tracker: Option<Arc<Tracker>>,
-) -> Result<(), LinkEnd> {
-    let chunks = &shared.chunks;
-    let Ok(permit) = chunks.intake_budget.clone().acquire_many_owned(length).await else {
-        return Err(LinkEnd::Closed);
-    };
-    let length = length as usize;
-    let mut buffer = chunks.intake_buffers.take();
-    if buffer.len() < length {
-        buffer.resize(length, 0);
-    }
-    match frame::read_exact(reader, &mut buffer[..length]).await {
-        Ok(()) => link.progressed(),
-        Err(FrameEnd::Misbehaved(misbehaviour)) => return Err(LinkEnd::Misbehaved(misbehaviour)),
-        Err(FrameEnd::Closed | FrameEnd::Lost) => return Err(LinkEnd::Lost),
-    }
-    match tracker {
-        Some(tracker) => {
-            let arrived = Arrived { tracker, chunk, buffer, length, permit };
-            chunks.intake.send(arrived).await.map_err(|_| LinkEnd::Closed)
+/// Takes chunks from the stream.
+struct Receiver<'a> {
+    link: &'a Link,
+    shared: &'a Shared,
+    reader: ReadHalf<Stream>,
+    /// When it was last told that something comes.
+    told: Instant,
+}
+
+impl Receiver<'_> {
+    async fn chunk(&mut self, chunk: ChunkId, length: u32, tracker: Arc<Tracker>) -> Result<(), LinkEnd> {
+        let chunks = &self.shared.chunks;
+        let Ok(permit) = chunks.intake_budget.clone().acquire_many_owned(length).await else {
+            return Err(LinkEnd::Closed);
+        };
+        let length = length as usize;
+        let mut buffer = chunks.intake_buffers.take();
+        if buffer.len() < length {
+            buffer.resize(length, 0);
         }
-        None => {
-            chunks.intake_buffers.give(buffer);
-            Ok(())
+        let mut arrived = 0;
+        for piece in buffer[..length].chunks_mut(frame::PIECE_BYTES) {
+            match frame::read_exact(&mut self.reader, piece).await {
+                Ok(()) => arrived += piece.len() as u32,
+                Err(FrameEnd::Misbehaved(misbehaviour)) => return Err(LinkEnd::Misbehaved(misbehaviour)),
+                Err(FrameEnd::Closed | FrameEnd::Lost) => return Err(LinkEnd::Lost),
+            }
+            self.progressed(arrived).await;
+        }
+        let arrived = Arrived { tracker, chunk, buffer, length, permit };
+        chunks.intake.send(arrived).await.map_err(|_| LinkEnd::Closed)
+    }
+
+    /// So much of a chunk has arrived: a slow path shows that it moves.
+    async fn progressed(&mut self, bytes: u32) {
+        self.link.progressed();
+        if self.told.elapsed() >= TELL_INTERVAL {
+            self.told = Instant::now();
+            self.shared.tell(NetworkEvent::Replica(ReplicaInput::Arriving { link: self.link.id, bytes })).await;
         }
     }
 }

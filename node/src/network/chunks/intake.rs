@@ -33,12 +33,22 @@ const COMMIT_WAIT: Duration = Duration::from_millis(10);
 /// A request whose chunks arrive one by one; its last outcome ends it.
 #[derive(Debug)]
 pub(super) struct Tracker {
-    pub(super) link: LinkId,
-    pub(super) request: RequestId,
-    pub(super) open: AtomicUsize,
+    link: LinkId,
+    request: RequestId,
+    /// What is still on its way.
+    open: AtomicUsize,
 }
 
 impl Tracker {
+    pub(super) const fn new(link: LinkId, request: RequestId, chunks: usize) -> Self {
+        Self { link, request, open: AtomicUsize::new(chunks) }
+    }
+
+    /// The same request once nobody waits for its end.
+    pub(super) const fn unawaited(&self) -> Self {
+        Self::new(self.link, self.request, usize::MAX)
+    }
+
     /// Gives up `count` chunks that have not arrived; `FetchEnded` when nothing else is on its way.
     pub(super) fn give_up(&self, count: usize) -> Option<NetworkEvent> {
         let (link, request) = (self.link, self.request);

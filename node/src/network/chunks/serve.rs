@@ -1,12 +1,6 @@
 //! The serving end of a chunk stream.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::{sync::Arc, thread};
 
 use futures::{
     AsyncReadExt,
@@ -20,11 +14,11 @@ use holdfast_protocol::{
     replica::{Answer, Input as ReplicaInput, RequestId},
 };
 use libp2p::Stream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{ReadFailure, SERVE_BYTES, SMALL_CHUNK_BYTES, ServeCommand, Supply};
 use crate::network::{
-    LinkEnd, Misbehaviour, NetworkEvent,
+    LinkEnd, NetworkEvent,
     frame::{self, FrameEnd},
     links::{Link, Shared},
 };
@@ -46,7 +40,7 @@ pub(in crate::network) async fn run(
         () = link.closed.cancelled() => return,
     }
     let (reader, writer) = stream.split();
-    let unanswered = AtomicUsize::new(0);
+    let slots = Semaphore::new(REQUESTS_PER_PEER_MAX);
     let (filled, filling) = mpsc::channel(FILLED_MAX);
     // A thread of its own, for a reader may wait for its disk, or for a slow peer, as long as the link stands. It ends
     // when the link's queue of answers closes, or when the writer below is gone.
@@ -56,15 +50,21 @@ pub(in crate::network) async fn run(
         return link.finish(LinkEnd::Closed);
     }
     tokio::select! {
-        end = requests(&link, &shared, &unanswered, reader) => link.finish(end),
-        end = write(&link, &shared, &unanswered, writer, filling) => link.finish(end),
+        end = requests(&link, &shared, &slots, reader) => link.finish(end),
+        end = write(&link, &shared, &slots, writer, filling) => link.finish(end),
         () = link.closed.cancelled() => {}
     }
 }
 
-/// Takes requests to the runtime.
-async fn requests(link: &Link, shared: &Shared, unanswered: &AtomicUsize, mut reader: ReadHalf<Stream>) -> LinkEnd {
+/// Takes requests to the runtime. Those for which there is no slot wait in the stream: a peer that asks for more at once is
+/// neither refused nor at fault, for it may have all of an answer before this end knows that it is sent.
+async fn requests(link: &Link, shared: &Shared, slots: &Semaphore, mut reader: ReadHalf<Stream>) -> LinkEnd {
     loop {
+        // Given back when all answers of a request are sent.
+        match slots.acquire().await {
+            Ok(slot) => slot.forget(),
+            Err(_) => return LinkEnd::Closed,
+        }
         let received = frame::read(&mut reader, |prefix| Ok(((), FetchRequest::body_length(*prefix)?)));
         let body = match received.await {
             Ok(((), body)) => body,
@@ -75,9 +75,6 @@ async fn requests(link: &Link, shared: &Shared, unanswered: &AtomicUsize, mut re
             Ok(request) => request,
             Err(refused) => return LinkEnd::Misbehaved(refused.into()),
         };
-        if unanswered.fetch_add(1, Ordering::AcqRel) >= REQUESTS_PER_PEER_MAX {
-            return LinkEnd::Misbehaved(Misbehaviour::TooMany);
-        }
         shared.tell(NetworkEvent::Replica(ReplicaInput::FetchRequested { link: link.id, request })).await;
     }
 }
@@ -87,14 +84,17 @@ struct Filled {
     /// Headers and small chunks joined, large chunks as they were read.
     parts: Vec<Vec<u8>>,
     bytes: usize,
-    answered: Vec<Answered>,
+    sent: Vec<Sent>,
+    /// Requests whose last answer this is.
+    ended: usize,
     /// The share of the budget.
     permit: OwnedSemaphorePermit,
 }
 
-enum Answered {
-    Sent { request: RequestId, chunk: ChunkId, bytes: u32 },
-    Ended { request: RequestId },
+struct Sent {
+    request: RequestId,
+    chunk: ChunkId,
+    bytes: u32,
 }
 
 /// Reads chunks ahead of the socket.
@@ -118,7 +118,7 @@ fn fill(supply: &Supply, mut commands: mpsc::Receiver<ServeCommand>, filled: &mp
                 return;
             }
         }
-        if filler.end(request).is_err() {
+        if filler.end().is_err() {
             return;
         }
     }
@@ -150,7 +150,7 @@ impl Filler<'_> {
         if self.current.is_none() {
             let budget = self.supply.budget.clone();
             let permit = block_on(budget.acquire_many_owned(FILLED_BYTES_MAX)).map_err(|_| Ended)?;
-            self.current = Some(Filled { parts: Vec::new(), bytes: 0, answered: Vec::new(), permit });
+            self.current = Some(Filled { parts: Vec::new(), bytes: 0, sent: Vec::new(), ended: 0, permit });
         }
         self.current.as_mut().ok_or(Ended)
     }
@@ -169,11 +169,10 @@ impl Filler<'_> {
             },
             Answer::NotHeld => FetchStatus::Declined(Declined::NotHeld),
             Answer::Elsewhere(device) => FetchStatus::Declined(Declined::Elsewhere(device)),
-            Answer::Busy => FetchStatus::Declined(Declined::Busy),
         };
         filled.join(&ChunkHeader { request: request.0, chunk, status }.encode());
         if let FetchStatus::Sent { length } = status {
-            filled.answered.push(Answered::Sent { request, chunk, bytes: length });
+            filled.sent.push(Sent { request, chunk, bytes: length });
             if bytes.len() > SMALL_CHUNK_BYTES {
                 filled.bytes += bytes.len();
                 filled.parts.push(bytes);
@@ -185,8 +184,14 @@ impl Filler<'_> {
         Ok(())
     }
 
-    fn end(&mut self, request: RequestId) -> Result<(), Ended> {
-        self.current()?.answered.push(Answered::Ended { request });
+    /// A request is answered. That leaves with its last answer, not with the first of the next request.
+    fn end(&mut self) -> Result<(), Ended> {
+        if self.current.is_none() {
+            self.current()?;
+        }
+        if let Some(current) = &mut self.current {
+            current.ended += 1;
+        }
         Ok(())
     }
 }
@@ -210,14 +215,11 @@ impl Filled {
 async fn write(
     link: &Link,
     shared: &Shared,
-    unanswered: &AtomicUsize,
+    slots: &Semaphore,
     mut writer: WriteHalf<Stream>,
     mut filling: mpsc::Receiver<Filled>,
 ) -> LinkEnd {
-    while let Some(Filled { parts, answered, permit, .. }) = filling.recv().await {
-        // Before the last byte leaves: the peer may ask anew as soon as it has it.
-        let completed = answered.iter().filter(|answered| matches!(answered, Answered::Ended { .. })).count();
-        unanswered.fetch_sub(completed, Ordering::AcqRel);
+    while let Some(Filled { parts, sent, ended, permit, .. }) = filling.recv().await {
         for part in parts {
             if let Err(end) = frame::write_all(&mut writer, &part).await {
                 return end;
@@ -231,16 +233,11 @@ async fn write(
             return end;
         }
         drop(permit);
-        let link = link.id;
-        for answered in answered {
-            let event = match answered {
-                Answered::Sent { request, chunk, bytes } => {
-                    NetworkEvent::Replica(ReplicaInput::Served { link, request, chunk, bytes })
-                }
-                Answered::Ended { request } => NetworkEvent::Replica(ReplicaInput::ServeEnded { link, request }),
-            };
-            shared.tell(event).await;
+        for Sent { request, chunk, bytes } in sent {
+            let served = ReplicaInput::Served { link: link.id, request, chunk, bytes };
+            shared.tell(NetworkEvent::Replica(served)).await;
         }
+        slots.add_permits(ended);
     }
     LinkEnd::Closed
 }

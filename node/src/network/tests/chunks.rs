@@ -87,21 +87,19 @@ async fn what_is_not_sent_and_what_is_corrupt_is_told_for_each_chunk() {
     let good = a.memory.put(vec![1; 1000]);
     let rotten = id_of(&[2; 1000]);
     a.memory.chunks.lock().unwrap().insert(rotten, vec![3; 1000]);
-    let [gone, elsewhere, busy] = [4, 5, 6].map(|byte| id_of(&[byte; 1000]));
+    let [gone, elsewhere] = [4, 5].map(|byte| id_of(&[byte; 1000]));
     let other = b.device;
     let serving = tokio::spawn(serve(a, move |chunk| match *chunk {
         chunk if chunk == elsewhere => Answer::Elsewhere(other),
-        chunk if chunk == busy => Answer::Busy,
         _ => Answer::Send,
     }));
-    let all = [good, rotten, gone, elsewhere, busy];
+    let all = [good, rotten, gone, elsewhere];
     b.handle.fetch(at_b, RequestId(1), true, all.map(|chunk| wanted(chunk, 1000)).to_vec());
     let told: BTreeMap<ChunkId, FetchOutcome> = outcomes(&mut b, RequestId(1)).await.into_iter().collect();
     assert_eq!(told[&good], FetchOutcome::Stored);
     assert_eq!(told[&rotten], FetchOutcome::Corrupt);
     assert_eq!(told[&gone], FetchOutcome::Declined(Declined::NotHeld));
     assert_eq!(told[&elsewhere], FetchOutcome::Declined(Declined::Elsewhere(other)));
-    assert_eq!(told[&busy], FetchOutcome::Declined(Declined::Busy));
     assert!(!b.memory.chunks.lock().unwrap().contains_key(&rotten), "corrupt bytes are not kept");
     b.handle.disconnect(at_b);
     serving.await.unwrap();
@@ -137,6 +135,12 @@ async fn a_cancelled_request_ends_and_the_next_one_goes_on() {
     assert_eq!(outcomes(&mut b, RequestId(1)).await, []);
     a.handle.serve(at_a, RequestId(request.request), vec![(chunk, Answer::Send)]);
     let serving = tokio::spawn(serve(a, |_| Answer::Send));
+    // What still comes has crossed the network: it is kept, and told of under the request that was given up.
+    let late = b.until(|event| match event {
+        NetworkEvent::Replica(ReplicaInput::Fetched { request, outcome, .. }) => Some((request, outcome)),
+        _ => None,
+    });
+    assert_eq!(late.await, (RequestId(1), FetchOutcome::Stored));
     b.handle.fetch(at_b, RequestId(2), false, vec![wanted(chunk, 100_000)]);
     assert_eq!(outcomes(&mut b, RequestId(2)).await, [(chunk, FetchOutcome::Stored)]);
     b.handle.disconnect(at_b);
@@ -168,13 +172,31 @@ async fn verdict(bytes: Vec<u8>) -> LinkEnd {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn malformed_oversize_and_too_many_requests_end_the_link() {
+async fn malformed_and_oversize_requests_end_the_link() {
     assert!(matches!(verdict(vec![0xff; 64]).await, LinkEnd::Misbehaved(Misbehaviour::Message(_))));
     let garbage = [&100u32.to_le_bytes()[..], &[0xee; 100]].concat();
     assert!(matches!(verdict(garbage).await, LinkEnd::Misbehaved(Misbehaviour::Message(_))));
-    let request = FetchRequest { request: 1, urgent: false, chunks: vec![id_of(b"x")] }.to_frame();
-    let many = request.repeat(REQUESTS_PER_PEER_MAX + 1);
-    assert_eq!(verdict(many).await, LinkEnd::Misbehaved(Misbehaviour::TooMany));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_over_the_limit_wait_until_one_is_answered() {
+    let (mut a, mut b) = (Node::start(1, &[TCP]).await, Node::start(2, &[TCP]).await);
+    let (at_a, at_b) = befriend(&mut a, &mut b).await;
+    let chunk = a.memory.put(vec![1; 1000]);
+    for request in 0..=REQUESTS_PER_PEER_MAX as u64 {
+        b.handle.fetch(at_b, RequestId(request), false, vec![wanted(chunk, 1000)]);
+    }
+    let asked = |event| match event {
+        NetworkEvent::Replica(ReplicaInput::FetchRequested { request, .. }) => Some(RequestId(request.request)),
+        _ => None,
+    };
+    for request in 0..REQUESTS_PER_PEER_MAX as u64 {
+        assert_eq!(a.until(asked).await, RequestId(request));
+    }
+    assert_eq!(a.rest().await.into_iter().filter_map(asked).collect::<Vec<_>>(), []);
+    a.handle.serve(at_a, RequestId(0), vec![(chunk, Answer::Send)]);
+    assert_eq!(a.until(asked).await, RequestId(REQUESTS_PER_PEER_MAX as u64));
+    assert_eq!(outcomes(&mut b, RequestId(0)).await, [(chunk, FetchOutcome::Stored)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

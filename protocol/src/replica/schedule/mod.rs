@@ -6,7 +6,9 @@
 //!   declined to send it lately;
 //! - a wanted chunk that is not requested is, for each peer that has it, either a candidate there or resting there: whoever
 //!   sends elsewhere is asked again only after a while, so that every other holder is asked before;
-//! - nothing that a peer did wrong keeps it from being asked again for ever: it rests, longer each time;
+//! - nothing that a peer did wrong keeps it from being asked again for ever: it rests, longer each time, and no longer than until
+//!   something of it arrives. A request that brings nothing is one failure, whatever it names, and so are all that were
+//!   under way with it;
 //! - what is asked of one peer stays within its window and [`REQUESTS_PER_PEER_MAX`](crate::limits::REQUESTS_PER_PEER_MAX) requests.
 //!
 //! The cost of an input is that of the chunks it names. Only a peer that connects or leaves costs a pass over what is
@@ -50,8 +52,21 @@ struct Request {
     deadline: Timestamp,
     /// Whether anything was settled.
     answered: bool,
-    /// Whether anything arrived.
-    fruitful: bool,
+    /// The best that came of it so far.
+    outcome: Outcome,
+}
+
+/// What came of a request, the best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// Nothing that says anything of the peer.
+    Nothing,
+    /// Others are to be asked first.
+    Deferred,
+    /// What the peer says it holds it did not send.
+    Refused,
+    /// Chunks.
+    Chunks,
 }
 
 /// Why a peer is not asked for a chunk for a while.
@@ -92,6 +107,8 @@ pub(super) struct Scheduler {
     turn: Option<DeviceId>,
     /// Whether anything changed since the last `fill` that might allow another request.
     stirred: bool,
+    /// Peers that began to rest, and for how long, until it is told.
+    began_to_rest: Vec<(DeviceId, Duration)>,
 }
 
 impl Scheduler {
@@ -248,8 +265,9 @@ impl Scheduler {
             chunks: picked.iter().map(wanted).collect(),
         });
         let deadline = now + source.patience();
-        let request_state = Request { peer, chunks: picked, issued: now, deadline, answered: false, fruitful: false };
-        self.requests.insert(request, request_state);
+        let state =
+            Request { peer, chunks: picked, issued: now, deadline, answered: false, outcome: Outcome::Nothing };
+        self.requests.insert(request, state);
         true
     }
 
@@ -267,24 +285,24 @@ impl Scheduler {
         let request = self.requests.get_mut(&id)?;
         let index = request.chunks.iter().position(|(other, _)| *other == slot)?;
         let (_, length) = request.chunks.swap_remove(index);
-        let (peer, first, empty) = (request.peer, !request.answered, request.chunks.is_empty());
+        let (peer, first, issued) = (request.peer, !request.answered, request.issued);
         request.answered = true;
-        request.fruitful |= settled == Settled::Stored;
-        let first_after = first.then(|| now.since(request.issued));
-        let fruitless = empty && !request.fruitful;
+        let first_after = first.then(|| now.since(issued));
         self.landed(peer, length, slot, chunks);
-        if empty {
-            self.requests.remove(&id);
-        }
         self.stirred = true;
+        let outcome = match settled {
+            Settled::Stored => Outcome::Chunks,
+            Settled::Declined(declined) => self.declined(now, peer, slot, declined, chunks, random),
+            Settled::Corrupt | Settled::StorageFailed => Outcome::Nothing,
+        };
+        self.note(now, id, outcome, random);
         let source = self.sources.get_mut(&peer)?;
-        source.requests -= usize::from(empty);
         match settled {
             Settled::Stored => {
                 source.arrived(now, u64::from(length), first_after);
                 self.storage_failures = 0;
             }
-            Settled::Declined(declined) => self.declined(now, peer, slot, declined, fruitless, chunks, random),
+            Settled::Declined(_) => {}
             Settled::Corrupt => {
                 source.corrupt += 1;
                 let corrupt = source.corrupt;
@@ -312,24 +330,40 @@ impl Scheduler {
         (self.paused_until, self.storage_failures, self.stirred) = (now, 0, true);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a leaf of settle, which gathers them")]
+    /// Notes what came of a chunk for its request; the last one of a request says whether the peer rests.
+    fn note(&mut self, now: Timestamp, id: RequestId, outcome: Outcome, random: &mut ChaCha20Rng) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.outcome = request.outcome.max(outcome);
+        if !request.chunks.is_empty() {
+            return;
+        }
+        let Some(Request { peer, issued, outcome, .. }) = self.requests.remove(&id) else { return };
+        let Some(source) = self.sources.get_mut(&peer) else { return };
+        source.requests -= 1;
+        match outcome {
+            Outcome::Refused => self.began_to_rest.extend(source.fail(now, issued, random).map(|rest| (peer, rest))),
+            Outcome::Deferred => source.defer(now, random),
+            Outcome::Nothing | Outcome::Chunks => {}
+        }
+    }
+
+    /// A peer did not send a chunk: who is asked for it next.
     fn declined(
         &mut self,
         now: Timestamp,
         peer: DeviceId,
         slot: Slot,
         declined: Declined,
-        fruitless: bool,
         chunks: &mut ChunkTable,
         random: &mut ChaCha20Rng,
-    ) {
+    ) -> Outcome {
         let reachable = match declined {
             Declined::Elsewhere(other) => other != peer && self.sources.contains_key(&other),
             Declined::NotHeld | Declined::Busy => false,
         };
-        let Some(source) = self.sources.get_mut(&peer) else { return };
-        match declined {
-            Declined::NotHeld => {
+        let Some(source) = self.sources.get_mut(&peer) else { return Outcome::Nothing };
+        let outcome = match declined {
+            Declined::NotHeld | Declined::Busy => {
                 // If it has lost it, its inventory will say so; if not, it is asked again.
                 if source.has(chunks, slot) {
                     source.decline(now, slot, random);
@@ -337,25 +371,36 @@ impl Scheduler {
                         chunks.set_sources(slot, chunks.sources(slot).saturating_sub(1));
                     }
                 }
-                if fruitless {
-                    source.fail(now, random);
-                }
+                Outcome::Refused
             }
-            Declined::Busy => source.fail(now, random),
             Declined::Elsewhere(_) if reachable => {
-                if fruitless {
-                    source.defer(now, random);
-                }
                 self.rest(now + ELSEWHERE_WAIT, slot, peer, Rest::Elsewhere);
+                Outcome::Deferred
             }
-            Declined::Elsewhere(_) => source.urgent.push(slot),
-        }
+            Declined::Elsewhere(_) => {
+                source.urgent.push(slot);
+                Outcome::Nothing
+            }
+        };
         for (other, source) in &mut self.sources {
-            let again = *other != peer || declined == Declined::Busy;
-            if again && source.has(chunks, slot) && !self.resting.contains_key(&(slot, *other)) {
+            if *other != peer && source.has(chunks, slot) && !self.resting.contains_key(&(slot, *other)) {
                 source.offer(chunks, slot);
             }
         }
+        outcome
+    }
+
+    /// Part of a chunk has arrived: the peer delivers, and does not rest.
+    pub(super) fn arriving(&mut self, now: Timestamp, peer: &DeviceId, bytes: u32) {
+        if let Some(source) = self.sources.get_mut(peer) {
+            source.arriving(now, bytes);
+            self.stirred = true;
+        }
+    }
+
+    /// The peers that have begun to rest since this was asked last.
+    pub(super) fn take_rests(&mut self) -> Vec<(DeviceId, Duration)> {
+        std::mem::take(&mut self.began_to_rest)
     }
 
     /// Takes a chunk out of all accounts of what is in flight.
@@ -389,10 +434,12 @@ impl Scheduler {
         chunks: &mut ChunkTable,
         random: &mut ChaCha20Rng,
     ) {
-        let peer = self.requests.get(&id).map(|request| request.peer);
+        let request = self.requests.get(&id).map(|request| (request.peer, request.issued));
         self.end(id, chunks);
-        if let Some(source) = peer.and_then(|peer| self.sources.get_mut(&peer)) {
-            source.time_out(now, random);
+        if let Some((peer, issued)) = request
+            && let Some(source) = self.sources.get_mut(&peer)
+        {
+            self.began_to_rest.extend(source.time_out(now, issued, random).map(|rest| (peer, rest)));
         }
     }
 
@@ -466,6 +513,18 @@ impl Scheduler {
         let pauses = self.sources.values().map(|source| source.paused_until).chain([self.paused_until]);
         let declined = self.sources.values().filter_map(|source| source.declined_until);
         requests.chain(rests).chain(declined).chain(pauses.filter(|&pause| pause > now)).min()
+    }
+
+    /// Chunks that are wanted and in no request, while the store takes chunks and none of `peer`'s are under way.
+    pub(super) fn unasked(
+        &self,
+        now: Timestamp,
+        peer: &DeviceId,
+        chunks: &ChunkTable,
+    ) -> impl Iterator<Item = Slot> {
+        let is_idle = self.paused_until <= now && self.sources.get(peer).is_some_and(|source| source.requests == 0);
+        let wanted = is_idle.then(|| chunks.wanted().iter()).into_iter().flatten();
+        wanted.filter(|&slot| !chunks.is_requested(slot))
     }
 
     /// The peer that a request was sent to.

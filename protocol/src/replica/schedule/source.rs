@@ -23,7 +23,9 @@ const MEASURE_MS: u64 = 100;
 /// disks on both ends work in batches.
 const DISKS_MS: u64 = 250;
 const DELAY_RESET: Duration = Duration::from_secs(60);
-const BACKOFF_MS_MAX: u64 = 5 * 60 * 1000;
+/// How long a peer rests at most that gives nothing of what it is asked for: it is connected, so asking costs little, and
+/// what it holds may be all that is missing.
+const BACKOFF_MS_MAX: u64 = 60 * 1000;
 /// How long one chunk may take at most: 4 MiB at 14 kB/s.
 const SLOWEST_CHUNK: Duration = Duration::from_secs(5 * 60);
 /// Candidates that may be stale, beside as many as are wanted.
@@ -47,6 +49,8 @@ pub(in crate::replica) struct Source {
     pub(in crate::replica) requests: usize,
     pub(super) paused_until: Timestamp,
     failures: u32,
+    /// When the last failure was seen: what was asked before it fails with it.
+    failed: Option<Timestamp>,
     /// Requests in a row that ended before they were answered.
     timeouts: u32,
     /// Requests in a row that brought nothing because others were to be asked first.
@@ -67,7 +71,10 @@ pub(in crate::replica) struct Source {
     delay_measured: Timestamp,
     measured_from: Timestamp,
     measured_bytes: u64,
+    /// When anything of it came last.
     pub(super) progress: Timestamp,
+    /// How much of the chunk that comes now has arrived.
+    arriving: u32,
 }
 
 impl Source {
@@ -82,6 +89,7 @@ impl Source {
             requests: 0,
             paused_until: now,
             failures: 0,
+            failed: None,
             timeouts: 0,
             deferrals: 0,
             corrupt: 0,
@@ -96,6 +104,7 @@ impl Source {
             measured_from: now,
             measured_bytes: 0,
             progress: now,
+            arriving: 0,
         }
     }
 
@@ -243,34 +252,30 @@ impl Source {
         self.timeouts == 0 && self.paused_until <= now
     }
 
-    /// How long a request over `bytes`, queued behind what is in flight, may take at most.
+    /// How long a request, queued behind what is in flight, may take at most: four times as long as the peer took so far,
+    /// and twice that after each one that took longer, or no chunk would ever come over a connection that is slower still.
     pub(super) fn patience(&self) -> Duration {
         const RATE_MIN: u64 = 64 << 10;
         let queued = Duration::from_millis(4000 * self.in_flight_bytes / self.rate.max(RATE_MIN));
-        self.after_timeouts(Duration::from_secs(15) + queued)
-    }
-
-    /// How long the peer may bring nothing at all while requests are under way.
-    pub(super) fn stall(&self) -> Duration {
-        self.after_timeouts(match self.rate {
-            0 => Duration::from_secs(30),
-            rate => {
-                Duration::from_millis((16_000 << 20) / rate).clamp(Duration::from_secs(10), Duration::from_secs(120))
-            }
-        })
-    }
-
-    /// A peer whose requests timed out may be slow: it has twice as long after each, or no chunk would ever come over a
-    /// connection that takes longer than that for one.
-    fn after_timeouts(&self, wait: Duration) -> Duration {
+        let wait = Duration::from_secs(15) + queued;
         wait.saturating_mul(1 << self.timeouts.min(16)).min(wait.max(SLOWEST_CHUNK))
+    }
+
+    /// How long the peer may bring nothing at all, not even part of a chunk, while requests are under way.
+    pub(super) fn stall(&self) -> Duration {
+        const STALL_MAX: Duration = Duration::from_secs(30);
+        match self.rate {
+            0 => STALL_MAX,
+            rate => Duration::from_millis((16_000 << 20) / rate).clamp(Duration::from_secs(10), STALL_MAX),
+        }
     }
 
     /// Measures an arrival: the window grows towards twice what the path holds at once, and what the disks at its ends do.
     /// The shortest delay says nothing about disks under load: a window made of it alone would shrink with every commit
     /// that takes longer.
     pub(super) fn arrived(&mut self, now: Timestamp, bytes: u64, first_after: Option<Duration>) {
-        (self.progress, self.failures, self.timeouts, self.deferrals, self.rests) = (now, 0, 0, 0, 0);
+        self.arriving(now, 0);
+        (self.timeouts, self.deferrals, self.rests) = (0, 0, 0);
         self.measured_bytes += bytes;
         if let Some(delay) = first_after {
             let stale = now.since(self.delay_measured) > DELAY_RESET;
@@ -297,16 +302,30 @@ impl Source {
         }
     }
 
-    /// Rests after a failure, longer each time.
-    pub(super) fn fail(&mut self, now: Timestamp, random: &mut ChaCha20Rng) {
-        self.paused_until = now + backoff(self.failures, 1000, BACKOFF_MS_MAX, random);
-        self.failures += 1;
+    /// Part of a chunk has arrived: a peer that delivers does not rest.
+    pub(super) fn arriving(&mut self, now: Timestamp, bytes: u32) {
+        (self.progress, self.arriving, self.failures) = (now, bytes, 0);
+        self.paused_until = self.paused_until.min(now);
     }
 
-    /// The same, after a request that was not answered in time.
-    pub(super) fn time_out(&mut self, now: Timestamp, random: &mut ChaCha20Rng) {
-        self.timeouts += 1;
-        self.fail(now, random);
+    /// Rests after a request of that moment which failed, longer each time, and says for how long. What was under way when it
+    /// began to rest is the same failure.
+    pub(super) fn fail(&mut self, now: Timestamp, issued: Timestamp, random: &mut ChaCha20Rng) -> Option<Duration> {
+        if self.failed.is_some_and(|failed| issued <= failed) {
+            return None;
+        }
+        let rest = backoff(self.failures, 1000, BACKOFF_MS_MAX, random);
+        (self.paused_until, self.failed) = (now + rest, Some(now));
+        self.failures += 1;
+        Some(rest)
+    }
+
+    /// The same, after a request that was not answered in time. A peer that is slower than it was thought to be is asked for
+    /// less at once, and has longer.
+    pub(super) fn time_out(&mut self, now: Timestamp, issued: Timestamp, random: &mut ChaCha20Rng) -> Option<Duration> {
+        let rest = self.fail(now, issued, random);
+        self.timeouts += u32::from(rest.is_some());
+        rest
     }
 
     /// Rests after a request to which the peer answered only that others should be asked first.

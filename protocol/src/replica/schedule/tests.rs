@@ -85,16 +85,18 @@ fn a_chunk_is_left_to_a_peer_that_has_not_been_asked_for_it() {
 }
 
 #[test]
-fn a_chunk_that_takes_minutes_on_a_slow_connection_arrives() {
+fn a_chunk_that_comes_slowly_is_not_given_up() {
     const TAKES: Duration = Duration::from_secs(200);
     let (mut scheduler, mut chunks) = wanting(1);
     let mut random = ChaCha20Rng::from_seed([9; 32]);
-    let (mut under_way, mut given_up) = (None, 0);
+    let mut under_way = None;
     for second in 0..1_800 {
         let now = Timestamp::default() + Duration::from_secs(second);
         if under_way.is_some_and(|since| now.since(since) >= TAKES) {
-            assert!((1..=4).contains(&given_up), "{given_up}");
             return;
+        }
+        if second % 20 == 19 {
+            scheduler.arriving(now, &peer(0), second as u32);
         }
         let mut effects = Vec::new();
         scheduler.tick(now, &mut chunks, &mut random, &mut effects);
@@ -102,10 +104,61 @@ fn a_chunk_that_takes_minutes_on_a_slow_connection_arrives() {
         for effect in effects {
             match effect {
                 Effect::Fetch { .. } => under_way = Some(now),
-                Effect::CancelFetch { .. } => (under_way, given_up) = (None, given_up + 1),
+                // Patience that a slow peer has not used up yet may end once.
+                Effect::CancelFetch { .. } => under_way = None,
                 other => panic!("{other:?}"),
             }
         }
     }
-    panic!("given up {given_up} times, always too soon");
+    panic!("always given up too soon");
+}
+
+/// A scheduler that has asked one peer for `requests` chunks, one a request, at the beginning of time.
+fn asking(requests: u32) -> (Scheduler, ChunkTable, ChaCha20Rng, Vec<RequestId>) {
+    let mut chunks = ChunkTable::new([3, 4]);
+    let chunk = |number: u32| DepositedChunk { chunk: ChunkId::from_bytes([number as u8; 32]), length: 1 << 20 };
+    chunks.deposit(&AUTHOR, &Deposit { first: 0, chunks: (0..requests).map(chunk).collect() }).unwrap();
+    let mut held = Holdings::new();
+    (0..requests).for_each(|index| _ = held.insert(&Position { author: AUTHOR, index }));
+    let mut scheduler = Scheduler::default();
+    scheduler.add_source(Timestamp::default(), peer(0), LinkId(0), held, 0, &mut chunks);
+    let (mut random, mut effects) = (ChaCha20Rng::from_seed([9; 32]), Vec::new());
+    scheduler.fill(Timestamp::default(), &mut chunks, &mut random, &mut effects);
+    let asked = |effect| match effect {
+        Effect::Fetch { request, .. } => request,
+        other => panic!("{other:?}"),
+    };
+    let asked = effects.into_iter().map(asked).collect();
+    (scheduler, chunks, random, asked)
+}
+
+#[test]
+fn what_was_under_way_at_once_fails_once() {
+    let (mut scheduler, mut chunks, mut random, asked) = asking(4);
+    assert_eq!(asked.len(), 4);
+    let now = Timestamp::default() + Duration::from_secs(1);
+    for (slot, request) in (0..).zip(asked) {
+        // Chunks are drawn by chance: each request knows one of them.
+        for slot in (slot..4).chain(0..slot) {
+            scheduler.settle(now, request, slot, Settled::Declined(Declined::Busy), &mut chunks, &mut random);
+        }
+    }
+    let rests = scheduler.take_rests();
+    assert!(matches!(rests[..], [(_, rest)] if rest <= Duration::from_millis(1_500)), "{rests:?}");
+}
+
+#[test]
+fn a_peer_that_delivers_does_not_rest() {
+    let (mut scheduler, mut chunks, mut random, asked) = asking(4);
+    let silent = Timestamp::default() + Duration::from_secs(40);
+    let mut effects = Vec::new();
+    scheduler.tick(silent, &mut chunks, &mut random, &mut effects);
+    assert_eq!(effects.len(), asked.len(), "nothing came, and all is given up: {effects:?}");
+    assert_eq!(scheduler.take_rests().len(), 1);
+    effects.clear();
+    scheduler.fill(silent, &mut chunks, &mut random, &mut effects);
+    assert_eq!(effects, [], "it rests");
+    scheduler.arriving(silent, &peer(0), 65_536);
+    scheduler.fill(silent, &mut chunks, &mut random, &mut effects);
+    assert!(matches!(effects[..], [Effect::Fetch { .. }]), "it is asked for one chunk until that comes: {effects:?}");
 }
