@@ -37,59 +37,63 @@ class Internet:
         return inside, wire
 
 
-    def relay(self):
-        """A public machine that relays for the members of any library: its address, and the wire that all it relays goes over."""
+    def relay(self, library):
+        """A public machine that relays for the devices of a library: its address, and the wire that all it relays goes over."""
         space, wire, _ = self.line("relay")
         public = f"/ip4/203.0.{self.lines}.2/tcp/4001"
         node = Node(self.lab, "relay", space)
-        node.start("relay", "--listen", LISTEN["both"], "--announce", public)
-        heard = []
-        until(lambda: node.process.poll() is not None or heard.extend(node.listening(public)) or heard, 20)
+        node.start("relay", "--library", library, "--listen", LISTEN["both"])
+        until(lambda: node.process.poll() is not None or node.listening(public), 20)
+        heard = node.listening(public)
         if not heard:
             raise RuntimeError(f"the relay does not run: {node.last_words()}")
-        return heard[0], wire
+        return heard[-1], wire
+
+
+def left_home(lab, internet, kind, megabytes):
+    """A device with photos behind a router, and a relay that it was told of: the device, how many photos, the wire of the relay."""
+    number, _ = photos(lab.folder / "photos", megabytes)
+    left = Node(lab, "left", internet.home("left", kind)[0])
+    left.up(lab.folder / "photos", "--place", "home").imported(number)
+    relay, wire = internet.relay(left.status()["library"])
+    left.stop()
+    left.up("--relay", relay)
+    time.sleep(10)  # until the relay has taken it in
+    return left, number, relay, wire
 
 
 def nat_join(lab, kind="plain"):
-    """nat_join plain|symmetric: a device behind one router joins one behind another, through a relay that both can reach"""
+    """nat_join plain|symmetric: a device behind one router joins one behind another, through a relay that the ticket names"""
     internet = Internet(lab)
-    relay, wire = internet.relay()
-    number, total = photos(lab.folder / "photos", 30)
-    left = Node(lab, "left", internet.home("left", kind)[0], "--relay", relay)
-    left.up(lab.folder / "photos", "--place", "home").imported(number)
-    time.sleep(5)  # until the relay has taken it in
+    left, number, _, wire = left_home(lab, internet, kind, 30)
     begun, before = time.monotonic(), wire.counts()
     right = Node(lab, "right", internet.home("right", kind)[0]).join(left, "--place", "office")
     name = f"nat_join_{kind}"
     emit(f"{name}.joined", time.monotonic() - begun, "s")
-    moved(name, right, number, total, wire, before)
+    moved(name, right, number, wire, before)
 
 
 def nat_moved(lab, kind="plain"):
     """nat_moved plain|symmetric: two devices are paired in one home; one moves to another, and photos are taken in the first"""
     internet = Internet(lab)
-    relay, wire = internet.relay()
-    number, _ = photos(lab.folder / "photos", 5)
-    home, other = internet.home("left", kind)[0], internet.home("right", kind)[0]
-    left = Node(lab, "left", home, "--relay", relay).up(lab.folder / "photos", "--place", "home").imported(number)
-    right = Node(lab, "right", home, "--relay", relay).join(left, "--place", "office")
+    left, number, relay, wire = left_home(lab, internet, kind, 5)
+    right = Node(lab, "right", left.space).join(left, "--place", "office", "--relay", relay)
     if until(lambda: right.holds(number), 60) is None:
         raise RuntimeError("nothing moved at home already")
     right.stop()
-    right.space = other
+    right.space = internet.home("right", kind)[0]
     before = wire.counts()
     right.up()
     name = f"nat_moved_{kind}"
     emit(f"{name}.connected_after", until(right.is_connected, 120), "s")
-    more, total = photos(lab.folder / "photos" / "new", 60, seed=2)
-    moved(name, right, number + more, total, wire, before)
+    more, _ = photos(lab.folder / "photos" / "new", 60, seed=2)
+    moved(name, right, number + more, wire, before)
 
 
-def moved(name, receiver, number, total, wire, before):
-    """Waits until the receiver holds all; says how much of it went over the relay."""
+def moved(name, receiver, number, wire, before):
+    """Waits until the receiver holds all; says how much went over the relay meanwhile."""
     emit(f"{name}.all_held", until(lambda: receiver.holds(number), 180), "s")
     emit(f"{name}.relayed", (wire.counts()[0] - before[0]) / 1e6, "MB")
-    emit(f"{name}.photos", total / 1e6, "MB")
 
 
 def slow_uplink(lab, kbit="5000", megabytes="40"):

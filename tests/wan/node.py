@@ -70,7 +70,7 @@ class Node:
         environment = {"HOLDFAST_LOG": "info", **os.environ, "NO_COLOR": "1"}
         with open(self.log, "a") as log, open(self.lab.folder / f"{self.name}.events", "a") as events:
             self.process = subprocess.Popen(
-                self.space.inside(*self.command(*arguments, "--name", self.name, *self.settings)), stdin=subprocess.DEVNULL, stdout=events, stderr=log, env=environment
+                self.space.inside(*self.command(*arguments, *self.settings)), stdin=subprocess.DEVNULL, stdout=events, stderr=log, env=environment
             )
 
     def started(self):
@@ -81,11 +81,11 @@ class Node:
         return self
 
     def up(self, *arguments):
-        self.start("up", *arguments)
+        self.start("up", "--name", self.name, *arguments)
         return self.started()
 
     def join(self, other, *arguments):
-        self.start("join", other.invite(), *arguments)
+        self.start("join", other.invite(), "--name", self.name, *arguments)
         return self.started()
 
     def ask(self, *arguments):
@@ -120,10 +120,10 @@ class Node:
         return self
 
     def listening(self, prefix):
-        """The addresses of which its events have told, that begin so."""
+        """The addresses of which a relay has told, that begin so."""
         lines = (self.lab.folder / f"{self.name}.events").read_text().splitlines()
-        events = (json.loads(line) for line in lines if line.startswith("{"))
-        return [event["address"] for event in events if event.get("address", "").startswith(prefix)]
+        told = (address for line in lines for address in json.loads(line).get("addresses", []))
+        return [address for address in told if address.startswith(prefix)]
 
     def received(self):
         return self.status().get("traffic", {}).get("received", 0)
