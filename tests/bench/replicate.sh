@@ -37,7 +37,7 @@ diff -rq "$W/src" "$W/out/src" >"$LOG/$NAME.diff" 2>&1 && emit export.identical 
 rm -rf "$W/out"
 
 if [ "${PEERS:-3}" -gt 0 ]; then
-  ask b stop >/dev/null && wait "$B" 2>/dev/null || true
+  down b
   sent0=$(ask a status | field sent)
   t0=$(now)
   for n in $(seq "${PEERS:-3}"); do

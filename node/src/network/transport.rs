@@ -61,6 +61,7 @@ pub(super) fn build(keypair: &Keypair, relaying: Relaying) -> Result<Transports,
 /// TCP and QUIC.
 fn direct(keypair: &Keypair, noise: &noise::Config) -> Boxed<(PeerId, StreamMuxerBox)> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::new())
+        .map(|stream, _| paced(stream))
         .upgrade(Version::V1Lazy)
         .authenticate(noise.clone())
         .multiplex(yamux_config())
@@ -69,6 +70,16 @@ fn direct(keypair: &Keypair, noise: &noise::Config) -> Boxed<(PeerId, StreamMuxe
     let quic =
         quic::tokio::Transport::new(quic_config(keypair)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     OrTransport::new(quic, tcp).map(|either, _| either.into_inner()).boxed()
+}
+
+/// Has the system send by BBR, where it offers that to this process. Other controls take every lost packet for a sign of a
+/// full path: where 1 % is lost in 150 ms, one connection sends 0.1 MB/s by cubic and 5 by BBR.
+fn paced(stream: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::net::sockopt::set_tcp_congestion(&stream.0, "bbr") {
+        tracing::debug!(%error, "TCP keeps the congestion control of the system");
+    }
+    stream
 }
 
 fn yamux_config() -> yamux::Config {
@@ -85,4 +96,24 @@ fn quic_config(keypair: &Keypair) -> quic::Config {
     config.max_connection_data = STREAM_WINDOW_BYTES + STREAM_WINDOW_BYTES / 2;
     config.max_idle_timeout = 30_000;
     config
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::net::sockopt::{set_tcp_congestion, tcp_congestion};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn tcp_sends_by_bbr_where_the_system_offers_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connect = || async {
+            tcp::tokio::TcpStream(tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap())
+        };
+        let plain = connect().await;
+        let is_offered = set_tcp_congestion(&plain.0, "bbr").is_ok();
+        let before = tcp_congestion(&connect().await.0).unwrap();
+        let after = tcp_congestion(&paced(connect().await).0).unwrap();
+        assert_eq!(after, if is_offered { "bbr".to_owned() } else { before });
+    }
 }

@@ -12,6 +12,7 @@ mod command;
 mod copies;
 mod cuts;
 mod damage;
+mod networks;
 mod originals;
 mod replication;
 mod strangers;
