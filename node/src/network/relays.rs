@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use indexmap::IndexSet;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     core::transport::ListenerId,
@@ -23,9 +24,15 @@ use super::{StartError, addresses, behaviour::Behaviour, proof::Outcome};
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 const DOUBLINGS_MAX: u32 = 4;
 
-/// The relays that were named, and which of them listen for this node.
+/// Relays on the way to others that are remembered.
+const PASSED_MAX: usize = 64;
+
+/// The relays that were named, and which of them listen for this node; and those that lie on the way to others.
 #[derive(Debug, Default)]
-pub(super) struct Relays(BTreeMap<PeerId, Relay>);
+pub(super) struct Relays {
+    named: BTreeMap<PeerId, Relay>,
+    passed: IndexSet<PeerId>,
+}
 
 #[derive(Debug)]
 struct Relay {
@@ -50,42 +57,58 @@ impl Relays {
     /// # Errors
     /// When one is no address, or does not name its peer at the end.
     pub(super) fn parse(texts: &[String]) -> Result<Self, StartError> {
-        let mut relays = BTreeMap::new();
+        let mut named = BTreeMap::new();
         for text in texts {
             let refused = |detail: String| StartError::Address { address: text.clone(), detail };
             let address = addresses::parse(text).map_err(refused)?;
             let missing = || refused("the relay's id is missing: it ends in /p2p/ and the id".to_owned());
             let peer = addresses::peer_of(&address).ok_or_else(missing)?;
-            relays.insert(peer, Relay { address, connection: None, state: State::Resting, refusals: 0 });
+            named.insert(peer, Relay { address, connection: None, state: State::Resting, refusals: 0 });
         }
-        Ok(Self(relays))
+        Ok(Self { named, passed: IndexSet::new() })
     }
 
     /// The peers that are relays.
     pub(super) fn peers(&self) -> Vec<PeerId> {
-        self.0.keys().copied().collect()
+        self.named.keys().copied().collect()
     }
 
     /// The relays that listen for nobody here and are not being asked.
     pub(super) fn resting(&self) -> Vec<PeerId> {
-        let resting = self.0.iter().filter(|(_, relay)| relay.state == State::Resting);
+        let resting = self.named.iter().filter(|(_, relay)| relay.state == State::Resting);
         resting.map(|(peer, _)| *peer).collect()
     }
 
     /// Whether `peer` is a relay.
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
-        self.0.contains_key(peer)
+        self.named.contains_key(peer) || self.passed.contains(peer)
+    }
+
+    /// Connections to the relays that `addresses` lead through are on their way.
+    pub(super) fn pass(&mut self, addresses: &[Multiaddr]) {
+        for address in addresses {
+            let mut before = None;
+            for part in address {
+                if let (Some(Protocol::P2p(relay)), Protocol::P2pCircuit) = (&before, &part) {
+                    self.passed.insert(*relay);
+                }
+                before = Some(part);
+            }
+        }
+        while self.passed.len() > PASSED_MAX {
+            self.passed.shift_remove_index(0);
+        }
     }
 
     /// Where `peer` is reached if it listens at the relays that this node knows.
     pub(super) fn circuits(&self, peer: &PeerId) -> Vec<Multiaddr> {
-        let others = self.0.iter().filter(|(relay, _)| *relay != peer);
+        let others = self.named.iter().filter(|(relay, _)| *relay != peer);
         others.map(|(_, relay)| relay.address.clone().with(Protocol::P2pCircuit)).collect()
     }
 
     /// Begins to ask `peer` to listen for this node: the connection to prove membership on, once there is one.
     pub(super) fn ask(&mut self, swarm: &mut Swarm<Behaviour>, peer: &PeerId) -> Option<ConnectionId> {
-        let relay = self.0.get_mut(peer).filter(|relay| relay.state == State::Resting)?;
+        let relay = self.named.get_mut(peer).filter(|relay| relay.state == State::Resting)?;
         if relay.connection.is_some() {
             relay.state = State::Proving;
             return relay.connection;
@@ -100,7 +123,7 @@ impl Relays {
 
     /// A connection to a relay stands; whether it is to be used for the proof.
     pub(super) fn connected(&mut self, peer: &PeerId, connection: ConnectionId) -> bool {
-        let Some(relay) = self.0.get_mut(peer) else { return false };
+        let Some(relay) = self.named.get_mut(peer) else { return false };
         relay.connection = Some(connection);
         let is_awaited = relay.state == State::Dialling;
         if is_awaited {
@@ -111,14 +134,14 @@ impl Relays {
 
     /// A connection has ended.
     pub(super) fn disconnected(&mut self, peer: &PeerId, connection: ConnectionId) {
-        if let Some(relay) = self.0.get_mut(peer).filter(|relay| relay.connection == Some(connection)) {
+        if let Some(relay) = self.named.get_mut(peer).filter(|relay| relay.connection == Some(connection)) {
             relay.connection = None;
         }
     }
 
     /// A relay could not be dialled: when to try again.
     pub(super) fn unreachable(&mut self, peer: &PeerId) -> Option<Duration> {
-        let relay = self.0.get_mut(peer).filter(|relay| relay.state == State::Dialling)?;
+        let relay = self.named.get_mut(peer).filter(|relay| relay.state == State::Dialling)?;
         Some(relay.rest())
     }
 
@@ -129,7 +152,7 @@ impl Relays {
         peer: &PeerId,
         outcome: Outcome,
     ) -> Option<Duration> {
-        let relay = self.0.get_mut(peer).filter(|relay| relay.state == State::Proving)?;
+        let relay = self.named.get_mut(peer).filter(|relay| relay.state == State::Proving)?;
         if outcome == Outcome::Refused && relay.refusals == 0 {
             tracing::warn!(relay = %relay.address, "the relay serves other libraries than this one; start it with this library's id");
         }
@@ -163,7 +186,7 @@ impl Relays {
     }
 
     fn at(&mut self, listener: ListenerId) -> Option<(PeerId, &mut Relay)> {
-        let mut relays = self.0.iter_mut();
+        let mut relays = self.named.iter_mut();
         relays.find(|(_, relay)| relay.state == State::Listening(listener)).map(|(peer, relay)| (*peer, relay))
     }
 }

@@ -59,8 +59,9 @@ pub enum JoinError {
     Pair(#[from] PairError),
     /// The ticket leads nowhere from here.
     #[error(
-        "this ticket holds only home-network addresses ({detail}); join on the network of the inviting device, or start \
-         that with --announce or --relay and invite again"
+        "no address of the inviting device answers: {detail}; this ticket holds only home-network addresses: check that \
+         `holdfast up` runs there and that this device is on the same network, or start that one with --announce or \
+         --relay and invite again"
     )]
     LocalTicket {
         /// What was tried, and what came of it.

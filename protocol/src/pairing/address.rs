@@ -1,8 +1,8 @@
 //! Addresses as a ticket carries them: in a few bytes each, and as text on either side of it.
 //!
 //! A place on the wire is `head u8 ‖ host ‖ ports ‖ relay`. The head holds the kind of host (3 bits), which ports
-//! follow (3 bits), whether a relay does (1 bit), and whether another place does (1 bit). Ports that are those of the
-//! places before are left out.
+//! follow (3 bits), whether a relay does (1 bit), and whether another place does (1 bit). The inviter's own ports are
+//! left out where they are those of the places before.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -234,7 +234,9 @@ impl Place {
             Host::Name("dns4", _) => 4,
             Host::Name(..) => 5,
         };
-        let (code, numbers) = ports.encode(before);
+        // A relay's ports say nothing of the inviter's.
+        let mut none = Ports::default();
+        let (code, numbers) = ports.encode(if relay.is_some() { &mut none } else { before });
         bytes.push(kind | code << 3 | if relay.is_some() { RELAYED } else { 0 } | more);
         match host {
             Host::Ip4(ip) => bytes.extend_from_slice(&ip.octets()),
@@ -255,8 +257,10 @@ impl Place {
             5 => Host::Name("dns6", decode_name(bytes)?),
             _ => return Err(PlacesRefused::Malformed),
         };
-        let ports = Ports::decode(head >> 3 & 7, before, bytes)?;
-        let relay = if head & RELAYED == 0 { None } else { Some(DeviceId::from_bytes(take(bytes)?)) };
+        let is_relayed = head & RELAYED != 0;
+        let mut none = Ports::default();
+        let ports = Ports::decode(head >> 3 & 7, if is_relayed { &mut none } else { before }, bytes)?;
+        let relay = if is_relayed { Some(DeviceId::from_bytes(take(bytes)?)) } else { None };
         Ok(Self::Host { host, ports, relay })
     }
 }

@@ -53,6 +53,7 @@ impl Driver {
             if addresses.is_empty() {
                 continue;
             }
+            self.relays.pass(&addresses);
             let dial = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
             match self.swarm.dial(dial) {
                 Ok(()) => return,

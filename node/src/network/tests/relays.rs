@@ -144,6 +144,23 @@ async fn a_stranger_holds_no_place_at_a_relay_but_reaches_a_member_through_it() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_pairs_through_a_relay_that_only_the_ticket_names() {
+    let (address, _told) = own_relay().await;
+    let mut member = hidden_member(1, &address).await;
+    let joiner = Node::start(2, &[]).await;
+    let (handle, device, addresses) = (joiner.handle.clone(), member.device, member.addresses.clone());
+    let pairing = tokio::spawn(async move { handle.pair(device, addresses, b"let me in".to_vec()).await });
+    let exchange = member
+        .until(|event| match event {
+            NetworkEvent::PairRequested { pairing, .. } => Some(pairing),
+            _ => None,
+        })
+        .await;
+    member.handle.answer_pairing(exchange, Some(Bytes::from(vec![5; 40_000])));
+    assert_eq!(pairing.await.unwrap(), Ok(Bytes::from(vec![5; 40_000])));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_place_that_was_taken_without_a_proof_is_lost_at_once() {
     let (address, _told) = own_relay().await;
     let keypair = Keypair::ed25519_from_bytes([9; 32]).unwrap();
