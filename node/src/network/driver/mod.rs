@@ -68,7 +68,7 @@ pub(super) enum Command {
     AskRelay { relay: PeerId },
     RelayAnswered { relay: PeerId, outcome: proof::Outcome },
     ProveWith { chain: Vec<Vec<u8>> },
-    Serve { member: PeerId, proven: proof::Proven },
+    Serve { member: PeerId, proven: Box<proof::Proven> },
     Shutdown,
 }
 
@@ -347,11 +347,9 @@ impl Driver {
                 self.accept(inbound);
             }
             BehaviourEvent::Identify(identify::Event::Received { connection_id, info, .. })
-                if self.at_relays.contains_key(&connection_id) =>
+                if self.at_relays.contains_key(&connection_id) && info.protocols.contains(&streams::CONTROL) =>
             {
-                if info.protocols.contains(&streams::CONTROL) {
-                    self.speaks_as_member(connection_id).await;
-                }
+                self.speaks_as_member(connection_id).await;
             }
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 let admitted = self.standing.get(&propagation_source).is_some_and(|link| link.is_admitted());

@@ -77,7 +77,7 @@ impl Driver {
         let commands = self.shared.commands.clone();
         tokio::spawn(async move {
             if let Some(proven) = proof::check(stream, device, &[serving.library]).await {
-                let _ = commands.send(Command::Serve { member: peer, proven }).await;
+                let _ = commands.send(Command::Serve { member: peer, proven: Box::new(proven) }).await;
             }
             drop(permit);
         });
