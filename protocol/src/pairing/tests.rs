@@ -318,7 +318,7 @@ fn what_is_no_ticket_is_told_apart() {
         ("holdfast2abc".to_owned(), InvalidTicket::Newer),
         (format!("{text}a"), InvalidTicket::Mistyped),
         (format!("{text}aaaaaaaa"), InvalidTicket::Mistyped),
-        (text.replacen("holdfast1a", "holdfast11", 1), InvalidTicket::Mistyped),
+        (format!("holdfast11{}", &text[10..]), InvalidTicket::Mistyped),
         (format!("holdfast1{}", "a".repeat(100_000)), InvalidTicket::Mistyped),
     ] {
         assert_eq!(text.parse::<Ticket>(), Err(refused), "{}", &text[..text.len().min(40)]);
