@@ -212,6 +212,19 @@ impl DeviceCertificate {
     }
 }
 
+/// Whether `chain`, the certificate of `device` first, leads to the root of `library` through owners' devices. Whether one
+/// of them was removed is for the [`Registry`](crate::membership::Registry) to say.
+#[must_use]
+pub fn leads_to_root(chain: &[DeviceCertificate], device: &DeviceId, library: &LibraryId) -> bool {
+    let is_issued = |pair: &[DeviceCertificate]| {
+        pair[0].issuer() == Issuer::Device(pair[1].device()) && pair[1].role() == Role::Owner
+    };
+    chain.first().is_some_and(|own| own.device() == *device)
+        && chain.iter().all(|certificate| certificate.library() == *library)
+        && chain.windows(2).all(is_issued)
+        && chain.last().is_some_and(|last| last.issuer() == Issuer::Root)
+}
+
 impl fmt::Debug for DeviceCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeviceCertificate").field("grant", &self.grant).field("issuer", &self.issuer).finish()

@@ -109,11 +109,10 @@ impl Node {
     pub fn admitted(
         number: usize,
         (device, mut chance): (DeviceKey, Chance),
-        ticket: &Ticket,
         joined: Joined,
     ) -> Result<Self, StorageError> {
         let author = AuthorKey::from_seed(&chance.seed());
-        let membership = Membership::new(ticket.library(), &device, author, joined.certificate, Vec::new());
+        let membership = Membership::new(joined.secrets.library(), &device, author, joined.certificate, Vec::new());
         Self::with(number, chance, device, joined.secrets, &membership)
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use holdfast_protocol::id::LibraryId;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -81,6 +82,8 @@ pub(super) enum Command {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Pass connections on between devices of your libraries, on a machine that everyone can dial and that holds no photos
+    Relay(RelayArguments),
     /// Write the originals, byte for byte, with their folders and dates
     Export {
         /// Where to; files that are there already with the same content are left alone
@@ -126,12 +129,35 @@ pub(super) struct NodeArguments {
     /// Do not look for devices on the local network
     #[arg(long = "no-mdns")]
     pub(super) no_mdns: bool,
+    /// Tell other devices that this one is reached at this multiaddress too, such as a router's forwarded port
+    #[arg(long, value_name = "ADDR", env = "HOLDFAST_ANNOUNCE", value_delimiter = ',')]
+    pub(super) announce: Vec<String>,
+    /// Do not ask the router to forward ports (UPnP)
+    #[arg(long = "no-upnp")]
+    pub(super) no_upnp: bool,
     /// Dial this multiaddress at the start
     #[arg(long = "peer", value_name = "ADDR", env = "HOLDFAST_PEER", value_delimiter = ',')]
     pub(super) peers: Vec<String>,
     /// Reach other devices through this relay, a multiaddress that ends in `/p2p/` and its id
     #[arg(long = "relay", value_name = "ADDR", env = "HOLDFAST_RELAY", value_delimiter = ',')]
     pub(super) relays: Vec<String>,
+    /// Be a relay for devices of this library that cannot be dialled
+    #[arg(long)]
+    pub(super) serve_relay: bool,
+}
+
+/// What a relay is told when it starts. All of it is remembered: the next `relay` needs none of it.
+#[derive(Debug, Default, Args)]
+pub(super) struct RelayArguments {
+    /// Serve the devices of this library; `holdfast status -v` shows its id
+    #[arg(long = "library", value_name = "ID", value_delimiter = ',')]
+    pub(super) libraries: Vec<LibraryId>,
+    /// Listen on this multiaddress [default: port 4001, TCP and QUIC]
+    #[arg(long, value_name = "ADDR", env = "HOLDFAST_LISTEN", value_delimiter = ',')]
+    pub(super) listen: Vec<String>,
+    /// The relay is reached at this multiaddress, if that is another one than where it listens
+    #[arg(long, value_name = "ADDR", env = "HOLDFAST_ANNOUNCE", value_delimiter = ',')]
+    pub(super) announce: Vec<String>,
 }
 
 #[cfg(test)]
@@ -151,6 +177,9 @@ mod tests {
             "holdfast up Pictures",
             "holdfast up",
             "holdfast up a b --place home --name laptop --copy --listen /ip4/127.0.0.1/tcp/0 --no-mdns --peer /ip4/127.0.0.1/tcp/4001 --relay /ip4/127.0.0.1/tcp/4001/p2p/12D3KooWH5MaK7WrLhQr2wsg9eVzje9qkTxxVeaFUd7Qx6ZHg3Ud",
+            "holdfast up --announce /dns4/home.example/tcp/4001 --no-upnp --serve-relay",
+            "holdfast relay --library 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f --listen /ip4/0.0.0.0/tcp/4001 --announce /dns4/relay.example/tcp/4001",
+            "holdfast relay",
             "holdfast invite",
             "holdfast invite --minutes 5",
             "holdfast join holdfast1abc --place office",
@@ -172,9 +201,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_a_usage_error() {
-        for line in
-            ["holdfast", "holdfast fly", "holdfast invite --minutes 0", "holdfast status -v -q", "holdfast export"]
-        {
+        for line in [
+            "holdfast",
+            "holdfast fly",
+            "holdfast invite --minutes 0",
+            "holdfast status -v -q",
+            "holdfast export",
+            "holdfast relay --library mine",
+        ] {
             assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }
     }

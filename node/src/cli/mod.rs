@@ -14,6 +14,7 @@ mod invite;
 mod manual;
 mod peers;
 mod photos;
+mod relay;
 mod session;
 mod show;
 mod status;
@@ -69,6 +70,7 @@ fn run(arguments: Arguments, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Peers => peers::run(&session),
         Command::Events { follow } => events::run(&session, follow),
         Command::Export { directory } => export::run(&session, &directory),
+        Command::Relay(arguments) => relay::run(&session, arguments),
         Command::Stop => session.stop(),
         Command::Completions { .. } | Command::Man { .. } | Command::Worker => Ok(Exit::Done),
     }

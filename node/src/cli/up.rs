@@ -13,7 +13,7 @@ use super::session::Session;
 use super::words;
 use crate::api::EventLog;
 use crate::api::server::Server;
-use crate::home::{Discovery, HomeLock, Originals, Settings};
+use crate::home::{Discovery, HomeLock, Originals, PortMapping, Relaying, Settings};
 use crate::media::WorkerCommand;
 use crate::network::{self, StartError};
 use crate::node::{self, Node, NodeConfig};
@@ -102,9 +102,10 @@ fn merge(mut settings: Settings, arguments: NodeArguments) -> Result<Settings, F
         }
     }
     // A wrong address that is remembered would be in the way of every later start.
-    let checks: [AddressCheck; 3] = [network::check_listened, network::check_dialled, network::check_relay];
-    let given = [arguments.listen, arguments.peers, arguments.relays];
-    let remembered = [&mut settings.listen, &mut settings.peers, &mut settings.relays];
+    let checks: [AddressCheck; 4] =
+        [network::check_listened, network::check_dialled, network::check_relay, network::check_dialled];
+    let given = [arguments.listen, arguments.peers, arguments.relays, arguments.announce];
+    let remembered = [&mut settings.listen, &mut settings.peers, &mut settings.relays, &mut settings.announced];
     for ((given, setting), check) in given.into_iter().zip(remembered).zip(checks) {
         if !given.is_empty() {
             given.iter().try_for_each(|address| check(address)).map_err(|error| wrong_address(&error))?;
@@ -116,6 +117,12 @@ fn merge(mut settings: Settings, arguments: NodeArguments) -> Result<Settings, F
     }
     if arguments.no_mdns {
         settings.discovery = Discovery::Off;
+    }
+    if arguments.no_upnp {
+        settings.port_mapping = PortMapping::Off;
+    }
+    if arguments.serve_relay {
+        settings.relaying = Relaying::Members;
     }
     Ok(settings)
 }
@@ -140,7 +147,7 @@ fn label(what: &str, value: &str) -> Result<String, Failure> {
     Ok(value.to_owned())
 }
 
-fn wrong_address(error: &StartError) -> Failure {
+pub(super) fn wrong_address(error: &StartError) -> Failure {
     match error {
         StartError::Address { address, detail } => {
             let message = format!("`{address}` cannot be used: {detail}");
@@ -178,7 +185,7 @@ async fn prepare(session: &Session<'_>, settings: &Settings, opening: Opening) -
         }
         Opening::Join(ticket) => {
             session.terminal.note("Asking the device that made the ticket…");
-            node::join(&session.home, &ticket, &name).await?;
+            node::join(&session.home, &ticket, &name, settings).await?;
             session.terminal.note(&format!("Joined as `{}`.", words::printable(&name)));
             Ok(())
         }
@@ -195,12 +202,12 @@ async fn serve(session: &Session<'_>, settings: Settings, lock: HomeLock, events
     let server = Server::bind(&socket)?;
     let serving = tokio::spawn(server.run(node.handle().clone()));
     let stop = node.stopper();
-    let interrupted = tokio::spawn(async move {
-        wait_for_interrupt().await;
+    let stopping = tokio::spawn(async move {
+        interrupted().await;
         stop.stop();
     });
     let outcome = node.wait().await;
-    interrupted.abort();
+    stopping.abort();
     serving.abort();
     // The server removes its socket when it is dropped.
     let _ = serving.await;
@@ -209,7 +216,7 @@ async fn serve(session: &Session<'_>, settings: Settings, lock: HomeLock, events
 }
 
 /// Ctrl-C, or what a service manager sends.
-async fn wait_for_interrupt() {
+pub(super) async fn interrupted() {
     let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
     let Ok(mut terminated) = terminated else {
         let _ = tokio::signal::ctrl_c().await;
@@ -245,11 +252,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut first = given(Some(" home "), &["/ip4/127.0.0.1/tcp/1"]);
         first.folders = vec![folder.path().to_owned(), folder.path().join(".")];
-        (first.copy, first.no_mdns) = (true, true);
+        (first.copy, first.no_mdns, first.no_upnp, first.serve_relay) = (true, true, true, true);
+        first.announce = vec!["/dns4/home.example/tcp/4001".to_owned()];
         let settings = merge(Settings::default(), first).unwrap();
         assert_eq!(settings.folders, [folder.path().canonicalize().unwrap()]);
         assert_eq!(settings.place.as_deref(), Some("home"));
         assert_eq!((settings.originals, settings.discovery), (Originals::Copied, Discovery::Off));
+        assert_eq!((settings.port_mapping, settings.relaying), (PortMapping::Off, Relaying::Members));
+        assert_eq!(settings.announced, ["/dns4/home.example/tcp/4001"]);
         assert_eq!(merge(settings.clone(), NodeArguments::default()), Ok(settings));
     }
 

@@ -11,6 +11,8 @@
 //! lock            held by the one running node
 //! ```
 //!
+//! A relay that is nothing else keeps `relay.key`, `relay.json` and the lock.
+//!
 //! Invariants: the directory is readable by its owner alone; a secret that others can read is refused, not used; a
 //! secret file is replaced whole or not at all.
 
@@ -25,7 +27,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 pub use secret::SecretError;
-pub use settings::{Discovery, Originals, Settings};
+pub use settings::{Discovery, Originals, PortMapping, RelaySettings, Relaying, Settings};
 
 /// The longest path that a Unix socket can have everywhere.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -241,7 +243,7 @@ impl Home {
     /// # Errors
     /// When the file cannot be read or is not settings.
     pub fn settings(&self) -> Result<Settings, HomeError> {
-        Settings::read(&self.settings_file())
+        settings::read(&self.settings_file())
     }
 
     /// Remembers `settings` for the next `up`.
@@ -249,7 +251,33 @@ impl Home {
     /// # Errors
     /// When they cannot be written.
     pub fn remember(&self, settings: &Settings) -> Result<(), HomeError> {
-        settings.write(&self.settings_file())
+        settings::write(settings, &self.settings_file())
+    }
+
+    /// The secret key of the relay that runs here.
+    #[must_use]
+    pub fn relay_key(&self) -> PathBuf {
+        self.root.join("relay.key")
+    }
+
+    /// What `relay` was last told; the defaults when it was told nothing yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not settings.
+    pub fn relay_settings(&self) -> Result<RelaySettings, HomeError> {
+        settings::read(&self.relay_file())
+    }
+
+    /// Remembers `settings` for the next `relay`.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn remember_relay(&self, settings: &RelaySettings) -> Result<(), HomeError> {
+        settings::write(settings, &self.relay_file())
+    }
+
+    fn relay_file(&self) -> PathBuf {
+        self.root.join("relay.json")
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{HomeError, secret};
 use crate::ingest;
@@ -31,6 +31,12 @@ pub struct Settings {
     pub peers: Vec<String>,
     /// Multiaddresses of relays, for a device that cannot be dialled.
     pub relays: Vec<String>,
+    /// Multiaddresses at which the device is reached besides, such as a router's forwarded port.
+    pub announced: Vec<String>,
+    /// Whether the router is asked to forward ports.
+    pub port_mapping: PortMapping,
+    /// Whether the device passes connections on.
+    pub relaying: Relaying,
 }
 
 /// Where the bytes of imported originals are kept.
@@ -55,6 +61,28 @@ pub enum Discovery {
     Off,
 }
 
+/// Whether the device is a relay for those that cannot be dialled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Relaying {
+    /// It is none.
+    #[default]
+    Off,
+    /// For the library's members.
+    Members,
+}
+
+/// Whether the router is asked, by UPnP, to forward the ports that the device listens on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortMapping {
+    /// If there is one that does it.
+    #[default]
+    Tried,
+    /// Nobody is asked.
+    Off,
+}
+
 impl Settings {
     /// Watches `folder` too, under a label that it keeps. What is watched already keeps what it was called so far.
     pub fn watch(&mut self, folder: PathBuf) {
@@ -70,23 +98,35 @@ impl Settings {
         self.labels.entry(folder.clone()).or_insert(label);
         self.folders.push(folder);
     }
+}
 
-    pub(super) fn read(path: &Path) -> Result<Self, HomeError> {
-        match std::fs::read(path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|error| HomeError::Settings { path: path.to_owned(), error })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(HomeError::Unusable { path: path.to_owned(), error }),
+/// What `holdfast relay` was last told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelaySettings {
+    /// The ids of the libraries whose devices are served.
+    pub libraries: Vec<String>,
+    /// Multiaddresses to listen on; empty for the defaults.
+    pub listen: Vec<String>,
+    /// Multiaddresses at which the relay is reached, if those are others.
+    pub announced: Vec<String>,
+}
+
+pub(super) fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, HomeError> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|error| HomeError::Settings { path: path.to_owned(), error })
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(HomeError::Unusable { path: path.to_owned(), error }),
     }
+}
 
-    pub(super) fn write(&self, path: &Path) -> Result<(), HomeError> {
-        let mut bytes =
-            serde_json::to_vec_pretty(self).map_err(|error| HomeError::Settings { path: path.to_owned(), error })?;
-        bytes.push(b'\n');
-        secret::replace(path, &bytes).map_err(|error| HomeError::Unusable { path: path.to_owned(), error })
-    }
+pub(super) fn write<T: Serialize>(settings: &T, path: &Path) -> Result<(), HomeError> {
+    let mut bytes =
+        serde_json::to_vec_pretty(settings).map_err(|error| HomeError::Settings { path: path.to_owned(), error })?;
+    bytes.push(b'\n');
+    secret::replace(path, &bytes).map_err(|error| HomeError::Unusable { path: path.to_owned(), error })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use holdfast_protocol::membership::{Recipient, Statement, encode_statements};
 use holdfast_protocol::metadata::{Batch, Metadata, Table};
 use holdfast_protocol::pairing::{Admission, Invitation, Inviter, JoinRefused, JoinRequest, Ticket};
 use holdfast_protocol::sealing::chunk_id;
-use holdfast_protocol::time::Now;
+use holdfast_protocol::time::{Now, WallTime};
 
 use super::catalogue::MIN_READER;
 use super::{Effect, Event, Library, LibraryError};
@@ -87,7 +87,7 @@ impl<M: Metadata> Library<M> {
         self.replica.registry().role(&self.device) == Some(Role::Owner)
     }
 
-    /// Makes an invitation, durable with the next flush, and the ticket that answers it. Whoever joins with it as an
+    /// Makes an invitation, durable with the next flush: the ticket that answers it, and until when it may. Whoever joins with it as an
     /// owner may invite others in turn.
     ///
     /// # Errors
@@ -99,13 +99,13 @@ impl<M: Metadata> Library<M> {
         addresses: &[String],
         seed: &[u8; 32],
         (role, ttl): (Role, Duration),
-    ) -> Result<Ticket, LibraryError> {
+    ) -> Result<(Ticket, WallTime), LibraryError> {
         let inviter = Inviter { key, secrets: &self.secrets, addresses };
         let (invitation, ticket) = Invitation::create(&inviter, role, seed, now.wall, ttl);
         let mut batch = Batch::new();
         batch.put(Table::Invitation, invitation.id().as_bytes().to_vec(), invitation.to_bytes());
         self.replica.metadata_mut().commit(batch)?;
-        Ok(ticket)
+        Ok((ticket, invitation.expires()))
     }
 
     /// Answers a request to join. On success the certificate and the sealed keys stand in this device's log, and the

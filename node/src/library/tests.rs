@@ -425,7 +425,7 @@ fn what_is_lost_before_its_import_is_catalogued_is_not_held() {
 fn admit(open: &mut Open, machine: &Machine, number: u8) -> Result<DeviceCertificate, JoinRefused> {
     let key = &machine.device;
     let lifetime = (Role::Member, Duration::from_secs(3600));
-    let ticket = open.library.invite(machine.now(), key, &[], &[number; 32], lifetime).unwrap();
+    let (ticket, _) = open.library.invite(machine.now(), key, &[], &[number; 32], lifetime).unwrap();
     let request = JoinRequest::new(&ticket, &DeviceKey::from_seed(&[number; 32]), "other");
     let (answer, _) = open.library.admit(machine.now(), key, &[], &request, &[number; 32]).unwrap();
     answer.map(|admission| admission.certificate().clone())

@@ -8,9 +8,13 @@ use libp2p::{
     identity::Keypair,
     mdns, ping, relay,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+    upnp,
 };
 
-use super::{Discovery, NetworkConfig, StartError, gossip, streams};
+use super::{
+    Discovery, NetworkConfig, PortMapping, StartError, gossip, serving,
+    streams::{self, Idle},
+};
 
 /// Connections that are being established, each way.
 const PENDING_MAX: u32 = 32;
@@ -30,16 +34,18 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
-    relay: Toggle<relay::client::Behaviour>,
-    dcutr: Toggle<dcutr::Behaviour>,
-    autonat: Toggle<autonat::v2::client::Behaviour>,
+    relay: relay::client::Behaviour,
+    dcutr: dcutr::Behaviour,
+    autonat: autonat::v2::client::Behaviour,
+    upnp: Toggle<upnp::tokio::Behaviour>,
+    pub(super) serving: Toggle<serving::Behaviour>,
 }
 
 impl Behaviour {
     pub(super) fn new(
         config: &NetworkConfig,
         keypair: &Keypair,
-        relay: Option<relay::client::Behaviour>,
+        relay: relay::client::Behaviour,
     ) -> Result<Self, StartError> {
         let setup = |detail: String| StartError::Setup { detail };
         let peer = keypair.public().to_peer_id();
@@ -64,17 +70,20 @@ impl Behaviour {
             .with_agent_version("holdfast".to_owned())
             .with_push_listen_addr_updates(true)
             .with_cache_size(0);
-        let reachable = relay.is_some();
+        let mut accepted = vec![streams::CONTROL, streams::CHUNKS, streams::PAIR];
+        accepted.extend(config.serving.map(|_| streams::RELAY));
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
-            streams: streams::Behaviour::default(),
+            streams: streams::Behaviour::accepting(accepted, Idle::Stays),
             gossip: gossip.into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
             mdns: mdns.into(),
-            relay: relay.into(),
-            dcutr: reachable.then(|| dcutr::Behaviour::new(peer)).into(),
-            autonat: reachable.then(autonat::v2::client::Behaviour::default).into(),
+            relay,
+            dcutr: dcutr::Behaviour::new(peer),
+            autonat: autonat::v2::client::Behaviour::default(),
+            upnp: (config.port_mapping == PortMapping::Tried).then(upnp::tokio::Behaviour::default).into(),
+            serving: config.serving.map(|_| serving::Behaviour::new(peer)).into(),
         })
     }
 }

@@ -137,6 +137,11 @@ impl NetworkHandle {
         self.shared.command(Command::Remember { peer, addresses });
     }
 
+    /// Gives the certificates that prove this device's membership to relays, its own first.
+    pub fn prove_with(&self, chain: Vec<Vec<u8>>) {
+        self.shared.command(Command::ProveWith { chain });
+    }
+
     /// Closes all links and stops.
     pub fn shutdown(&self) {
         self.shared.command(Command::Shutdown);

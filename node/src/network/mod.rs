@@ -10,6 +10,8 @@
 //!   answers for what is served, a [`ChunkSink`] verifies, keeps and makes durable what is fetched ([`chunks`]).
 //! - **Gossip** reaches members only: a connection speaks it once its link was admitted ([`gossip`]).
 //! - **Pairing** is one request and one answer between strangers ([`pairing`]).
+//! - **Relays** listen for this node elsewhere ([`relays`]); it may be one itself ([`serving`]), and so may a program that
+//!   is nothing else ([`RelayServer`]).
 //!
 //! A link starts as a stranger's: two small frames, no chunks, no gossip and ten seconds to be admitted with
 //! [`NetworkHandle::admit`]. Every queue is bounded, and every length is checked before anything is allocated.
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_protocol::{
-    id::DeviceId,
+    id::{DeviceId, LibraryId},
     keys::DeviceKey,
     message::{FrameRefused, MessageRefused},
     replica::{Input as ReplicaInput, LinkId},
@@ -28,6 +30,7 @@ pub use self::{
     chunks::{ChunkSink, ChunkSource, ReadFailure},
     handle::{Network, NetworkHandle},
     pairing::{PairError, PairingId},
+    relay_server::{RelayConfig, RelayEvent, RelayServer},
 };
 
 mod addresses;
@@ -40,7 +43,10 @@ mod gossip;
 mod handle;
 mod links;
 mod pairing;
+mod proof;
+mod relay_server;
 mod relays;
+mod serving;
 mod streams;
 mod transport;
 
@@ -60,9 +66,16 @@ pub struct NetworkConfig {
     pub discovery: Discovery,
     /// The gossip topic: the same for all members of a library. Nothing is gossiped without one.
     pub topic: Option<[u8; 32]>,
-    /// Relays to reserve a circuit at, as multiaddresses that end in `/p2p/…`. With at least one, hole punching and
-    /// reachability checks are on; without, the node can only be reached where it listens.
+    /// Multiaddresses at which this node is reached besides, such as the forwarded port of a router.
+    pub announced: Vec<String>,
+    /// Whether the router is asked to forward ports.
+    pub port_mapping: PortMapping,
+    /// Relays to reserve a circuit at, as multiaddresses that end in `/p2p/…`.
     pub relays: Vec<String>,
+    /// The certificates that prove this device's membership to relays, its own first.
+    pub chain: Vec<Vec<u8>>,
+    /// The library for whose members this node is a relay.
+    pub serving: Option<LibraryId>,
     /// How long a link may stay unadmitted.
     pub admission_deadline: Duration,
 }
@@ -77,7 +90,11 @@ impl NetworkConfig {
             required: Required::Every,
             discovery: Discovery::Off,
             topic: None,
+            announced: Vec::new(),
+            port_mapping: PortMapping::Off,
             relays: Vec::new(),
+            chain: Vec::new(),
+            serving: None,
             admission_deadline: Duration::from_secs(10),
         }
     }
@@ -98,6 +115,15 @@ pub enum Discovery {
     /// Announce this node and look for others.
     LocalNetwork,
     /// Peers are found by address only.
+    Off,
+}
+
+/// Whether the router is asked, by UPnP, to forward the ports that this node listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortMapping {
+    /// If there is one that does it.
+    Tried,
+    /// Nobody is asked.
     Off,
 }
 
@@ -153,6 +179,11 @@ pub enum NetworkEvent {
     /// The addresses this node listens on, all of them, whenever they change.
     Listening {
         /// Multiaddresses that end in `/p2p/…`: what a ticket carries.
+        addresses: Vec<String>,
+    },
+    /// Where others have seen this node, which may be no use to them.
+    Observed {
+        /// Multiaddresses of public networks.
         addresses: Vec<String>,
     },
     /// A connection to `peer` stands; the transport has proven its device key. It is a stranger's until admitted.

@@ -33,6 +33,8 @@ pub(super) const CONTROL: StreamProtocol = StreamProtocol::new("/holdfast/1/cont
 pub(super) const CHUNKS: StreamProtocol = StreamProtocol::new("/holdfast/1/chunks");
 /// One join request, one answer.
 pub(super) const PAIR: StreamProtocol = StreamProtocol::new("/holdfast/1/pair");
+/// A proof of membership for a relay, one answer.
+pub(super) const RELAY: StreamProtocol = StreamProtocol::new("/holdfast/1/relay");
 
 /// Streams that wait to be negotiated or handed over, for each connection.
 const WAITING_MAX: usize = 8;
@@ -61,14 +63,28 @@ pub(super) struct Open {
     reply: oneshot::Sender<Result<Stream, OpenRefused>>,
 }
 
-/// Opens and accepts streams.
-#[derive(Default)]
+/// What becomes of a connection that nothing else uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// It stays: links are closed by decision, never for being idle.
+    Stays,
+    /// It ends.
+    Ends,
+}
+
+/// Opens streams, and accepts those of some protocols.
 pub(super) struct Behaviour {
+    accepted: Protocols,
+    idle: Idle,
     events: VecDeque<ToSwarm<Inbound, Open>>,
     waker: Option<Waker>,
 }
 
 impl Behaviour {
+    pub(super) fn accepting(protocols: Vec<StreamProtocol>, idle: Idle) -> Self {
+        Self { accepted: Protocols(protocols), idle, events: VecDeque::new(), waker: None }
+    }
+
     /// Opens a stream on `connection`; the reply is dropped when the connection is gone.
     pub(super) fn open(
         &mut self,
@@ -100,7 +116,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new())
+        Ok(Handler::new(self.accepted.clone(), self.idle))
     }
 
     fn handle_established_outbound_connection(
@@ -111,7 +127,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new())
+        Ok(Handler::new(self.accepted.clone(), self.idle))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
@@ -136,14 +152,18 @@ impl NetworkBehaviour for Behaviour {
 
 /// The streams of one connection.
 pub(super) struct Handler {
+    protocols: Protocols,
+    idle: Idle,
     opening: VecDeque<Open>,
     accepted: VecDeque<(StreamProtocol, Stream, OwnedSemaphorePermit)>,
     inbound: Arc<Semaphore>,
 }
 
 impl Handler {
-    fn new() -> Self {
+    fn new(protocols: Protocols, idle: Idle) -> Self {
         Self {
+            protocols,
+            idle,
             opening: VecDeque::new(),
             accepted: VecDeque::new(),
             inbound: Arc::new(Semaphore::new(STREAMS_PER_CONNECTION_MAX)),
@@ -160,11 +180,11 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Open;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
-        SubstreamProtocol::new(Protocols(vec![CONTROL, CHUNKS, PAIR]), ())
+        SubstreamProtocol::new(self.protocols.clone(), ())
     }
 
     fn connection_keep_alive(&self) -> bool {
-        true // links are closed by decision, never for being idle
+        self.idle == Idle::Stays
     }
 
     fn on_behaviour_event(&mut self, open: Open) {

@@ -22,44 +22,39 @@ const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of one QUIC stream on their way.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 
-/// The transport of a node, and the relay client that belongs to it when one is wanted.
-pub(super) struct Transports {
-    pub(super) transport: Boxed<(PeerId, StreamMuxerBox)>,
-    pub(super) relay: Option<relay::client::Behaviour>,
-}
+/// What connections of all kinds come from.
+pub(super) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// Whether circuits through relays are dialled and accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Relaying {
-    On,
-    Off,
-}
-
-pub(super) fn build(keypair: &Keypair, relaying: Relaying) -> Result<Transports, StartError> {
-    let noise = noise::Config::new(keypair).map_err(|error| StartError::Setup { detail: error.to_string() })?;
-    let direct = match dns::tokio::Transport::system(direct(keypair, &noise)) {
-        Ok(named) => named.boxed(),
-        Err(error) => {
-            tracing::warn!(%error, "the system resolves no names; peers are reached by number only");
-            direct(keypair, &noise)
-        }
-    };
-    if relaying == Relaying::Off {
-        return Ok(Transports { transport: direct, relay: None });
-    }
-    let (circuits, relay) = relay::client::new(keypair.public().to_peer_id());
+/// The transport of a node, and the relay client that belongs to it.
+pub(super) fn with_circuits(keypair: &Keypair) -> Result<(Connections, relay::client::Behaviour), StartError> {
+    let (circuits, client) = relay::client::new(keypair.public().to_peer_id());
     let circuits = circuits
         .upgrade(Version::V1Lazy)
-        .authenticate(noise)
+        .authenticate(noise_config(keypair)?)
         .multiplex(yamux_config())
         .timeout(ESTABLISH_TIMEOUT)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let transport = OrTransport::new(circuits, direct).map(|either, _| either.into_inner()).boxed();
-    Ok(Transports { transport, relay: Some(relay) })
+    let transport = OrTransport::new(circuits, direct(keypair)?).map(|either, _| either.into_inner()).boxed();
+    Ok((transport, client))
 }
 
-/// TCP and QUIC.
-fn direct(keypair: &Keypair, noise: &noise::Config) -> Boxed<(PeerId, StreamMuxerBox)> {
+/// The transport of those that dial no circuits.
+pub(super) fn direct(keypair: &Keypair) -> Result<Connections, StartError> {
+    let noise = noise_config(keypair)?;
+    match dns::tokio::Transport::system(tcp_and_quic(keypair, &noise)) {
+        Ok(named) => Ok(named.boxed()),
+        Err(error) => {
+            tracing::warn!(%error, "the system resolves no names; peers are reached by number only");
+            Ok(tcp_and_quic(keypair, &noise))
+        }
+    }
+}
+
+fn noise_config(keypair: &Keypair) -> Result<noise::Config, StartError> {
+    noise::Config::new(keypair).map_err(|error| StartError::Setup { detail: error.to_string() })
+}
+
+fn tcp_and_quic(keypair: &Keypair, noise: &noise::Config) -> Connections {
     let tcp = tcp::tokio::Transport::new(tcp::Config::new())
         .map(|stream, _| paced(stream))
         .upgrade(Version::V1Lazy)

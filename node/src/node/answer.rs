@@ -243,8 +243,9 @@ impl Runtime {
         }
         let ttl = Duration::from_secs(u64::from(minutes) * 60);
         let addresses = self.reachable_addresses();
-        let ticket = self.library.invite(self.clock.now(), &self.device, &addresses, &seed()?, (Role::Member, ttl))?;
-        Ok(Ok(Invitation { ticket: ticket.to_string(), expires_ms: ticket.expires() }))
+        let invited = self.library.invite(self.clock.now(), &self.device, &addresses, &seed()?, (Role::Member, ttl))?;
+        let (ticket, expires_ms) = invited;
+        Ok(Ok(Invitation { ticket: ticket.to_string(), expires_ms }))
     }
 
     fn name_of(&self, device: &DeviceId) -> String {

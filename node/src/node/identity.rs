@@ -1,5 +1,6 @@
 //! How a home comes to hold a library: founded here, or joined with a ticket.
 
+use std::path::Path;
 use std::time::Duration;
 
 use holdfast_protocol::certificate::{DeviceCertificate, Issuer};
@@ -56,9 +57,16 @@ pub enum JoinError {
     /// The inviting device could not be asked.
     #[error(transparent)]
     Pair(#[from] PairError),
-    /// It did not answer in time.
-    #[error("the inviting device did not answer within {} seconds; check that `holdfast up` runs there, then try again", PAIRING_DEADLINE.as_secs())]
-    Deadline,
+    /// The ticket leads nowhere from here.
+    #[error(
+        "no address of the inviting device answers: {detail}; this ticket holds only home-network addresses: check that \
+         `holdfast up` runs there and that this device is on the same network, or start that one with --announce or \
+         --relay and invite again"
+    )]
+    LocalTicket {
+        /// What was tried, and what came of it.
+        detail: String,
+    },
     /// The inviting device said no.
     #[error(transparent)]
     Refused(#[from] JoinRefused),
@@ -80,25 +88,32 @@ impl From<StartError> for JoinError {
 }
 
 /// Joins the library of `ticket` as a device called `name`, and writes its keys and the inviting device's addresses to
-/// the home. Trying again with the same ticket and home is safe: the device key is kept from the first try.
+/// the home. The inviting device is looked for at the ticket's addresses, at the peers of `settings`, and at their relays.
+/// Trying again with the same ticket and home is safe: the device key is kept from the first try.
 ///
 /// # Errors
 /// When the inviting device cannot be reached or refuses, or the home cannot be written.
-pub async fn join(home: &Home, ticket: &Ticket, name: &str) -> Result<(), JoinError> {
+pub async fn join(home: &Home, ticket: &Ticket, name: &str, settings: &Settings) -> Result<(), JoinError> {
     let device = device_key(home)?;
     let no_chunks = ChunkSource::new(|_, _| Err(ReadFailure::NotHeld));
     let (network, _events) = Network::start(NetworkConfig::new(device.clone(), Vec::new()), no_chunks, no_sink())?;
     let request = JoinRequest::new(ticket, &device, name);
-    let asked = network.pair(ticket.inviter(), ticket.addresses().to_vec(), request.to_bytes());
-    let answer = tokio::time::timeout(PAIRING_DEADLINE, asked).await.map_err(|_| JoinError::Deadline)??;
+    let circuits = settings.relays.iter().map(|relay| format!("{relay}/p2p-circuit")).collect();
+    let addresses = [ticket.addresses(), settings.peers.clone(), circuits].concat();
+    let asked = network.pair(ticket.inviter(), addresses, request.to_bytes());
+    let answer = tokio::time::timeout(PAIRING_DEADLINE, asked).await.unwrap_or(Err(PairError::Timeout));
     network.shutdown();
+    let answer = answer.map_err(|error| match error {
+        PairError::Unreachable { detail } if ticket.is_local() => JoinError::LocalTicket { detail },
+        error => error.into(),
+    })?;
     let joined = match JoinAnswer::parse(&answer)? {
         JoinAnswer::Admitted(admission) => ticket.accept(&device, &request, &admission)?,
         JoinAnswer::Refused(refused) => return Err(refused.into()),
     };
     let author = AuthorKey::from_seed(&zeroize::Zeroizing::new(seed()?));
-    let membership = Membership::new(ticket.library(), &device, author, joined.certificate, Vec::new());
-    let addresses = ticket.addresses().iter().chain(&joined.addresses).cloned().collect();
+    let membership = Membership::new(joined.secrets.library(), &device, author, joined.certificate, Vec::new());
+    let addresses = [ticket.addresses(), joined.addresses].concat();
     keep(home, &device, &membership, &joined.secrets, AddressBook::default().learn(ticket.inviter(), addresses))?;
     Ok(())
 }
@@ -109,13 +124,24 @@ fn no_sink() -> ChunkSink {
 
 /// The home's device key; a new one when there is none.
 fn device_key(home: &Home) -> Result<DeviceKey, NodeError> {
-    let path = home.device_key();
+    key_at(home, &home.device_key())
+}
+
+/// The key of the relay at `home`; a new one when there is none.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn relay_key(home: &Home) -> Result<DeviceKey, NodeError> {
+    key_at(home, &home.relay_key())
+}
+
+fn key_at(home: &Home, path: &Path) -> Result<DeviceKey, NodeError> {
     if !path.exists() {
         let key = DeviceKey::from_seed(&zeroize::Zeroizing::new(seed()?));
-        home.write_secret(&path, key.to_bytes().as_slice()).map_err(secret_error)?;
+        home.write_secret(path, key.to_bytes().as_slice()).map_err(secret_error)?;
         return Ok(key);
     }
-    read_device_key(home)
+    read_key(home, path)
 }
 
 /// The place that a device says it stands at: the one it was told, or the first one, if it founded the library. One that
@@ -126,8 +152,12 @@ pub(super) fn place_to_claim(settings: &Settings, certificate: &DeviceCertificat
 }
 
 pub(super) fn read_device_key(home: &Home) -> Result<DeviceKey, NodeError> {
-    let bytes = home.read_secret(&home.device_key()).map_err(secret_error)?;
-    let damaged = || StorageError::Damaged { what: format!("{}", home.device_key().display()) };
+    read_key(home, &home.device_key())
+}
+
+fn read_key(home: &Home, path: &Path) -> Result<DeviceKey, NodeError> {
+    let bytes = home.read_secret(path).map_err(secret_error)?;
+    let damaged = || StorageError::Damaged { what: format!("{}", path.display()) };
     let seed: &[u8; 32] = bytes.as_slice().try_into().map_err(|_| damaged())?;
     Ok(DeviceKey::from_seed(seed))
 }

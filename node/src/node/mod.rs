@@ -34,7 +34,7 @@ use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::time::{Now, Timestamp, WallTime};
 use tokio::sync::watch;
 
-pub use identity::{Founded, JoinError, found, join};
+pub use identity::{Founded, JoinError, found, join, relay_key};
 
 use crate::api::{EventLog, NodeHandle};
 use crate::home::{Home, HomeError, HomeLock, Settings};

@@ -91,6 +91,10 @@ impl Runtime {
                 self.listening = addresses;
                 return Ok(());
             }
+            Event::Observed { addresses } => {
+                self.observed = addresses;
+                return Ok(());
+            }
             Event::Connected { link, peer, outbound, address } => {
                 if outbound {
                     self.learn_addresses(peer, vec![address])?;
@@ -152,12 +156,22 @@ impl Runtime {
         Ok(())
     }
 
-    /// Where this node can be reached, as a ticket names it.
+    /// Where this node can be reached, perhaps: what it was told, where it listens, where others have seen it. A ticket
+    /// chooses among them.
     pub(super) fn reachable_addresses(&self) -> Vec<String> {
-        let is_loopback = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
-        let (loopback, mut reachable): (Vec<_>, Vec<_>) = self.listening.iter().cloned().partition(is_loopback);
-        // A second node on the same machine needs loopback; others skip it quickly.
-        reachable.extend(loopback);
-        reachable
+        let (loopback, reachable): (Vec<_>, Vec<_>) =
+            self.listening.iter().cloned().partition(|address| is_loopback(address));
+        let mut addresses = self.settings.announced.clone();
+        for address in [reachable, self.observed.clone(), loopback].into_iter().flatten() {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
     }
+}
+
+/// Whether nobody but this machine reaches an address.
+pub(super) fn is_loopback(address: &str) -> bool {
+    address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")
 }

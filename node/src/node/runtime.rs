@@ -18,13 +18,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::export::WaitingExport;
 use super::imports::ingest_config;
-use super::network::{AddressBook, sink, source};
+use super::network::{AddressBook, is_loopback, sink, source};
 use super::news::News;
 use super::space::{Change, Space};
 use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
 use super::{Clock, NodeError, boot_id, identity, seed};
 use crate::api::{Call, EventLog, Happening};
-use crate::home::{Discovery, Home, Settings};
+use crate::home::{Discovery, Home, PortMapping, Relaying, Settings};
 use crate::index::{Index, IndexReader};
 use crate::ingest::{ImportEvent, Ingest};
 use crate::library::{Config, Effect, ImportId, Input, Library, Membership};
@@ -54,6 +54,8 @@ pub(super) struct Runtime {
     pub(super) index: IndexReader,
     pub(super) addresses: AddressBook,
     pub(super) listening: Vec<String>,
+    /// Where others have seen this node.
+    pub(super) observed: Vec<String>,
     pub(super) news: News,
     pub(super) clock: Clock,
     pub(super) losses: Losses,
@@ -150,15 +152,23 @@ pub(super) fn open(
     }
     let workers = Workers::start(metadata, store.clone(), index, done)?;
 
+    let listen = listen_addresses(&settings);
     let network_config = NetworkConfig {
         discovery: match settings.discovery {
             Discovery::LocalNetwork => network::Discovery::LocalNetwork,
             Discovery::Off => network::Discovery::Off,
         },
         topic: Some(blake3::derive_key("holdfast 1 gossip topic", secrets.library().as_bytes())),
+        announced: settings.announced.clone(),
+        port_mapping: match settings.port_mapping {
+            PortMapping::Tried if listen.iter().any(|address| !is_loopback(address)) => network::PortMapping::Tried,
+            _ => network::PortMapping::Off,
+        },
         relays: settings.relays.clone(),
+        chain: library.replica().own_chain(),
+        serving: (settings.relaying == Relaying::Members).then(|| secrets.library()),
         required: if settings.listen.is_empty() { Required::One } else { Required::Every },
-        ..NetworkConfig::new(device.clone(), listen_addresses(&settings))
+        ..NetworkConfig::new(device.clone(), listen)
     };
     let (network, network_events) =
         Network::start(network_config, source(store.clone(), losses.clone()), sink(store.clone()))?;
@@ -169,6 +179,7 @@ pub(super) fn open(
     let mut runtime = Runtime {
         addresses: AddressBook::load(library.replica().metadata())?,
         listening: Vec::new(),
+        observed: Vec::new(),
         library,
         device,
         settings,
@@ -386,7 +397,12 @@ impl Runtime {
                 Effect::Catalogued(imports) => self.catalogued(imports),
                 // Nobody asks this node for edits yet.
                 Effect::Edited(_) => {}
-                Effect::Event(event) => self.news.of_library(event, &self.library),
+                Effect::Event(event) => {
+                    if let crate::library::Event::MembershipChanged { .. } = &event {
+                        self.network.prove_with(self.library.replica().own_chain());
+                    }
+                    self.news.of_library(event, &self.library);
+                }
             }
         }
         Ok(())

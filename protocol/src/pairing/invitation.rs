@@ -78,8 +78,7 @@ impl Invitation {
         secret.copy_from_slice(&blake3::derive_key("holdfast 1 ticket secret", seed)[..16]);
         let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         let expires = WallTime(now.0.saturating_add(ttl_ms));
-        let library = inviter.secrets.library();
-        let ticket = Ticket::new(library, inviter.key.device_id(), secret, expires, inviter.addresses);
+        let ticket = Ticket::new(inviter.key.device_id(), secret, inviter.addresses);
         let invitation = Self {
             format: FORMAT,
             id: InvitationId::of(&secret),
@@ -129,8 +128,8 @@ impl Invitation {
         if self.failed_attempts >= FAILED_ATTEMPTS_MAX {
             return Err(JoinRefused::TooManyAttempts);
         }
-        let (library, device) = (inviter.secrets.library(), inviter.key.device_id());
-        if request.invitation() != self.id || !request.is_proven(&self.pairing_key, &library, &device) {
+        let device = inviter.key.device_id();
+        if request.invitation() != self.id || !request.is_proven(&self.pairing_key, &device) {
             self.failed_attempts += 1;
             return Err(JoinRefused::WrongTicket);
         }

@@ -9,7 +9,7 @@ use super::invitation::InvitationId;
 use super::ticket::{Ticket, are_bounded};
 use crate::certificate::{DeviceCertificate, Issuer, device_name, is_device_name};
 use crate::codec::{self, DecodeError};
-use crate::id::{DeviceId, LibraryId};
+use crate::id::DeviceId;
 use crate::keys::{DeviceKey, ExchangePublic};
 use crate::secrets::{LibrarySecrets, SEALED_SECRETS_BYTES_MAX, SecretsRefused};
 
@@ -84,7 +84,7 @@ impl JoinRequest {
             name: device_name(name),
             proof: Proof([0; 32]),
         };
-        request.proof = request.expected_proof(&ticket.pairing_key(), &ticket.library, &ticket.inviter);
+        request.proof = request.expected_proof(&ticket.pairing_key(), &ticket.inviter);
         request
     }
 
@@ -130,12 +130,12 @@ impl JoinRequest {
         if is_device_name(&request.name) { Ok(request) } else { Err(JoinMalformed::OutOfBounds) }
     }
 
-    pub(super) fn is_proven(&self, pairing_key: &[u8; 32], library: &LibraryId, inviter: &DeviceId) -> bool {
-        self.proof == self.expected_proof(pairing_key, library, inviter)
+    pub(super) fn is_proven(&self, pairing_key: &[u8; 32], inviter: &DeviceId) -> bool {
+        self.proof == self.expected_proof(pairing_key, inviter)
     }
 
-    fn expected_proof(&self, pairing_key: &[u8; 32], library: &LibraryId, inviter: &DeviceId) -> Proof {
-        let fields = (library, inviter, &self.invitation, &self.device, &self.exchange, &self.name);
+    fn expected_proof(&self, pairing_key: &[u8; 32], inviter: &DeviceId) -> Proof {
+        let fields = (inviter, &self.invitation, &self.device, &self.exchange, &self.name);
         Proof::new(pairing_key, "holdfast 1 join request proof", &codec::encode(&fields))
     }
 }
@@ -273,7 +273,8 @@ impl Ticket {
         pairing_key(&self.secret)
     }
 
-    /// Checks the answer to `request` and takes what it gives.
+    /// Checks the answer to `request` and takes what it gives. Which library that is the certificate says: the device
+    /// that the ticket names signed it, and nobody who does not know the ticket's secret made the answer.
     ///
     /// # Errors
     /// When it does not come from the inviter or does not fit the request.
@@ -288,14 +289,13 @@ impl Ticket {
         }
         let certificate = &admission.certificate;
         let exchange = key.exchange();
-        let fits = certificate.library() == self.library
-            && certificate.device() == key.device_id()
+        let fits = certificate.device() == key.device_id()
             && certificate.exchange() == exchange.public()
             && certificate.issuer() == Issuer::Device(self.inviter);
         if !fits {
             return Err(AdmissionRefused::Certificate);
         }
-        let secrets = LibrarySecrets::open_with(&self.library, &exchange, &admission.sealed_secrets)?;
+        let secrets = LibrarySecrets::open_with(&certificate.library(), &exchange, &admission.sealed_secrets)?;
         Ok(Joined { certificate: certificate.clone(), secrets, addresses: admission.addresses.clone() })
     }
 }

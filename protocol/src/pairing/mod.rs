@@ -12,6 +12,7 @@
 //! - an invitation that saw [`FAILED_ATTEMPTS_MAX`] wrong proofs admits nobody any more;
 //! - an invitation is stored, used or with its attempts counted, before the answer is sent; the caller does that.
 
+mod address;
 mod invitation;
 mod join;
 #[cfg(test)]

@@ -1,44 +1,40 @@
-//! Tickets: `holdfast1` and then, in base32, `format u8 ‖ length u16 LE ‖ encoded ticket ‖ checksum 4`.
+//! Tickets: `holdfast1` and then, in base32, `inviter 32 ‖ secret 16 ‖ places ‖ checksum 3`.
+//!
+//! A ticket is typed, read out and scanned, so it holds nothing that the answer can say: not the library, which the
+//! inviter's certificate names, nor when it expires, which the inviter knows.
 
 use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::BASE32_NOPAD;
-use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::address::{self, PLACE_BYTES_MAX, PLACES_MAX, Place, PlacesRefused};
 use super::invitation::InvitationId;
-use crate::codec;
-use crate::id::{DeviceId, LibraryId};
-use crate::time::WallTime;
+use crate::id::DeviceId;
 
-/// Addresses of a ticket or an admission at most.
+/// Addresses of an admission at most.
 pub const ADDRESSES_MAX: usize = 16;
 /// Bytes of an address at most.
 pub const ADDRESS_BYTES_MAX: usize = 256;
 
 const PREFIX: &str = "holdfast";
 const VERSION: &str = "1";
-const FORMAT: u8 = 1;
-const HEADER_BYTES: usize = 3;
-const CHECKSUM_BYTES: usize = 4;
-const TICKET_BYTES_MAX: usize = 256 + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 8);
+const SECRET_BYTES: usize = 16;
+const CHECKSUM_BYTES: usize = 3;
+const TICKET_BYTES_MAX: usize = 32 + SECRET_BYTES + PLACES_MAX * PLACE_BYTES_MAX + CHECKSUM_BYTES;
 /// Characters of a ticket's text at most, white space not counted.
 const TEXT_CHARACTERS_MAX: usize = TICKET_BYTES_MAX * 8 / 5 + 32;
 
 /// What the joining device needs: whom to dial, and the secret that both sides prove to know. Whoever has the
 /// text may join once, so it is shown to one person and wiped here when dropped.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Ticket {
     #[zeroize(skip)]
-    pub(super) library: LibraryId,
-    #[zeroize(skip)]
     pub(super) inviter: DeviceId,
-    pub(super) secret: [u8; 16],
+    pub(super) secret: [u8; SECRET_BYTES],
     #[zeroize(skip)]
-    pub(super) expires: WallTime,
-    #[zeroize(skip)]
-    pub(super) addresses: Vec<String>,
+    places: Vec<Place>,
 }
 
 /// Why text is not a ticket.
@@ -59,20 +55,8 @@ pub enum InvalidTicket {
 }
 
 impl Ticket {
-    pub(super) fn new(
-        library: LibraryId,
-        inviter: DeviceId,
-        secret: [u8; 16],
-        expires: WallTime,
-        addresses: &[String],
-    ) -> Self {
-        Self { library, inviter, secret, expires, addresses: usable_addresses(addresses) }
-    }
-
-    /// The library to join.
-    #[must_use]
-    pub const fn library(&self) -> LibraryId {
-        self.library
+    pub(super) fn new(inviter: DeviceId, secret: [u8; SECRET_BYTES], addresses: &[String]) -> Self {
+        Self { inviter, secret, places: address::choose(addresses, &inviter) }
     }
 
     /// The device to dial.
@@ -81,16 +65,16 @@ impl Ticket {
         self.inviter
     }
 
-    /// Until when the inviter accepts it, by the inviter's clock.
+    /// Where the inviter was reachable when the ticket was made, best first. Strangers' text: addresses to try, no more.
     #[must_use]
-    pub const fn expires(&self) -> WallTime {
-        self.expires
+    pub fn addresses(&self) -> Vec<String> {
+        self.places.iter().flat_map(Place::texts).collect()
     }
 
-    /// Where the inviter was reachable when the ticket was made. Strangers' text: addresses to try, no more.
+    /// Whether nobody outside of the inviter's own network can reach any of its addresses.
     #[must_use]
-    pub fn addresses(&self) -> &[String] {
-        &self.addresses
+    pub fn is_local(&self) -> bool {
+        address::are_local(&self.places)
     }
 
     /// The invitation that it belongs to.
@@ -100,7 +84,7 @@ impl Ticket {
     }
 }
 
-/// The addresses that fit a ticket: the first [`ADDRESSES_MAX`] of at most [`ADDRESS_BYTES_MAX`] bytes.
+/// The addresses that fit an admission: the first [`ADDRESSES_MAX`] of at most [`ADDRESS_BYTES_MAX`] bytes.
 pub(super) fn usable_addresses(addresses: &[String]) -> Vec<String> {
     addresses.iter().filter(|address| address.len() <= ADDRESS_BYTES_MAX).take(ADDRESSES_MAX).cloned().collect()
 }
@@ -119,11 +103,10 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
 /// The text of the ticket. It contains the secret.
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let encoded = Zeroizing::new(codec::encode(self));
-        let length = u16::try_from(encoded.len()).map_err(|_| fmt::Error)?;
-        let mut bytes = Zeroizing::new(vec![FORMAT]);
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(&encoded);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(TICKET_BYTES_MAX));
+        bytes.extend_from_slice(self.inviter.as_bytes());
+        bytes.extend_from_slice(&self.secret);
+        bytes.extend_from_slice(&address::encode(&self.places));
         let checksum = checksum(&bytes);
         bytes.extend_from_slice(&checksum);
         let text = Zeroizing::new(BASE32_NOPAD.encode(&bytes).to_ascii_lowercase());
@@ -133,11 +116,7 @@ impl fmt::Display for Ticket {
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket")
-            .field("library", &self.library)
-            .field("inviter", &self.inviter)
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
+        f.debug_struct("Ticket").field("inviter", &self.inviter).field("places", &self.places).finish_non_exhaustive()
     }
 }
 
@@ -196,19 +175,18 @@ fn decode_base32(text: &str) -> Result<(Zeroizing<Vec<u8>>, bool), InvalidTicket
 }
 
 fn parse(bytes: &[u8]) -> Result<Ticket, InvalidTicket> {
-    let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(InvalidTicket::Incomplete)?;
-    let [format, length @ ..] = *header;
-    if format != FORMAT {
-        return Err(InvalidTicket::Newer);
+    let (inviter, rest) = bytes.split_first_chunk().ok_or(InvalidTicket::Incomplete)?;
+    let (secret, mut rest) = rest.split_first_chunk().ok_or(InvalidTicket::Incomplete)?;
+    let places = address::decode(&mut rest).map_err(|refused| match refused {
+        PlacesRefused::CutOff => InvalidTicket::Incomplete,
+        PlacesRefused::Malformed => InvalidTicket::Mistyped,
+    })?;
+    let told = &bytes[..bytes.len() - rest.len()];
+    match rest.len() {
+        0..CHECKSUM_BYTES => Err(InvalidTicket::Incomplete),
+        CHECKSUM_BYTES if rest == checksum(told) => {
+            Ok(Ticket { inviter: DeviceId::from_bytes(*inviter), secret: *secret, places })
+        }
+        _ => Err(InvalidTicket::Mistyped),
     }
-    let length = usize::from(u16::from_le_bytes(length));
-    if rest.len() < length + CHECKSUM_BYTES {
-        return Err(InvalidTicket::Incomplete);
-    }
-    let (encoded, found) = rest.split_at(length);
-    if checksum(&bytes[..HEADER_BYTES + length]) != found {
-        return Err(InvalidTicket::Mistyped);
-    }
-    let ticket: Ticket = codec::decode(encoded, TICKET_BYTES_MAX).map_err(|_| InvalidTicket::Mistyped)?;
-    if are_bounded(&ticket.addresses) { Ok(ticket) } else { Err(InvalidTicket::Mistyped) }
 }

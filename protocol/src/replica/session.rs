@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::inventories::{Asked, Offer};
 use super::{DisconnectReason, Effect, Event, LinkId, Misbehaviour, Replica};
-use crate::certificate::{DeviceCertificate, Issuer, Role};
+use crate::certificate::{DeviceCertificate, leads_to_root};
 use crate::id::{AuthorId, DeviceId};
 use crate::inventory::Holdings;
 use crate::limits::HELLO_BYTES_MAX;
@@ -154,7 +154,8 @@ impl<M: Metadata> Replica<M> {
     }
 
     /// The certificates that prove this device's membership.
-    fn own_chain(&self) -> Vec<Vec<u8>> {
+    #[must_use]
+    pub fn own_chain(&self) -> Vec<Vec<u8>> {
         let known: Vec<_> =
             self.registry.chain(&self.me).iter().map(|certificate| certificate.wire().to_vec()).collect();
         let fits = known.iter().map(|wire| wire.len() + 8).sum::<usize>() <= HELLO_BYTES_MAX;
@@ -177,13 +178,8 @@ impl<M: Metadata> Replica<M> {
         if self.registry.vouches(own) {
             return true;
         }
-        let ours = |certificate: &DeviceCertificate| {
-            certificate.library() == self.config.library && !self.registry.is_removed(&certificate.device())
-        };
-        let linked = chain
-            .windows(2)
-            .all(|pair| pair[0].issuer() == Issuer::Device(pair[1].device()) && pair[1].role() == Role::Owner);
-        chain.iter().all(ours) && linked && chain.last().is_some_and(|last| last.issuer() == Issuer::Root)
+        let stays = |certificate: &DeviceCertificate| !self.registry.is_removed(&certificate.device());
+        chain.iter().all(stays) && leads_to_root(chain, peer, &self.config.library)
     }
 
     fn establish(&mut self, link: LinkId, peer: DeviceId) {

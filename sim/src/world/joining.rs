@@ -34,6 +34,8 @@ pub(crate) struct Waiting {
     chance: Chance,
     /// What its person holds in hand.
     ticket: Option<Ticket>,
+    /// Until when that can be used, by the inviter's clock.
+    expires: WallTime,
 }
 
 /// What came of a request to join.
@@ -48,12 +50,12 @@ impl World {
         }
         let failed = |error| Violation::failed(0, error);
         let role = self.role(number);
-        let ticket = self.invite(0, (role, TICKET_MS), &mut chance).map_err(failed)?;
+        let (ticket, _) = self.invite(0, (role, TICKET_MS), &mut chance).map_err(failed)?;
         let refused = |what: String| Violation::Joining { node: number, what };
         let joined = self.ask(0, number, &ticket, (&key, &mut chance)).map_err(failed)?;
         let joined = joined.map_err(|error| refused(error.to_string()))?;
-        let node = Node::admitted(number, (key, chance), &ticket, joined)
-            .map_err(|error| Violation::failed(number, error.into()))?;
+        let node =
+            Node::admitted(number, (key, chance), joined).map_err(|error| Violation::failed(number, error.into()))?;
         self.settle(node);
         Ok(())
     }
@@ -71,7 +73,7 @@ impl World {
     /// A device that will join after a while, in place of none or of one that is gone; `incarnation` counts those.
     pub(crate) fn wait_to_join(&mut self, number: usize, incarnation: u32, after: u64) {
         let (key, chance) = Node::stranger(self.seed, number, incarnation);
-        self.hosts[number].waiting = Some(Waiting { key, chance, ticket: None });
+        self.hosts[number].waiting = Some(Waiting { key, chance, ticket: None, expires: WallTime(0) });
         self.push(after, Coming::Join { node: number });
     }
 
@@ -104,9 +106,9 @@ impl World {
         let ttl_ms = waiting.chance.span(TICKET_MS_MIN, TICKET_MS);
         let role = self.role(node);
         match self.invite(inviter, (role, ttl_ms), &mut waiting.chance) {
-            Ok(ticket) => {
+            Ok((ticket, expires)) => {
                 self.trace.note(self.now, Some(node), format_args!("has a ticket of node {inviter}"));
-                waiting.ticket = Some(ticket);
+                (waiting.ticket, waiting.expires) = (Some(ticket), expires);
             }
             Err(error) => self.library_failed(inviter, error),
         }
@@ -122,7 +124,7 @@ impl World {
             waiting.ticket = Some(ticket).filter(|_| !waiting.chance.one_in(3));
             return Some(waiting);
         };
-        let is_over = self.clock(inviter).wall > ticket.expires();
+        let is_over = self.clock(inviter).wall > waiting.expires;
         let answer = self.ask(inviter, node, &ticket, (&waiting.key, &mut waiting.chance));
         match answer {
             Err(error) => self.library_failed(inviter, error),
@@ -146,16 +148,16 @@ impl World {
                 waiting.ticket = Some(ticket).filter(|_| !waiting.chance.one_in(3));
             }
             Ok(Ok(joined)) => {
-                self.joined(node, inviter, &ticket, joined, waiting);
+                self.joined(node, inviter, joined, waiting);
                 return None;
             }
         }
         Some(waiting)
     }
 
-    fn joined(&mut self, number: usize, inviter: usize, ticket: &Ticket, joined: Joined, waiting: Waiting) {
+    fn joined(&mut self, number: usize, inviter: usize, joined: Joined, waiting: Waiting) {
         let Waiting { key, chance, .. } = waiting;
-        let mut node = match Node::admitted(number, (key, chance), ticket, joined) {
+        let mut node = match Node::admitted(number, (key, chance), joined) {
             Ok(node) => node,
             Err(error) => return self.fail(Violation::failed(number, error.into())),
         };
@@ -175,14 +177,14 @@ impl World {
         // Two devices that cannot be dialled never meet: the one would know nobody but the other.
         let inviter = (0..self.nodes.len()).find(|inviter| self.may_invite(*inviter) && self.answers(node, *inviter));
         let answer = inviter.map(|inviter| {
-            let ticket = self.invite(inviter, (self.role(node), TICKET_MS), &mut waiting.chance)?;
+            let (ticket, _) = self.invite(inviter, (self.role(node), TICKET_MS), &mut waiting.chance)?;
             let joined = self.ask(inviter, node, &ticket, (&waiting.key, &mut waiting.chance))?;
-            Ok((inviter, ticket, joined))
+            Ok((inviter, joined))
         });
         match answer {
-            Some(Ok((inviter, ticket, Ok(joined)))) => return self.joined(node, inviter, &ticket, joined, waiting),
-            Some(Ok((_, _, Err(JoinRefused::NotYet)))) => {}
-            Some(Ok((_, _, Err(refused)))) => self.fail(Violation::Joining { node, what: refused.to_string() }),
+            Some(Ok((inviter, Ok(joined)))) => return self.joined(node, inviter, joined, waiting),
+            Some(Ok((_, Err(JoinRefused::NotYet)))) => {}
+            Some(Ok((_, Err(refused)))) => self.fail(Violation::Joining { node, what: refused.to_string() }),
             Some(Err(error)) => self.library_failed(inviter.unwrap_or_default(), error),
             None => {}
         }
@@ -203,20 +205,20 @@ impl World {
             && self.network.is_reachable(from, to, self.now)
     }
 
-    /// A ticket that lives so long, durable before it is shown.
+    /// A ticket that lives so long, durable before it is shown; and until when it can be used.
     fn invite(
         &mut self,
         inviter: usize,
         (role, ttl_ms): (Role, u64),
         chance: &mut Chance,
-    ) -> Result<Ticket, LibraryError> {
+    ) -> Result<(Ticket, WallTime), LibraryError> {
         let now = self.clock(inviter);
         let of = &mut self.nodes[inviter];
         let key = of.device().clone();
         let Some(library) = &mut of.library else { return Err(LibraryError::Catalog("it is down".to_owned())) };
-        let ticket = library.invite(now, &key, &[], &chance.seed(), (role, Duration::from_millis(ttl_ms)))?;
+        let invited = library.invite(now, &key, &[], &chance.seed(), (role, Duration::from_millis(ttl_ms)))?;
         self.make_durable(inviter)?;
-        Ok(ticket)
+        Ok(invited)
     }
 
     /// Asks to be let in. What is answered is durable first.

@@ -28,8 +28,18 @@ impl Driver {
         if self.standing.contains_key(&peer) || self.dials.contains_key(&peer) {
             return;
         }
-        self.dials.insert(peer, self.book.stages(&peer).into());
+        let mut stages = self.book.stages(&peer);
+        stages.push(self.relays.circuits(&peer));
+        self.dials.insert(peer, stages.into());
         self.dial_next(peer, "no address of it is known".to_owned()).await;
+    }
+
+    /// Dials all known addresses of `peer` at once: a join request is small, and a person waits for its answer.
+    pub(super) async fn dial_to_pair(&mut self, peer: PeerId) {
+        if !self.dials.contains_key(&peer) {
+            self.dials.insert(peer, [self.book.stages(&peer).concat()].into());
+            self.dial_next(peer, "no address of it is known".to_owned()).await;
+        }
     }
 
     pub(super) async fn dial_next(&mut self, peer: PeerId, mut reason: String) {
@@ -40,6 +50,10 @@ impl Driver {
                 self.dial_failed(addresses::device_id(&peer), reason).await;
                 return;
             };
+            if addresses.is_empty() {
+                continue;
+            }
+            self.relays.pass(&addresses);
             let dial = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
             match self.swarm.dial(dial) {
                 Ok(()) => return,

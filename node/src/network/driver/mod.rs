@@ -1,6 +1,7 @@
 //! The loop around the swarm: connections, discovery, and what it is asked to do.
 
 mod dialling;
+mod relaying;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,9 +12,10 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt;
 use holdfast_protocol::{
-    id::DeviceId,
+    id::{DeviceId, LibraryId},
     replica::{Input as ReplicaInput, LinkId},
 };
+use indexmap::IndexSet;
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol, Swarm,
     core::ConnectedPoint,
@@ -38,9 +40,10 @@ use super::{
     control,
     links::{COMMANDS_MAX, Link, Rank, Shared},
     pairing::{self, Pairings},
+    proof,
     relays::Relays,
     streams::{self, Inbound, OpenRefused},
-    transport::{self, Relaying},
+    transport,
 };
 
 /// Events that wait for the runtime.
@@ -63,6 +66,9 @@ pub(super) enum Command {
     End { link: LinkId },
     Ended { link: LinkId },
     AskRelay { relay: PeerId },
+    RelayAnswered { relay: PeerId, outcome: proof::Outcome },
+    ProveWith { chain: Vec<Vec<u8>> },
+    Serve { member: PeerId, proven: Box<proof::Proven> },
     Shutdown,
 }
 
@@ -77,13 +83,16 @@ pub(super) fn start(
 ) -> Result<(Arc<Shared>, mpsc::Receiver<NetworkEvent>), StartError> {
     let setup = |detail: String| StartError::Setup { detail };
     let keypair = Keypair::ed25519_from_bytes(*config.device.to_bytes()).map_err(|error| setup(error.to_string()))?;
-    let relaying = if config.relays.is_empty() { Relaying::Off } else { Relaying::On };
-    let transports = transport::build(&keypair, relaying)?;
-    let behaviour = Behaviour::new(&config, &keypair, transports.relay)?;
+    let (transport, client) = transport::with_circuits(&keypair)?;
+    let behaviour = Behaviour::new(&config, &keypair, client)?;
     let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(60));
     let peer_id = keypair.public().to_peer_id();
-    let mut swarm = Swarm::new(transports.transport, behaviour, peer_id, swarm_config);
+    let mut swarm = Swarm::new(transport, behaviour, peer_id, swarm_config);
     listen_on_all(&mut swarm, &config)?;
+    for text in &config.announced {
+        let refused = |detail| StartError::Address { address: text.clone(), detail };
+        swarm.add_external_address(addresses::parse(text).map_err(refused)?);
+    }
     let mut relays = Relays::parse(&config.relays)?;
     for relay in relays.peers() {
         relays.ask(&mut swarm, &relay);
@@ -99,6 +108,10 @@ pub(super) fn start(
         admission_deadline: config.admission_deadline,
         book: AddressBook::default(),
         relays,
+        chain: config.chain,
+        serving: config.serving.map(|library| Serving { library, is_announced: !config.announced.is_empty() }),
+        observed: IndexSet::new(),
+        at_relays: BTreeMap::new(),
         connections: BTreeMap::new(),
         standing: BTreeMap::new(),
         ending: BTreeMap::new(),
@@ -149,6 +162,13 @@ struct Driver {
     admission_deadline: Duration,
     book: AddressBook,
     relays: Relays,
+    /// What proves to relays that this device is a member.
+    chain: Vec<Vec<u8>>,
+    serving: Option<Serving>,
+    /// Where others have seen this node.
+    observed: IndexSet<Multiaddr>,
+    /// Connections to relays that have not spoken as members.
+    at_relays: BTreeMap<ConnectionId, (PeerId, ConnectedPoint)>,
     connections: BTreeMap<ConnectionId, LinkId>,
     standing: BTreeMap<PeerId, Arc<Link>>,
     /// Links that are out of the shared table and not yet told to have ended.
@@ -160,6 +180,14 @@ struct Driver {
     pairs: Vec<Pair>,
     missed: BTreeMap<ConnectionId, Missed>,
     next_link: u64,
+}
+
+/// That this node is a relay.
+#[derive(Clone, Copy)]
+struct Serving {
+    library: LibraryId,
+    /// Whether it was told where it is reached; where it listens, otherwise.
+    is_announced: bool,
 }
 
 /// Pings without an answer, and how far the link had come.
@@ -216,7 +244,7 @@ impl Driver {
                     self.pairs.push(Pair { peer, request, answer });
                     match self.standing.get(&peer).cloned() {
                         Some(link) => self.pair_on(&link),
-                        None => self.dial(peer).await,
+                        None => self.dial_to_pair(peer).await,
                     }
                 }
                 None => {
@@ -228,7 +256,19 @@ impl Driver {
             }
             Command::End { link } => self.end_link(link).await,
             Command::Ended { link } => self.ended(link).await,
-            Command::AskRelay { relay } => self.relays.ask(&mut self.swarm, &relay),
+            Command::AskRelay { relay } => self.ask_relay(relay),
+            Command::RelayAnswered { relay, outcome } => {
+                if let Some(wait) = self.relays.answered(&mut self.swarm, &relay, outcome) {
+                    self.ask_relay_later(relay, wait);
+                }
+            }
+            Command::ProveWith { chain } => self.prove_with(chain),
+            Command::Serve { member, proven } => {
+                if let Some(serving) = self.swarm.behaviour_mut().serving.as_mut() {
+                    serving.admit(member);
+                    tokio::spawn(proven.welcome());
+                }
+            }
             Command::Shutdown => {}
         }
     }
@@ -241,12 +281,18 @@ impl Driver {
 
     async fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, .. } if self.relays.contains(&peer_id) => {}
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. }
+                if self.relays.contains(&peer_id) && !endpoint.is_relayed() =>
+            {
+                self.relay_connected(peer_id, connection_id, endpoint);
+            }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.unknown_dials.remove(&connection_id);
                 self.connected(peer_id, connection_id, endpoint).await;
             }
-            SwarmEvent::ConnectionClosed { connection_id, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
+                self.at_relays.remove(&connection_id);
+                self.relays.disconnected(&peer_id, connection_id);
                 self.missed.remove(&connection_id);
                 if let Some(link) = self.connections.get(&connection_id).copied() {
                     self.end_link(link).await;
@@ -254,6 +300,10 @@ impl Driver {
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error, .. } => {
                 let reason = explain(&error);
+                if let Some((relay, wait)) = peer_id.and_then(|peer| Some((peer, self.relays.unreachable(&peer)?))) {
+                    tracing::info!(%relay, reason, "the relay cannot be reached; it is dialled again");
+                    self.ask_relay_later(relay, wait);
+                }
                 if self.unknown_dials.remove(&connection_id) {
                     self.dial_failed(None, reason).await;
                 } else if let Some(peer) = peer_id.filter(|peer| self.dials.contains_key(peer)) {
@@ -262,16 +312,14 @@ impl Driver {
             }
             SwarmEvent::ListenerClosed { listener_id, .. } => {
                 if let Some((relay, wait)) = self.relays.closed(listener_id) {
-                    let commands = self.shared.commands.clone();
-                    tokio::spawn(async move {
-                        sleep(wait).await;
-                        let _ = commands.send(Command::AskRelay { relay }).await;
-                    });
+                    self.ask_relay_later(relay, wait);
                 }
                 self.tell_addresses().await;
             }
-            SwarmEvent::NewListenAddr { listener_id, .. } => {
+            SwarmEvent::NewExternalAddrCandidate { address } => self.observed(address).await,
+            SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.relays.listening(listener_id);
+                self.serve_at(address);
                 self.tell_addresses().await;
             }
             SwarmEvent::ExpiredListenAddr { .. }
@@ -292,7 +340,17 @@ impl Driver {
 
     async fn behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Streams(inbound) => self.accept(inbound),
+            BehaviourEvent::Streams(inbound) => {
+                if inbound.protocol != streams::RELAY {
+                    self.speaks_as_member(inbound.connection).await;
+                }
+                self.accept(inbound);
+            }
+            BehaviourEvent::Identify(identify::Event::Received { connection_id, info, .. })
+                if self.at_relays.contains_key(&connection_id) && info.protocols.contains(&streams::CONTROL) =>
+            {
+                self.speaks_as_member(connection_id).await;
+            }
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 let admitted = self.standing.get(&propagation_source).is_some_and(|link| link.is_admitted());
                 let from = message.source.as_ref().and_then(addresses::device_id);
@@ -427,6 +485,9 @@ impl Driver {
 
     /// Hands a stream that a peer opened to its link.
     fn accept(&self, Inbound { connection, peer, protocol, stream, permit }: Inbound) {
+        if protocol == streams::RELAY {
+            return self.check_proof(peer, stream, permit);
+        }
         let Some(link) = self.connections.get(&connection).and_then(|link| self.shared.link(*link)) else { return };
         let shared = self.shared.clone();
         if protocol == streams::CONTROL {
