@@ -14,7 +14,7 @@ use holdfast_protocol::keys::{AuthorKey, DeviceKey};
 use holdfast_protocol::manifest::Manifest;
 use holdfast_protocol::message::Declined;
 use holdfast_protocol::metadata::{Batch, Metadata, StorageError};
-use holdfast_protocol::pairing::{Joined, Ticket};
+use holdfast_protocol::pairing::Joined;
 use holdfast_protocol::position::Position;
 use holdfast_protocol::replica::{self, TaskId};
 use holdfast_protocol::sealing::ChunkSealer;

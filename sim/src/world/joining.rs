@@ -11,6 +11,7 @@ use holdfast_protocol::certificate::Role;
 use holdfast_protocol::id::DeviceId;
 use holdfast_protocol::keys::DeviceKey;
 use holdfast_protocol::pairing::{JoinRefused, JoinRequest, Joined, Ticket};
+use holdfast_protocol::time::WallTime;
 
 use super::{Coming, World};
 use crate::chance::Chance;

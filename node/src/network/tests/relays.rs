@@ -202,7 +202,7 @@ async fn member_of(nas: &Node, address: &str, seed: u8) -> Node {
 async fn a_member_may_be_the_relay() {
     let mut nas = Node::start_with(9, &[TCP], |config| config.serving = Some(root().library_id())).await;
     let address = nas.addresses[0].clone();
-    let (mut a, mut b) = (member_of(&nas, &address, 1).await, member_of(&nas, &address, 2).await);
+    let (mut a, b) = (member_of(&nas, &address, 1).await, member_of(&nas, &address, 2).await);
     for _ in 0..2 {
         nas.connected().await;
     }
