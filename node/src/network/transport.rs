@@ -15,7 +15,7 @@ use libp2p::{
     noise, quic, relay, tcp, yamux,
 };
 
-use super::StartError;
+use super::{StartError, closing::Closing};
 
 /// Time to establish a connection: dial, secure and multiplex it.
 const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -53,7 +53,7 @@ pub(super) fn build(keypair: &Keypair, relaying: Relaying) -> Result<Transports,
         .authenticate(noise)
         .multiplex(yamux_config())
         .timeout(ESTABLISH_TIMEOUT)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Closing::new(muxer))));
     let transport = OrTransport::new(circuits, direct).map(|either, _| either.into_inner()).boxed();
     Ok(Transports { transport, relay: Some(relay) })
 }
@@ -65,7 +65,7 @@ fn direct(keypair: &Keypair, noise: &noise::Config) -> Boxed<(PeerId, StreamMuxe
         .authenticate(noise.clone())
         .multiplex(yamux_config())
         .timeout(ESTABLISH_TIMEOUT)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Closing::new(muxer))));
     let quic =
         quic::tokio::Transport::new(quic_config(keypair)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     OrTransport::new(quic, tcp).map(|either, _| either.into_inner()).boxed()

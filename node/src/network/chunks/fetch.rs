@@ -14,7 +14,6 @@ use holdfast_protocol::{
     message::{CHUNK_HEADER_BYTES, ChunkHeader, FetchRequest, FetchStatus},
     replica::{ChunkWanted, FetchOutcome, RequestId},
 };
-use libp2p::Stream;
 use tokio::sync::mpsc;
 
 use super::{
@@ -25,7 +24,7 @@ use crate::network::{
     LinkEnd, Misbehaviour, NetworkEvent,
     frame::{self, FrameEnd},
     links::{Link, Shared},
-    streams,
+    streams::{self, Stream},
 };
 
 /// Serves the fetch commands of a link until it ends. The stream is opened with the first.
@@ -43,7 +42,7 @@ pub(in crate::network) async fn run(link: Arc<Link>, shared: Arc<Shared>, mut co
     let asked = Asked::default();
     tokio::select! {
         end = ask(&link, &shared, &asked, writer, first, &mut commands) => link.finish(end),
-        end = receive(&link, &shared, &asked, reader) => link.finish(end),
+        end = receive(&shared, &asked, reader) => link.finish(end),
         () = link.closed.cancelled() => {}
     }
 }
@@ -128,7 +127,7 @@ fn register(link: &Link, asked: &Asked, request: RequestId, urgent: bool, chunks
 }
 
 /// Receives answers.
-async fn receive(link: &Link, shared: &Shared, asked: &Asked, mut reader: ReadHalf<Stream>) -> LinkEnd {
+async fn receive(shared: &Shared, asked: &Asked, mut reader: ReadHalf<Stream>) -> LinkEnd {
     loop {
         let mut header = [0; CHUNK_HEADER_BYTES];
         if reader.read_exact(&mut header).await.is_err() {
@@ -143,7 +142,7 @@ async fn receive(link: &Link, shared: &Shared, asked: &Asked, mut reader: ReadHa
         };
         match (header.status, tracker) {
             (FetchStatus::Sent { length }, tracker) => {
-                if let Err(end) = receive_bytes((link, shared), &mut reader, (header.chunk, length), tracker).await {
+                if let Err(end) = receive_bytes(shared, &mut reader, (header.chunk, length), tracker).await {
                     return end;
                 }
             }
@@ -158,7 +157,7 @@ async fn receive(link: &Link, shared: &Shared, asked: &Asked, mut reader: ReadHa
 }
 
 async fn receive_bytes(
-    (link, shared): (&Link, &Shared),
+    shared: &Shared,
     reader: &mut ReadHalf<Stream>,
     (chunk, length): (ChunkId, u32),
     tracker: Option<Arc<Tracker>>,
@@ -173,7 +172,7 @@ async fn receive_bytes(
         buffer.resize(length, 0);
     }
     match frame::read_exact(reader, &mut buffer[..length]).await {
-        Ok(()) => link.progressed(),
+        Ok(()) => {}
         Err(FrameEnd::Misbehaved(misbehaviour)) => return Err(LinkEnd::Misbehaved(misbehaviour)),
         Err(FrameEnd::Closed | FrameEnd::Lost) => return Err(LinkEnd::Lost),
     }

@@ -19,7 +19,6 @@ use holdfast_protocol::{
     message::{CHUNK_HEADER_BYTES, ChunkHeader, Declined, FetchRequest, FetchStatus},
     replica::{Answer, Input as ReplicaInput, RequestId},
 };
-use libp2p::Stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{ReadFailure, SERVE_BYTES, SMALL_CHUNK_BYTES, ServeCommand, Supply};
@@ -27,6 +26,7 @@ use crate::network::{
     LinkEnd, Misbehaviour, NetworkEvent,
     frame::{self, FrameEnd},
     links::{Link, Shared},
+    streams::Stream,
 };
 
 /// Filled buffers that wait for the socket, for each link.
@@ -222,7 +222,6 @@ async fn write(
             if let Err(end) = frame::write_all(&mut writer, &part).await {
                 return end;
             }
-            link.progressed();
             if part.len() > SMALL_CHUNK_BYTES {
                 shared.chunks.supply.buffers.give(part);
             }
