@@ -11,6 +11,7 @@ use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::id::DeviceId;
 use holdfast_protocol::keys::RootKey;
 use holdfast_protocol::membership::{Statement, encode_statements};
+use holdfast_protocol::message::Farewell;
 use holdfast_protocol::position::Position;
 use holdfast_protocol::replica::{DisconnectReason, Event, Input, LinkId, Misbehaviour};
 use support::keys::{author_key, certificate};
@@ -685,4 +686,57 @@ fn who_let_a_device_in_and_was_removed_since_holds_nothing_after_a_restart_eithe
     world.crash(1);
     world.start(1);
     assert!(world.replica(1).registry().is_removed(&gone) && world.replica(1).holdings(&gone).is_none());
+}
+
+/// Two nodes that hold the same and have not reached each other for so long that they seldom try.
+fn estranged(seed: u64) -> World {
+    let mut world = World::new(seed, 2);
+    world.import(0, photos(0, 4));
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
+    world.block(0, 1, true);
+    world.run_for(60 * 60_000);
+    world
+}
+
+#[test]
+fn whoever_lacks_something_is_called_at_least_every_half_minute() {
+    for seed in 0..8 {
+        let mut world = estranged(seed);
+        world.import(0, photos(10, 2));
+        for _ in 0..3 {
+            world.run_for(10 * 60_000);
+            world.block(0, 1, false);
+            assert!(world.run_while(30_000, |world| !world.live_links().is_empty()), "seed {seed}");
+            assert!(world.run_while(5_000, |world| world.converged(&[0, 1])));
+            world.block(0, 1, true);
+            world.import(1, [chunk_bytes(1_000 + world.clock().elapsed.as_millis(), 500)]);
+        }
+    }
+}
+
+#[test]
+fn on_another_network_everybody_is_called_at_once() {
+    let mut calls = 0;
+    for seed in 0..8 {
+        let mut world = estranged(seed);
+        world.block(0, 1, false);
+        calls += usize::from(world.run_while(30_000, |world| !world.live_links().is_empty()));
+        if world.live_links().is_empty() {
+            world.input(0, Input::NetworkChanged);
+            assert!(world.run_while(1_000, |world| !world.live_links().is_empty()), "seed {seed}");
+        }
+    }
+    assert!(calls < 8, "nobody was waiting for anything");
+}
+
+#[test]
+fn whoever_stops_says_so() {
+    let mut world = World::new(1, 2);
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
+    let stopped = world.nodes[0].device;
+    world.input(0, Input::Stopping);
+    world.crash(0);
+    world.run_for(1_000);
+    let reason = Some(DisconnectReason::Farewell(Farewell::ShuttingDown));
+    assert!(world.nodes[1].events.contains(&Event::PeerDisconnected { peer: stopped, reason }));
 }

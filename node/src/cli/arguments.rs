@@ -123,7 +123,7 @@ pub(super) struct NodeArguments {
     /// Keep a sealed copy of each original in the store, instead of reading it from its folder
     #[arg(long)]
     pub(super) copy: bool,
-    /// Listen on this multiaddress, such as `/ip4/0.0.0.0/tcp/4001`
+    /// Listen on this multiaddress, such as `/ip4/0.0.0.0/tcp/4001` [default: everywhere, on a port that is kept]
     #[arg(long, value_name = "ADDR", env = "HOLDFAST_LISTEN", value_delimiter = ',')]
     pub(super) listen: Vec<String>,
     /// Do not look for devices on the local network

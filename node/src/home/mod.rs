@@ -4,6 +4,7 @@
 //! device.key      the device's secret key            owner only
 //! secrets         the library's keys                 owner only
 //! settings.json   what `up` was last told
+//! port            where this node listens unless it is told otherwise
 //! metadata/       log, inventories, catalog          owner only, as everything below
 //! store/          segments of sealed chunks
 //! index.sqlite    the rebuildable index
@@ -168,6 +169,12 @@ impl Home {
         self.root.join("settings.json")
     }
 
+    /// The port that this node is known by.
+    #[must_use]
+    pub fn port_file(&self) -> PathBuf {
+        self.root.join("port")
+    }
+
     /// The database of log, inventories and catalog.
     #[must_use]
     pub fn metadata(&self) -> PathBuf {
@@ -220,6 +227,28 @@ impl Home {
             create_private_directory(directory)?;
         }
         Ok(socket)
+    }
+
+    /// The port that this node is known by; none before it listened for the first time, or when the file holds none.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn port(&self) -> Result<Option<u16>, HomeError> {
+        let path = self.port_file();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(text.trim().parse().ok().filter(|port| *port != 0)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(HomeError::Unusable { path, error }),
+        }
+    }
+
+    /// Remembers the port that this node listens on.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn remember_port(&self, port: u16) -> Result<(), HomeError> {
+        let path = self.port_file();
+        secret::replace(&path, format!("{port}\n").as_bytes()).map_err(|error| HomeError::Unusable { path, error })
     }
 
     /// Reads a file of this home that only its owner may read. The bytes are wiped when they are dropped.
@@ -363,6 +392,18 @@ mod tests {
         assert_eq!(home.settings().unwrap(), settings);
         std::fs::write(home.settings_file(), r#"{"folder": "/p"}"#).unwrap();
         assert!(matches!(home.settings(), Err(HomeError::Settings { .. })));
+    }
+
+    #[test]
+    fn the_port_is_remembered_and_what_is_none_is_not_taken_for_one() {
+        let (_directory, home) = home();
+        assert_eq!(home.port().unwrap(), None);
+        home.remember_port(40_123).unwrap();
+        assert_eq!(home.port().unwrap(), Some(40_123));
+        for damaged in ["", "0", "70000", "forty"] {
+            std::fs::write(home.port_file(), damaged).unwrap();
+            assert_eq!(home.port().unwrap(), None, "{damaged}");
+        }
     }
 
     #[test]

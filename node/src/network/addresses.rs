@@ -1,6 +1,6 @@
 //! Devices and transport identities, both ways, and where peers were last seen.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr, time::Duration};
 
 use holdfast_protocol::{id::DeviceId, limits::PEERS_MAX};
 use indexmap::IndexSet;
@@ -12,6 +12,9 @@ use super::StartError;
 const ADDRESSES_PER_PEER_MAX: usize = 16;
 /// Bytes of one address, in text.
 const ADDRESS_BYTES_MAX: usize = 256;
+/// How long a route that stood still is avoided: at first, doubled each time, and at most.
+const AVOID: Duration = Duration::from_secs(60);
+const AVOID_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// The transport identity of a device; `None` when the id is not a point on the curve.
 pub(super) fn peer_id(device: &DeviceId) -> Option<PeerId> {
@@ -97,6 +100,25 @@ pub(super) fn without_peer(mut address: Multiaddr) -> Multiaddr {
     address
 }
 
+/// The number that an address begins with.
+pub(super) fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// Whether an address is this machine's own, whoever reads it.
+pub(super) fn is_loopback(address: &Multiaddr) -> bool {
+    ip(address).is_some_and(|ip| ip.is_loopback())
+}
+
+/// Whether an address means a place on one cable only, which its text cannot name.
+fn is_link_local(address: &Multiaddr) -> bool {
+    matches!(ip(address), Some(IpAddr::V6(ip)) if ip.is_unicast_link_local())
+}
+
 /// How a connection reaches its peer, best last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Route {
@@ -125,6 +147,17 @@ pub(super) fn route(address: &Multiaddr) -> Route {
 #[derive(Debug, Default)]
 pub(super) struct AddressBook {
     peers: BTreeMap<PeerId, IndexSet<Multiaddr>>,
+    avoided: BTreeMap<(PeerId, Route), Avoided>,
+}
+
+/// A route that stood still while another answered.
+#[derive(Debug)]
+struct Avoided {
+    /// How long it is not taken by choice.
+    rest: Duration,
+    /// How long its failures are remembered.
+    memory: Duration,
+    failures: u32,
 }
 
 impl AddressBook {
@@ -137,7 +170,7 @@ impl AddressBook {
         let mut new = false;
         for address in addresses {
             let address = without_peer(address);
-            if address.to_vec().len() > ADDRESS_BYTES_MAX {
+            if address.to_vec().len() > ADDRESS_BYTES_MAX || is_link_local(&address) {
                 continue;
             }
             new |= known.insert(address);
@@ -148,13 +181,54 @@ impl AddressBook {
         new
     }
 
-    /// The addresses of `peer`, grouped by route, best first.
-    pub(super) fn stages(&self, peer: &PeerId) -> Vec<Vec<Multiaddr>> {
-        let mut stages: BTreeMap<std::cmp::Reverse<Route>, Vec<Multiaddr>> = BTreeMap::new();
+    /// The addresses of `peer`, grouped by route, best first; a `doubted` route, and those that are avoided, behind the others,
+    /// and relays last.
+    pub(super) fn stages(&self, peer: &PeerId, doubted: Option<Route>) -> Vec<Vec<Multiaddr>> {
+        self.grouped(peer, |route| {
+            let is_behind = doubted == Some(route) || self.is_avoided(peer, route);
+            Some((route == Route::Relayed, is_behind, Reverse(route)))
+        })
+    }
+
+    /// The addresses of `peer` by which a better route leads to it, grouped by route, best first.
+    pub(super) fn better(&self, peer: &PeerId, than: Route) -> Vec<Vec<Multiaddr>> {
+        self.grouped(peer, |route| (route > than && !self.is_avoided(peer, route)).then_some(Reverse(route)))
+    }
+
+    /// The addresses whose routes have a place in the order, grouped by it.
+    fn grouped<O: Ord>(&self, peer: &PeerId, order: impl Fn(Route) -> Option<O>) -> Vec<Vec<Multiaddr>> {
+        let mut groups: BTreeMap<O, Vec<Multiaddr>> = BTreeMap::new();
         for address in self.peers.get(peer).into_iter().flatten() {
-            stages.entry(std::cmp::Reverse(route(address))).or_default().push(address.clone());
+            if let Some(place) = order(route(address)) {
+                groups.entry(place).or_default().push(address.clone());
+            }
         }
-        stages.into_values().collect()
+        groups.into_values().collect()
+    }
+
+    /// A route to `peer` stood still while another answered: it rests, longer each time.
+    pub(super) fn avoid(&mut self, peer: PeerId, route: Route) {
+        let avoided = self.avoided.entry((peer, route)).or_insert(Avoided {
+            rest: Duration::ZERO,
+            memory: Duration::ZERO,
+            failures: 0,
+        });
+        avoided.rest = AVOID.saturating_mul(1 << avoided.failures.min(8)).min(AVOID_MAX);
+        avoided.memory = AVOID_MAX * 4;
+        avoided.failures += 1;
+    }
+
+    fn is_avoided(&self, peer: &PeerId, route: Route) -> bool {
+        self.avoided.get(&(*peer, route)).is_some_and(|avoided| !avoided.rest.is_zero())
+    }
+
+    /// So much time has passed.
+    pub(super) fn passed(&mut self, time: Duration) {
+        self.avoided.retain(|_, avoided| {
+            avoided.rest = avoided.rest.saturating_sub(time);
+            avoided.memory = avoided.memory.saturating_sub(time);
+            !avoided.memory.is_zero()
+        });
     }
 
     /// Every address of `peer`, as text.
@@ -183,8 +257,37 @@ mod tests {
         let texts = ["/ip4/10.0.0.1/udp/1/quic-v1", "/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.9/tcp/1/p2p-circuit"];
         assert!(book.remember(peer(), texts.iter().map(|text| parse(text).unwrap())));
         assert!(!book.remember(peer(), texts.iter().map(|text| parse(text).unwrap())));
-        let stages: Vec<Route> = book.stages(&peer()).iter().map(|stage| route(&stage[0])).collect();
+        let stages: Vec<Route> = book.stages(&peer(), None).iter().map(|stage| route(&stage[0])).collect();
         assert_eq!(stages, [Route::Tcp, Route::Quic, Route::Relayed]);
+    }
+
+    #[test]
+    fn a_route_that_stood_still_is_avoided_for_a_while_and_longer_the_next_time() {
+        let mut book = AddressBook::default();
+        let texts = ["/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.1/udp/1/quic-v1", "/ip4/10.0.0.9/tcp/1/p2p-circuit"];
+        book.remember(peer(), texts.iter().map(|text| parse(text).unwrap()));
+        let routes = |stages: Vec<Vec<Multiaddr>>| stages.iter().map(|stage| route(&stage[0])).collect::<Vec<_>>();
+        let doubted = routes(book.stages(&peer(), Some(Route::Tcp)));
+        assert_eq!(doubted, [Route::Quic, Route::Tcp, Route::Relayed]);
+        assert_eq!(routes(book.better(&peer(), Route::Relayed)), [Route::Tcp, Route::Quic]);
+        assert_eq!(routes(book.better(&peer(), Route::Quic)), [Route::Tcp]);
+        for minutes in [1, 2, 4, 8, 15, 15] {
+            book.avoid(peer(), Route::Tcp);
+            book.passed(Duration::from_secs(60 * minutes - 1));
+            assert_eq!(routes(book.stages(&peer(), None)), [Route::Quic, Route::Tcp, Route::Relayed]);
+            assert!(book.better(&peer(), Route::Quic).is_empty());
+            book.passed(Duration::from_secs(1));
+            assert_eq!(routes(book.better(&peer(), Route::Quic)), [Route::Tcp]);
+        }
+        book.passed(Duration::from_secs(2 * 60 * 60));
+        assert!(book.avoided.is_empty());
+    }
+
+    #[test]
+    fn addresses_that_mean_one_cable_only_are_not_remembered() {
+        let mut book = AddressBook::default();
+        assert!(!book.remember(peer(), [parse("/ip6/fe80::1/tcp/1").unwrap()]));
+        assert!(book.remember(peer(), [parse("/ip6/fd00::1/tcp/1").unwrap()]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_protocol::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX};
 use libp2p::{
-    autonat, connection_limits, dcutr, identify,
+    PeerId, autonat, connection_limits, dcutr, identify,
     identity::Keypair,
     mdns, ping, relay,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
@@ -12,7 +12,9 @@ use libp2p::{
 };
 
 use super::{
-    Discovery, NetworkConfig, PortMapping, StartError, gossip, serving,
+    Discovery, NetworkConfig, PortMapping, StartError,
+    driver::PING_INTERVAL,
+    gossip, serving,
     streams::{self, Idle},
 };
 
@@ -21,19 +23,20 @@ const PENDING_MAX: u32 = 32;
 /// Connections that others made: members that this node dials find room however many strangers there are.
 pub(super) const INCOMING_MAX: u32 = 40;
 const _: () = assert!(INCOMING_MAX < CONNECTIONS_MAX);
-/// Pings.
-const PING_INTERVAL: Duration = Duration::from_secs(15);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// An answer that comes later is no news: its connection was given up before.
+const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Streams, gossip and what keeps connections alive and found.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    // First, so that what it refuses nobody else has heard of.
     limits: connection_limits::Behaviour,
     pub(super) streams: streams::Behaviour,
     pub(super) gossip: Toggle<gossip::Behaviour>,
     pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    mdns_ipv6: Toggle<mdns::tokio::Behaviour>,
     relay: relay::client::Behaviour,
     dcutr: dcutr::Behaviour,
     autonat: autonat::v2::client::Behaviour,
@@ -59,13 +62,8 @@ impl Behaviour {
             Some(topic) => Some(gossip::Behaviour::new(keypair, topic).map_err(setup)?),
             None => None,
         };
-        let mdns = match config.discovery {
-            Discovery::LocalNetwork => Some(
-                mdns::tokio::Behaviour::new(mdns::Config::default(), peer)
-                    .map_err(|error| setup(format!("local discovery: {error}; it can be switched off")))?,
-            ),
-            Discovery::Off => None,
-        };
+        let is_discovering = config.discovery == Discovery::LocalNetwork;
+        let mdns = |family| is_discovering.then(|| discovery(peer, family)).flatten();
         let identify = identify::Config::new("/holdfast/1".to_owned(), keypair.public())
             .with_agent_version("holdfast".to_owned())
             .with_push_listen_addr_updates(true)
@@ -78,7 +76,8 @@ impl Behaviour {
             gossip: gossip.into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
-            mdns: mdns.into(),
+            mdns: mdns(Family::Ipv4).into(),
+            mdns_ipv6: mdns(Family::Ipv6).into(),
             relay,
             dcutr: dcutr::Behaviour::new(peer),
             autonat: autonat::v2::client::Behaviour::default(),
@@ -86,4 +85,19 @@ impl Behaviour {
             serving: config.serving.map(|_| serving::Behaviour::new(peer)).into(),
         })
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+/// Multicast DNS of one address family: a machine may have either alone. None where the system does not allow it; peers are
+/// then found by address.
+fn discovery(peer: PeerId, family: Family) -> Option<mdns::tokio::Behaviour> {
+    let config = mdns::Config { enable_ipv6: family == Family::Ipv6, ..mdns::Config::default() };
+    mdns::tokio::Behaviour::new(config, peer)
+        .inspect_err(|error| tracing::warn!(%error, ?family, "the local network cannot be searched"))
+        .ok()
 }

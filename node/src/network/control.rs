@@ -7,14 +7,13 @@ use std::{
 
 use bytes::Bytes;
 use holdfast_protocol::{message::Gate, replica::Input as ReplicaInput};
-use libp2p::Stream;
 use tokio::sync::Notify;
 
 use super::{
     LinkEnd, NetworkEvent, frame,
     frame::FrameEnd,
     links::{Link, Shared},
-    streams,
+    streams::{self, Stream},
 };
 
 /// Bytes that wait for a peer to read them.
@@ -122,7 +121,6 @@ pub(super) async fn write(link: Arc<Link>) {
             return;
         }
         link.control.sent(bytes.len());
-        link.progressed();
     }
 }
 
@@ -147,7 +145,6 @@ async fn frames(link: &Link, shared: &Shared, stream: &mut Stream) -> LinkEnd {
             Err(FrameEnd::Closed | FrameEnd::Lost) => return LinkEnd::Lost,
             Err(FrameEnd::Misbehaved(misbehaviour)) => return LinkEnd::Misbehaved(misbehaviour),
         };
-        link.progressed();
         shared.tell(NetworkEvent::Replica(ReplicaInput::Received { link: link.id, tag, body })).await;
         if gate == Gate::Open {
             link.admission().await;

@@ -1,6 +1,6 @@
 //! Reading frames. No body is read, and no memory taken for it, before its length was checked.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -17,9 +17,10 @@ const PIECE_DEADLINE: Duration = Duration::from_secs(60);
 pub(super) enum FrameEnd {
     /// The stream ended between two frames.
     Closed,
-    /// The stream broke; no fault of the peer's that could be told apart from one of the path's.
+    /// The stream broke, ended within a frame, or brought nothing for long: a path that breaks and a device that is switched
+    /// off look the same, and are nobody's fault.
     Lost,
-    /// The peer is at fault.
+    /// The peer sent what no honest one sends.
     Misbehaved(Misbehaviour),
 }
 
@@ -47,8 +48,8 @@ where
 pub(super) async fn read_exact<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut [u8]) -> Result<(), FrameEnd> {
     for piece in buffer.chunks_mut(PIECE_BYTES) {
         match timeout(PIECE_DEADLINE, stream.read_exact(piece)).await {
-            Ok(read) => read.map_err(cut_off)?,
-            Err(_) => return Err(FrameEnd::Misbehaved(Misbehaviour::Stalled)),
+            Ok(read) => read.map_err(|_| FrameEnd::Lost)?,
+            Err(_) => return Err(FrameEnd::Lost),
         }
     }
     Ok(())
@@ -70,12 +71,5 @@ pub(super) async fn flush<S: AsyncWrite + Unpin>(stream: &mut S) -> Result<(), L
     match timeout(PIECE_DEADLINE, stream.flush()).await {
         Ok(flushed) => flushed.map_err(|_| LinkEnd::Lost),
         Err(_) => Err(LinkEnd::TooSlow),
-    }
-}
-
-fn cut_off(error: io::Error) -> FrameEnd {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => FrameEnd::Misbehaved(Misbehaviour::Truncated),
-        _ => FrameEnd::Lost,
     }
 }

@@ -4,12 +4,12 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
 use holdfast_protocol::{id::DeviceId, replica::LinkId};
-use libp2p::{PeerId, Stream, StreamProtocol, swarm::ConnectionId};
+use libp2p::{PeerId, StreamProtocol, swarm::ConnectionId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use super::{
     control::ControlQueue,
     driver::Command,
     pairing::Pairings,
+    streams::Stream,
 };
 
 /// Commands that wait for the swarm. They are few: bulk goes past it.
@@ -77,8 +78,6 @@ pub(super) struct Link {
     pub(super) control_ended: CancellationToken,
     /// Taken when the peer's chunk stream arrived: there may be only one.
     serves_waiting: Mutex<Option<mpsc::Receiver<ServeCommand>>>,
-    /// Counts what was sent and received, so that a busy link is not taken for a dead one.
-    progress: AtomicU64,
     admitted: AtomicBool,
     admission: Notify,
     end: OnceLock<LinkEnd>,
@@ -108,7 +107,6 @@ impl Link {
             control_accepted: AtomicBool::new(false),
             control_ended: CancellationToken::new(),
             serves_waiting: Mutex::new(Some(serves_waiting)),
-            progress: AtomicU64::new(0),
             admitted: AtomicBool::new(false),
             admission: Notify::new(),
             end: OnceLock::new(),
@@ -135,16 +133,6 @@ impl Link {
         if !self.is_admitted() {
             admission.await;
         }
-    }
-
-    /// Something was sent or received.
-    pub(super) fn progressed(&self) {
-        self.progress.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How much was sent and received, in no unit.
-    pub(super) fn progress(&self) -> u64 {
-        self.progress.load(Ordering::Relaxed)
     }
 
     /// Ends the link; the first reason given is the one reported.
@@ -219,9 +207,13 @@ impl Rank {
         Self { route, dialled_by_lower: outbound == (local < remote) }
     }
 
-    /// Whether a new connection of this rank takes the place of one of rank `standing`.
+    /// Whether a new connection of this rank takes the place of one of rank `standing`, when both are new.
     pub(super) fn replaces(self, standing: Self) -> bool {
         self >= standing
+    }
+
+    pub(super) const fn route(self) -> Route {
+        self.route
     }
 }
 

@@ -31,11 +31,13 @@ pub use self::{
     handle::{Network, NetworkHandle},
     pairing::{PairError, PairingId},
     relay_server::{RelayConfig, RelayEvent, RelayServer},
+    sockets::{free_port, is_port_free},
 };
 
 mod addresses;
 mod behaviour;
 mod chunks;
+mod closing;
 mod control;
 mod driver;
 mod frame;
@@ -47,6 +49,7 @@ mod proof;
 mod relay_server;
 mod relays;
 mod serving;
+mod sockets;
 mod streams;
 mod transport;
 
@@ -134,8 +137,17 @@ pub enum LinkEnd {
     #[error("closed by this node")]
     Closed,
     /// The connection was lost or closed by the peer.
-    #[error("the connection was lost; it is dialled again")]
+    #[error("the connection was lost")]
     Lost,
+    /// Nothing came from the peer for longer than its path takes.
+    #[error("nothing was heard for {seconds} s")]
+    Silent {
+        /// How long.
+        seconds: u64,
+    },
+    /// The address that this node had on the connection is gone.
+    #[error("this device's address on the network changed")]
+    AddressGone,
     /// Another connection to the same peer took its place.
     #[error("replaced by another connection to the same peer")]
     Replaced,
@@ -159,12 +171,6 @@ pub enum Misbehaviour {
     /// A request for chunks, or the answer to one, that is malformed or over a limit.
     #[error(transparent)]
     Message(#[from] MessageRefused),
-    /// A stream ended within a frame.
-    #[error("a frame that was cut off")]
-    Truncated,
-    /// The rest of a frame did not come in time.
-    #[error("a frame that did not arrive in time")]
-    Stalled,
     /// Something that was not asked for.
     #[error("an answer that was not asked for")]
     Unasked,
@@ -213,6 +219,8 @@ pub enum NetworkEvent {
         /// What went wrong, for people.
         reason: String,
     },
+    /// This machine's addresses changed: who could not be reached before may be reached now.
+    NetworkChanged,
     /// A peer was discovered or told where it listens; worth a dial when it is not connected.
     PeerSeen {
         /// Who.
@@ -256,6 +264,16 @@ pub fn check_listened(address: &str) -> Result<(), StartError> {
     addresses::check(address, missing, addresses::is_listened)
 }
 
+/// Looks whether somebody else listens at `address`, before anything is done with it.
+///
+/// # Errors
+/// When it is none, or somebody does.
+pub fn check_free(address: &str) -> Result<(), StartError> {
+    let refused = |detail| StartError::Address { address: address.to_owned(), detail };
+    let parsed = addresses::parse(address).map_err(refused)?;
+    if sockets::is_address_taken(&parsed) { Err(StartError::taken(address)) } else { Ok(()) }
+}
+
 /// Looks at the address of a relay before anything is done with it.
 ///
 /// # Errors
@@ -291,4 +309,11 @@ pub enum StartError {
         /// What went wrong.
         detail: String,
     },
+}
+
+impl StartError {
+    fn taken(address: &str) -> Self {
+        let detail = "another program, or another node, listens there (`ss -tulpn` shows which)".to_owned();
+        Self::Listen { address: address.to_owned(), detail }
+    }
 }

@@ -19,13 +19,13 @@ use holdfast_protocol::{
     id::DeviceId,
     limits::{CONTROL_FRAME_BYTES_MAX, HELLO_BYTES_MAX},
 };
-use libp2p::{PeerId, Stream};
+use libp2p::PeerId;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
 };
 
-use super::{NetworkEvent, links::Shared};
+use super::{NetworkEvent, links::Shared, streams::Stream};
 
 /// A join request.
 const REQUEST_BYTES_MAX: usize = HELLO_BYTES_MAX;

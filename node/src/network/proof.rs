@@ -13,8 +13,9 @@ use holdfast_protocol::{
     limits::HELLO_BYTES_MAX,
     message::{Message, Prove, tag},
 };
-use libp2p::Stream;
 use tokio::time::timeout;
+
+use super::streams::Stream;
 
 /// A whole exchange.
 const DEADLINE: Duration = Duration::from_secs(10);

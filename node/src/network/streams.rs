@@ -1,19 +1,26 @@
 //! Streams of a known connection.
 //!
 //! Unlike libp2p-stream, which picks any connection of a peer and dials by itself, a stream here belongs to one
-//! connection, so that a link is one connection and ends with it. Inbound streams of one connection are bounded.
+//! connection, so that a link is one connection and ends with it. Inbound streams of one connection are bounded. The bytes of
+//! all of them are counted, so that a slow connection is not taken for a dead one.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     convert::Infallible,
     future::{Ready, ready},
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
 };
 
+use futures::{AsyncRead, AsyncWrite};
 use holdfast_protocol::limits::STREAMS_PER_CONNECTION_MAX;
 use libp2p::{
-    Multiaddr, PeerId, Stream, StreamProtocol,
+    Multiaddr, PeerId, StreamProtocol,
     core::{
         Endpoint, UpgradeInfo,
         transport::PortUse,
@@ -38,6 +45,61 @@ pub(super) const RELAY: StreamProtocol = StreamProtocol::new("/holdfast/1/relay"
 
 /// Streams that wait to be negotiated or handed over, for each connection.
 const WAITING_MAX: usize = 8;
+
+/// How many bytes the streams of a connection have carried, both ways.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Moved(Arc<AtomicU64>);
+
+impl Moved {
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// A stream whose bytes are counted.
+#[derive(Debug)]
+pub(super) struct Stream {
+    stream: libp2p::Stream,
+    moved: Moved,
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        self.moved.add(read);
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.moved.add(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts))?;
+        self.moved.add(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(context)
+    }
+}
 
 /// A stream that no peer could open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,11 +140,12 @@ pub(super) struct Behaviour {
     idle: Idle,
     events: VecDeque<ToSwarm<Inbound, Open>>,
     waker: Option<Waker>,
+    moved: BTreeMap<ConnectionId, Moved>,
 }
 
 impl Behaviour {
     pub(super) fn accepting(protocols: Vec<StreamProtocol>, idle: Idle) -> Self {
-        Self { accepted: Protocols(protocols), idle, events: VecDeque::new(), waker: None }
+        Self { accepted: Protocols(protocols), idle, events: VecDeque::new(), waker: None, moved: BTreeMap::new() }
     }
 
     /// Opens a stream on `connection`; the reply is dropped when the connection is gone.
@@ -95,6 +158,15 @@ impl Behaviour {
     ) {
         let event = Open { protocol, reply };
         self.push(ToSwarm::NotifyHandler { peer_id: peer, handler: NotifyHandler::One(connection), event });
+    }
+
+    /// What a connection that stands has carried.
+    pub(super) fn moved(&self, connection: ConnectionId) -> Moved {
+        self.moved.get(&connection).cloned().unwrap_or_default()
+    }
+
+    fn handler(&mut self, connection: ConnectionId) -> Handler {
+        Handler::new(self.accepted.clone(), self.idle, self.moved.entry(connection).or_default().clone())
     }
 
     fn push(&mut self, event: ToSwarm<Inbound, Open>) {
@@ -111,26 +183,35 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         _: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.accepted.clone(), self.idle))
+        Ok(self.handler(connection))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         _: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.accepted.clone(), self.idle))
+        Ok(self.handler(connection))
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        let over = match event {
+            FromSwarm::ConnectionClosed(closed) => closed.connection_id,
+            // Another behaviour did not want the connection.
+            FromSwarm::DialFailure(failed) => failed.connection_id,
+            FromSwarm::ListenFailure(failed) => failed.connection_id,
+            _ => return,
+        };
+        self.moved.remove(&over);
+    }
 
     fn on_connection_handler_event(
         &mut self,
@@ -157,13 +238,15 @@ pub(super) struct Handler {
     opening: VecDeque<Open>,
     accepted: VecDeque<(StreamProtocol, Stream, OwnedSemaphorePermit)>,
     inbound: Arc<Semaphore>,
+    moved: Moved,
 }
 
 impl Handler {
-    fn new(protocols: Protocols, idle: Idle) -> Self {
+    fn new(protocols: Protocols, idle: Idle, moved: Moved) -> Self {
         Self {
             protocols,
             idle,
+            moved,
             opening: VecDeque::new(),
             accepted: VecDeque::new(),
             inbound: Arc::new(Semaphore::new(STREAMS_PER_CONNECTION_MAX)),
@@ -218,11 +301,12 @@ impl ConnectionHandler for Handler {
                 if self.accepted.len() < WAITING_MAX
                     && let Ok(permit) = self.inbound.clone().try_acquire_owned()
                 {
+                    let stream = Stream { stream, moved: self.moved.clone() };
                     self.accepted.push_back((protocol, stream, permit));
                 }
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (_, stream), info }) => {
-                let _ = info.reply.send(Ok(stream));
+                let _ = info.reply.send(Ok(Stream { stream, moved: self.moved.clone() }));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, .. }) => {
                 let _ = info.reply.send(Err(OpenRefused { protocol: info.protocol }));
@@ -245,22 +329,22 @@ impl UpgradeInfo for Protocols {
     }
 }
 
-impl InboundUpgrade<Stream> for Protocols {
-    type Output = (StreamProtocol, Stream);
+impl InboundUpgrade<libp2p::Stream> for Protocols {
+    type Output = (StreamProtocol, libp2p::Stream);
     type Error = Infallible;
     type Future = Ready<Result<Self::Output, Infallible>>;
 
-    fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+    fn upgrade_inbound(self, stream: libp2p::Stream, protocol: StreamProtocol) -> Self::Future {
         ready(Ok((protocol, stream)))
     }
 }
 
-impl OutboundUpgrade<Stream> for Protocols {
-    type Output = (StreamProtocol, Stream);
+impl OutboundUpgrade<libp2p::Stream> for Protocols {
+    type Output = (StreamProtocol, libp2p::Stream);
     type Error = Infallible;
     type Future = Ready<Result<Self::Output, Infallible>>;
 
-    fn upgrade_outbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+    fn upgrade_outbound(self, stream: libp2p::Stream, protocol: StreamProtocol) -> Self::Future {
         ready(Ok((protocol, stream)))
     }
 }

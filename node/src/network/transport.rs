@@ -15,7 +15,7 @@ use libp2p::{
     noise, quic, relay, tcp, yamux,
 };
 
-use super::StartError;
+use super::{StartError, closing::Closing};
 
 /// Time to establish a connection: dial, secure and multiplex it.
 const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ pub(super) fn with_circuits(keypair: &Keypair) -> Result<(Connections, relay::cl
         .authenticate(noise_config(keypair)?)
         .multiplex(yamux_config())
         .timeout(ESTABLISH_TIMEOUT)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Closing::new(muxer))));
     let transport = OrTransport::new(circuits, direct(keypair)?).map(|either, _| either.into_inner()).boxed();
     Ok((transport, client))
 }
@@ -61,7 +61,7 @@ fn tcp_and_quic(keypair: &Keypair, noise: &noise::Config) -> Connections {
         .authenticate(noise.clone())
         .multiplex(yamux_config())
         .timeout(ESTABLISH_TIMEOUT)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Closing::new(muxer))));
     let quic =
         quic::tokio::Transport::new(quic_config(keypair)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     OrTransport::new(quic, tcp).map(|either, _| either.into_inner()).boxed()

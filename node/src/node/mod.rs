@@ -18,6 +18,7 @@ mod identity;
 mod imports;
 mod network;
 mod news;
+mod port;
 mod runtime;
 mod space;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use holdfast_protocol::metadata::{Batch, Metadata, StorageError, Table};
 use holdfast_protocol::pairing::{JoinAnswer, JoinRequest};
 use holdfast_protocol::replica::Input as ReplicaInput;
 
+use super::news::UNNAMED;
 use super::runtime::Runtime;
 use super::workers::Losses;
 use super::{NodeError, seed};
@@ -102,7 +103,8 @@ impl Runtime {
                 ReplicaInput::Connected { link, peer, outbound }
             }
             Event::Disconnected { link, peer, end } => {
-                self.news.link_ended(&peer, &end);
+                let name = self.library.replica().registry().name(&peer).unwrap_or(UNNAMED);
+                self.news.link_ended(&peer, name, &end);
                 ReplicaInput::Disconnected { link }
             }
             Event::DialFailed { peer, reason } => {
@@ -110,6 +112,7 @@ impl Runtime {
                 let Some(peer) = peer else { return Ok(()) };
                 ReplicaInput::DialFailed { peer }
             }
+            Event::NetworkChanged => ReplicaInput::NetworkChanged,
             Event::PeerSeen { peer, addresses } => {
                 // Strangers on the local network are none of this library's business.
                 if !self.library.replica().registry().is_member(&peer) {

@@ -1,12 +1,13 @@
 //! What happens, as people and logs are told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use holdfast_protocol::id::DeviceId;
+use holdfast_protocol::message::Farewell;
 use holdfast_protocol::metadata::Metadata;
-use holdfast_protocol::replica;
+use holdfast_protocol::replica::{self, DisconnectReason};
 use holdfast_protocol::time::Timestamp;
 
 use super::Clock;
@@ -43,6 +44,10 @@ pub(super) struct News {
     received_told: Timestamp,
     /// Devices whose connection was not told of yet, since when they are connected.
     unnamed: BTreeMap<DeviceId, Timestamp>,
+    /// How the last connection with each device ended that is not connected.
+    ended: BTreeMap<DeviceId, LinkEnd>,
+    /// Devices that are passing from one connection to another: neither is told of.
+    passing: BTreeSet<DeviceId>,
     /// Whether anything happened since the counts were looked at.
     pub(super) has_changed: bool,
     last_counts: Option<(u64, u64, u64)>,
@@ -68,6 +73,8 @@ impl News {
             received: BTreeMap::new(),
             received_told: Timestamp::default(),
             unnamed: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            passing: BTreeSet::new(),
             has_changed: true,
             last_counts: None,
             samples: VecDeque::new(),
@@ -142,11 +149,39 @@ impl News {
         self.publish(Happening::Joined { device, name: name.to_owned(), place: None });
     }
 
-    pub(super) fn link_ended(&mut self, peer: &DeviceId, end: &LinkEnd) {
+    /// A connection has ended, before the replica hears of it.
+    pub(super) fn link_ended(&mut self, peer: &DeviceId, name: &str, end: &LinkEnd) {
         tracing::debug!(peer = peer.short(), %end, "a connection ended");
         if let LinkEnd::Misbehaved(misbehaviour) = end {
             tracing::warn!(peer = peer.short(), %misbehaviour, "a peer broke the protocol");
         }
+        if self.passing.remove(peer) {
+            // The connection that was to take the place of the one before has come to nothing.
+            self.disconnected(*peer, name.to_owned(), end.to_string());
+        }
+        self.ended.insert(*peer, end.clone());
+    }
+
+    /// The session with a device is over: because one of the two decided it, or because its connection ended.
+    fn session_ended(&mut self, peer: DeviceId, name: String, decided: Option<&DisconnectReason>) {
+        if self.unnamed.remove(&peer).is_some() {
+            return;
+        }
+        let reason = match (decided, self.ended.remove(&peer)) {
+            (Some(DisconnectReason::Stopping), _) => return,
+            (Some(DisconnectReason::Farewell(Farewell::ShuttingDown)), _) => "it was stopped".to_owned(),
+            (Some(reason), _) => reason.to_string(),
+            (None, Some(LinkEnd::Replaced)) => {
+                self.passing.insert(peer);
+                return;
+            }
+            (None, end) => end.unwrap_or(LinkEnd::Lost).to_string(),
+        };
+        self.disconnected(peer, name, reason);
+    }
+
+    fn disconnected(&self, device: DeviceId, name: String, reason: String) {
+        self.publish(Happening::Disconnected { device, name, reason });
     }
 
     pub(super) fn of_library<M: Metadata>(&mut self, event: library::Event, library: &Library<M>) {
@@ -186,17 +221,12 @@ impl News {
         use replica::Event;
         let name = |device: &DeviceId| library.replica().registry().name(device).unwrap_or(UNNAMED).to_owned();
         match event {
+            Event::PeerConnected { peer } if self.passing.remove(&peer) => {}
             Event::PeerConnected { peer } => {
                 self.unnamed.insert(peer, self.clock.now().elapsed);
                 self.tell_connected(library);
             }
-            Event::PeerDisconnected { peer } => {
-                if self.unnamed.remove(&peer).is_some() {
-                    return;
-                }
-                let reason = "the connection ended".to_owned();
-                self.publish(Happening::Disconnected { device: peer, name: name(&peer), reason });
-            }
+            Event::PeerDisconnected { peer, reason } => self.session_ended(peer, name(&peer), reason.as_ref()),
             Event::PeerRefused { peer, reason } => {
                 tracing::info!(peer = peer.short(), %reason, "a peer was turned away");
             }
@@ -332,5 +362,49 @@ impl Runtime {
             bytes: if is_anyone_there { bytes } else { 0 },
             seconds: (is_anyone_there && rate > 0 && bytes > 0).then(|| bytes.div_ceil(rate)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: DeviceId = DeviceId::from_bytes([1; 32]);
+
+    /// Why a device is said to be gone after a connection ended so.
+    fn told(news: &mut News, decided: Option<DisconnectReason>, end: LinkEnd) -> Vec<String> {
+        let known = news.events.follow().0.len();
+        if decided.is_some() {
+            news.session_ended(PEER, "nas".to_owned(), decided.as_ref());
+            news.link_ended(&PEER, "nas", &end);
+        } else {
+            news.link_ended(&PEER, "nas", &end);
+            news.session_ended(PEER, "nas".to_owned(), None);
+        }
+        let reason = |happening: &Happening| match happening {
+            Happening::Disconnected { reason, .. } => Some(reason.clone()),
+            _ => None,
+        };
+        news.events.follow().0.iter().skip(known).filter_map(|event| reason(&event.happening)).collect()
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_gone_for_a_reason() {
+        let mut news = News::new(EventLog::new(), Clock::new());
+        let farewell = DisconnectReason::Farewell(Farewell::ShuttingDown);
+        assert_eq!(told(&mut news, Some(farewell), LinkEnd::Closed), ["it was stopped"]);
+        assert_eq!(told(&mut news, None, LinkEnd::Silent { seconds: 12 }), ["nothing was heard for 12 s"]);
+        assert_eq!(told(&mut news, None, LinkEnd::Lost), ["the connection was lost"]);
+        assert!(told(&mut news, Some(DisconnectReason::Stopping), LinkEnd::Closed).is_empty());
+    }
+
+    #[test]
+    fn passing_to_a_better_connection_is_no_news_unless_that_comes_to_nothing() {
+        let mut news = News::new(EventLog::new(), Clock::new());
+        assert!(told(&mut news, None, LinkEnd::Replaced).is_empty());
+        assert!(news.passing.contains(&PEER));
+        news.link_ended(&PEER, "nas", &LinkEnd::Lost);
+        assert!(news.events.follow().0.iter().any(|event| matches!(event.happening, Happening::Disconnected { .. })));
+        assert!(news.passing.is_empty());
     }
 }

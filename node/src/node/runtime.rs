@@ -20,6 +20,7 @@ use super::export::WaitingExport;
 use super::imports::ingest_config;
 use super::network::{AddressBook, is_loopback, sink, source};
 use super::news::News;
+use super::port::Listening;
 use super::space::{Change, Space};
 use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
 use super::{Clock, NodeError, boot_id, identity, seed};
@@ -29,7 +30,7 @@ use crate::index::{Index, IndexReader};
 use crate::ingest::{ImportEvent, Ingest};
 use crate::library::{Config, Effect, ImportId, Input, Library, Membership};
 use crate::media::{MediaPool, PoolConfig, WorkerCommand};
-use crate::network::{self, Network, NetworkConfig, NetworkEvent, NetworkHandle, Required};
+use crate::network::{self, Network, NetworkConfig, NetworkEvent, NetworkHandle};
 use crate::store::{ChunkStore, SledMetadata, StoreConfig, SystemDisk};
 
 /// Index batches that may wait before folders and peers have to.
@@ -38,9 +39,6 @@ const INDEX_BEHIND_MAX: u64 = 64;
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 /// How often counts and progress are published while they change.
 const NEWS_INTERVAL: Duration = Duration::from_millis(250);
-/// Where a node listens unless it is told.
-const LISTEN: [&str; 4] =
-    ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"];
 
 /// A node whose parts are open.
 pub(super) struct Runtime {
@@ -152,7 +150,7 @@ pub(super) fn open(
     }
     let workers = Workers::start(metadata, store.clone(), index, done)?;
 
-    let listen = listen_addresses(&settings);
+    let listening = Listening::choose(&home, &settings)?;
     let network_config = NetworkConfig {
         discovery: match settings.discovery {
             Discovery::LocalNetwork => network::Discovery::LocalNetwork,
@@ -161,17 +159,20 @@ pub(super) fn open(
         topic: Some(blake3::derive_key("holdfast 1 gossip topic", secrets.library().as_bytes())),
         announced: settings.announced.clone(),
         port_mapping: match settings.port_mapping {
-            PortMapping::Tried if listen.iter().any(|address| !is_loopback(address)) => network::PortMapping::Tried,
+            PortMapping::Tried if listening.addresses.iter().any(|address| !is_loopback(address)) => {
+                network::PortMapping::Tried
+            }
             _ => network::PortMapping::Off,
         },
         relays: settings.relays.clone(),
         chain: library.replica().own_chain(),
         serving: (settings.relaying == Relaying::Members).then(|| secrets.library()),
-        required: if settings.listen.is_empty() { Required::One } else { Required::Every },
-        ..NetworkConfig::new(device.clone(), listen)
+        required: listening.required,
+        ..NetworkConfig::new(device.clone(), listening.addresses.clone())
     };
     let (network, network_events) =
         Network::start(network_config, source(store.clone(), losses.clone()), sink(store.clone()))?;
+    listening.keep(&home)?;
     let media = worker.map(|command| Arc::new(MediaPool::new(PoolConfig::new(command))));
     let (ingest, imports) = Ingest::start(ingest_config(&settings, &home), store.clone(), secrets, media)?;
 
@@ -203,6 +204,9 @@ pub(super) fn open(
         is_stopping: false,
     };
     runtime.news.recovered(&recovery);
+    if let Some(problem) = listening.problem {
+        runtime.news.problem(problem);
+    }
     runtime.begin(&membership, effects)?;
     Ok(runtime)
 }
@@ -221,10 +225,6 @@ fn open_index(home: &Home) -> Result<(Index, Option<u64>), NodeError> {
         }
     };
     Ok((index, covers))
-}
-
-fn listen_addresses(settings: &Settings) -> Vec<String> {
-    if settings.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { settings.listen.clone() }
 }
 
 impl Runtime {
@@ -265,6 +265,7 @@ impl Runtime {
     pub(super) async fn run(mut self) -> Result<(), NodeError> {
         let Some(mut sources) = self.sources.take() else { return Ok(()) };
         let outcome = self.run_until_stopped(&mut sources).await;
+        let outcome = outcome.and_then(|()| self.say_goodbye());
         self.network.shutdown();
         let stopped = match outcome {
             Ok(()) => self.stop(&mut sources).await,
@@ -272,6 +273,10 @@ impl Runtime {
         };
         self.news.publish(Happening::Stopping);
         stopped
+    }
+
+    fn say_goodbye(&mut self) -> Result<(), NodeError> {
+        if self.space.is_standstill() { Ok(()) } else { self.handle(Input::Replica(replica::Input::Stopping)) }
     }
 
     async fn run_until_stopped(&mut self, sources: &mut Sources) -> Result<(), NodeError> {

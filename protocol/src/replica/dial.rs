@@ -8,10 +8,17 @@ use crate::id::DeviceId;
 use crate::metadata::Metadata;
 use crate::time::Timestamp;
 
+/// From one call that fails to the next: at first, and at most; up to a half longer by chance.
 const RETRY_MS: u64 = 2000;
 const RETRY_MS_MAX: u64 = 5 * 60 * 1000;
-/// A peer whose last call failed is called again so long after others say where it is.
+/// At most, while something waits to move to the peer or from it: with chance, less than half a minute.
+const RETRY_WAITING_MS_MAX: u64 = 18 * 1000;
+/// A peer whose last call failed is called again so long after others were heard to speak of it, and not more often than
+/// this.
 const HEARSAY: Duration = Duration::from_secs(2);
+const HEARSAY_REST: Duration = Duration::from_secs(10);
+/// Who could not be reached is called about so soon after the network changed: a new address is not usable at once.
+const NEW_NETWORK_MS: u64 = 300;
 /// A peer that was just connected is called again after about this long.
 const REDIAL: Duration = Duration::from_millis(500);
 
@@ -62,15 +69,48 @@ impl<M: Metadata> Replica<M> {
     fn dial(&mut self, peer: DeviceId) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.dialling = true;
+            known.dialled_at = self.now.elapsed;
             self.effects.push(Effect::Dial { peer });
         }
     }
 
     pub(super) fn handle_dial_failed(&mut self, device: &DeviceId) {
+        let most = if self.has_to_move(device) { RETRY_WAITING_MS_MAX } else { RETRY_MS_MAX };
         let Some(peer) = self.peers.get_mut(device) else { return };
         peer.dialling = false;
-        peer.dial_at = self.now.elapsed + backoff(peer.dial_failures, RETRY_MS, RETRY_MS_MAX, &mut self.random);
+        // Counted from call to call: waiting for an answer was waiting too.
+        let rest = backoff(peer.dial_failures, RETRY_MS, most, &mut self.random);
+        peer.dial_at = (peer.dialled_at + rest).max(self.now.elapsed + REDIAL);
         peer.dial_failures += 1;
+    }
+
+    /// Whether something waits to move to a peer or from it, as far as is known of what it holds.
+    fn has_to_move(&self, device: &DeviceId) -> bool {
+        let Some(inventory) = self.peers.get(device).and_then(|peer| peer.inventory.as_ref()) else { return true };
+        let theirs = &inventory.holdings;
+        let is_theirs = |slot| self.chunks.positions(slot).any(|position| theirs.holds(&position));
+        // Whoever holds fewer lacks some of these; whoever holds others that are wanted here is looked at chunk by chunk.
+        theirs.held_count() < self.own.holdings().held_count() || self.chunks.wanted().iter().any(is_theirs)
+    }
+
+    /// This device holds something new: who is not connected lacks it.
+    pub(super) fn call_with_news(&mut self) {
+        let at_most = Duration::from_millis(RETRY_WAITING_MS_MAX);
+        for peer in self.peers.values_mut() {
+            peer.dial_at = peer.dial_at.min((peer.dialled_at + at_most).max(self.now.elapsed + REDIAL));
+        }
+    }
+
+    /// This machine has other addresses: what failed before says nothing any more.
+    pub(super) fn handle_network_changed(&mut self) {
+        let failed: Vec<DeviceId> = self.others().filter(|device| !self.links.contains_key(device)).collect();
+        for device in failed {
+            let soon = self.now.elapsed + backoff(0, NEW_NETWORK_MS, NEW_NETWORK_MS, &mut self.random);
+            if let Some(peer) = self.peers.get_mut(&device) {
+                peer.dial_at = peer.dial_at.min(soon);
+                peer.dial_failures = 0;
+            }
+        }
     }
 
     /// There is a new way to a peer: a member is called at once, whatever failed before.
@@ -83,12 +123,14 @@ impl<M: Metadata> Replica<M> {
         }
     }
 
-    /// Someone says where a peer can be reached: it is called at once if no call has failed yet, and soon otherwise, so
-    /// that nobody's words make this node dial as fast as they come.
+    /// Someone says where a peer can be reached, or passes on what it says: it is called at once if no call has failed yet, and
+    /// soon otherwise, so that nobody's words make this node dial as fast as they come.
     pub(super) fn call_on_hearsay(&mut self, device: &DeviceId) {
         let soon = self.now.elapsed + HEARSAY;
         match self.peers.get_mut(device) {
-            Some(peer) if peer.dial_failures > 0 => peer.dial_at = peer.dial_at.min(soon),
+            Some(peer) if peer.dial_failures > 0 => {
+                peer.dial_at = peer.dial_at.min(soon.max(peer.dialled_at + HEARSAY_REST));
+            }
             _ => self.call_soon(device),
         }
     }

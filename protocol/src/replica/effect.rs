@@ -140,6 +140,9 @@ pub enum DisconnectReason {
     /// It did not introduce itself in time.
     #[error("the peer did not introduce itself in time")]
     HandshakeTimeout,
+    /// This device stops.
+    #[error("this device stops")]
+    Stopping,
     /// The peer closed the session and said why.
     #[error("the peer said goodbye: {0}")]
     Farewell(crate::message::Farewell),
@@ -183,6 +186,8 @@ pub enum Event {
     PeerDisconnected {
         /// Who.
         peer: DeviceId,
+        /// Why, when one of the two devices decided it.
+        reason: Option<DisconnectReason>,
     },
     /// Someone was turned away.
     PeerRefused {

@@ -115,6 +115,10 @@ pub enum Input {
         /// Where, in the transport's text form; empty when nothing new is known of that.
         addresses: Vec<String>,
     },
+    /// This machine has other addresses than before: who could not be reached may be reached now.
+    NetworkChanged,
+    /// This device is about to stop.
+    Stopping,
     /// The deadline that [`Replica::next_deadline`](super::Replica::next_deadline) named has come.
     Tick,
 }

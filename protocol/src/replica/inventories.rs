@@ -443,6 +443,8 @@ impl<M: Metadata> Replica<M> {
         if let Some(peer) = self.peers.get_mut(from) {
             peer.last_heard = Some(self.now.wall);
         }
+        // It is there, if not yet connected to this device.
+        self.call_on_hearsay(from);
         let link = self.session_with(from);
         if let Some(link) = link {
             self.note_gossiped_points(link, announcement.points);

@@ -161,7 +161,7 @@ impl<M: Metadata> Replica<M> {
         self.now = now;
         match input {
             Input::Connected { link, peer, outbound } => self.handle_connected(link, peer, outbound),
-            Input::Disconnected { link } => self.end_session(link),
+            Input::Disconnected { link } => self.end_session(link, None),
             Input::Received { link, tag, body } => self.handle_received(link, tag, &body)?,
             Input::Gossiped { from, body } => self.handle_gossiped(&from, &body)?,
             Input::FetchRequested { link, request } => self.handle_fetch_requested(link, &request),
@@ -175,6 +175,8 @@ impl<M: Metadata> Replica<M> {
             Input::Synced(task) => self.handle_synced(task),
             Input::DialFailed { peer } => self.handle_dial_failed(&peer),
             Input::PeerSeen { peer, addresses } => self.handle_peer_seen(&peer, addresses),
+            Input::NetworkChanged => self.handle_network_changed(),
+            Input::Stopping => self.handle_stopping(),
             Input::Tick => self.handle_tick()?,
         }
         Ok(self.finish())
@@ -186,6 +188,7 @@ impl<M: Metadata> Replica<M> {
         self.scheduler.fill(self.now.elapsed, &mut self.chunks, &mut self.random, &mut self.effects);
         let changes = self.news.take();
         if !changes.is_empty() {
+            self.call_with_news();
             self.effects.push(Effect::HoldingsChanged { peer: self.me, changes });
         }
         let caught_up = self.chunks.wanted().is_empty();

@@ -11,6 +11,8 @@ pub(super) struct Peer {
     /// Not dialled before, and how many attempts have failed.
     pub(super) dial_at: Timestamp,
     pub(super) dial_failures: u32,
+    /// When it was dialled last.
+    pub(super) dialled_at: Timestamp,
     /// A dial is under way.
     pub(super) dialling: bool,
     /// Turned away until then, because it sent wrong bytes.

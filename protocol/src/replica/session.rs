@@ -222,16 +222,26 @@ impl<M: Metadata> Replica<M> {
             DisconnectReason::Removed => Some(Farewell::Removed),
             DisconnectReason::Duplicate => Some(Farewell::Duplicate),
             DisconnectReason::Misbehaved(_) => Some(Farewell::Misbehaved),
+            DisconnectReason::Stopping => Some(Farewell::ShuttingDown),
             DisconnectReason::HandshakeTimeout | DisconnectReason::Farewell(_) => None,
         };
         if let Some(farewell) = farewell {
             self.send(link, &Message::Bye(farewell));
         }
-        if !established && !matches!(reason, DisconnectReason::Duplicate | DisconnectReason::Farewell(_)) {
+        let is_nobodys_fault =
+            matches!(reason, DisconnectReason::Duplicate | DisconnectReason::Stopping | DisconnectReason::Farewell(_));
+        if !established && !is_nobodys_fault {
             self.effects.push(Effect::Event(Event::PeerRefused { peer, reason: reason.clone() }));
         }
-        self.effects.push(Effect::Disconnect { link, reason });
-        self.end_session(link);
+        self.effects.push(Effect::Disconnect { link, reason: reason.clone() });
+        self.end_session(link, Some(reason));
+    }
+
+    /// This device stops: who is connected need not wait to find out.
+    pub(super) fn handle_stopping(&mut self) {
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.refuse(link, DisconnectReason::Stopping);
+        }
     }
 
     /// Ends the session because the peer did what no honest one does.
@@ -239,8 +249,8 @@ impl<M: Metadata> Replica<M> {
         self.refuse(link, DisconnectReason::Misbehaved(misbehaviour));
     }
 
-    /// The connection is gone, or is given up.
-    pub(super) fn end_session(&mut self, link: LinkId) {
+    /// The connection is gone, or is given up for a reason.
+    pub(super) fn end_session(&mut self, link: LinkId, reason: Option<DisconnectReason>) {
         let Some(session) = self.sessions.remove(&link) else { return };
         if let Entry::Occupied(mut links) = self.links.entry(session.peer) {
             links.get_mut().remove(&link);
@@ -252,7 +262,7 @@ impl<M: Metadata> Replica<M> {
         self.rest_before_dialling(&session.peer);
         if session.is_established() {
             self.scheduler.remove_source(&session.peer, &mut self.chunks);
-            self.effects.push(Effect::Event(Event::PeerDisconnected { peer: session.peer }));
+            self.effects.push(Effect::Event(Event::PeerDisconnected { peer: session.peer, reason }));
         }
         self.ask_for_inventories();
     }

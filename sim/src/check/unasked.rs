@@ -86,16 +86,15 @@ mod tests {
         let mut unasked = Unasked::default();
         assert_eq!(unasked.look(0, idle(7)), Ok(()));
         assert_eq!(unasked.look(UNASKED_MS_MAX, idle(7)), Ok(()));
-        assert!(matches!(
-            unasked.look(UNASKED_MS_MAX + 1, idle(7)),
-            Err(Violation::Unasked { node: 1, peer: 2, .. })
-        ));
+        assert!(matches!(unasked.look(UNASKED_MS_MAX + 1, idle(7)), Err(Violation::Unasked { node: 1, peer: 2, .. })));
     }
 
     #[test]
     fn who_moved_in_between_or_has_another_link_begins_anew() {
         let mut unasked = Unasked::default();
-        for (at, idle) in [(0, idle(7)), (100_000, Vec::new()), (100_001, idle(7)), (200_000, idle(8)), (350_000, idle(8))] {
+        for (at, idle) in
+            [(0, idle(7)), (100_000, Vec::new()), (100_001, idle(7)), (200_000, idle(8)), (350_000, idle(8))]
+        {
             assert_eq!(unasked.look(at, idle), Ok(()));
         }
     }

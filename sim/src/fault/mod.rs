@@ -92,6 +92,8 @@ fault_classes! {
     Split = "split", in one world of 4, every(10_000, 90_000);
     /// One node does not reach another for up to ten minutes, while it is reached itself.
     OneWay = "one-way", in one world of 3, every(2_000, 40_000);
+    /// A node gets other addresses: its links break, and it knows.
+    Roam = "roam", in one world of 4, every(5_000, 60_000);
     /// One direction between two linked nodes stands still for seconds to minutes, then goes on, or its links break.
     Clog = "clog", in one world of 3, every(1_000, 20_000);
     /// One end of a link that broke believes for up to a minute that it stands.

@@ -63,6 +63,7 @@ impl World {
             FaultClass::Flap | FaultClass::Split | FaultClass::OneWay | FaultClass::Clog => {
                 self.strike_ways(class, chance)
             }
+            FaultClass::Roam => self.roam(chance.below(nodes) as usize),
             FaultClass::Offline => {
                 let (node, death) = (chance.below(nodes) as usize, Death::any(&mut chance));
                 self.crash(node, death, chance.span(MINUTE_MS, 100 * DAY_MS))

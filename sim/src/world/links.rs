@@ -78,6 +78,19 @@ impl World {
         }
     }
 
+    /// A node gets other addresses: its links break, and it knows. Whether it was up.
+    pub(crate) fn roam(&mut self, node: usize) -> bool {
+        if self.nodes[node].library.is_none() || self.hosts[node].held.is_some() {
+            return false;
+        }
+        self.trace.note(self.now, Some(node), format_args!("has other addresses"));
+        for link in self.network.standing(Some(node)) {
+            self.cut(link);
+        }
+        self.input(node, ReplicaInput::NetworkChanged);
+        true
+    }
+
     /// Nothing moves from one node to the other for a while: links that wait too long break.
     pub(crate) fn stall(&mut self, from: usize, to: usize, for_ms: u64) {
         self.trace.note(self.now, Some(from), format_args!("does not reach node {to} for {for_ms} ms"));

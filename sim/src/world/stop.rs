@@ -1,6 +1,7 @@
 //! Orderly stops, as the real node does them, and devices that never come back.
 
 use holdfast::library::LibraryError;
+use holdfast_protocol::replica::Input as ReplicaInput;
 
 use super::{Coming, Completion, World};
 use crate::disk::Death;
@@ -13,6 +14,7 @@ impl World {
             return false;
         }
         self.trace.note(self.now, Some(node), format_args!("is stopped"));
+        self.input(node, ReplicaInput::Stopping);
         match self.write_down(node) {
             Ok(()) => {
                 if self.nodes[node].library.is_some() {

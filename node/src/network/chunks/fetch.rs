@@ -17,7 +17,6 @@ use holdfast_protocol::{
     message::{CHUNK_HEADER_BYTES, ChunkHeader, FetchRequest, FetchStatus},
     replica::{ChunkWanted, FetchOutcome, Input as ReplicaInput, RequestId},
 };
-use libp2p::Stream;
 use tokio::sync::mpsc;
 
 use super::{
@@ -28,7 +27,7 @@ use crate::network::{
     LinkEnd, Misbehaviour, NetworkEvent,
     frame::{self, FrameEnd},
     links::{Link, Shared},
-    streams,
+    streams::{self, Stream},
 };
 
 /// How often it is told at most that part of a chunk has come.
@@ -199,7 +198,6 @@ impl Receiver<'_> {
 
     /// So much of a chunk has arrived: a slow path shows that it moves.
     async fn progressed(&mut self, bytes: u32) {
-        self.link.progressed();
         if self.told.elapsed() >= TELL_INTERVAL {
             self.told = Instant::now();
             self.shared.tell(NetworkEvent::Replica(ReplicaInput::Arriving { link: self.link.id, bytes })).await;

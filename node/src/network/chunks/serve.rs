@@ -13,7 +13,6 @@ use holdfast_protocol::{
     message::{CHUNK_HEADER_BYTES, ChunkHeader, Declined, FetchRequest, FetchStatus},
     replica::{Answer, Input as ReplicaInput, RequestId},
 };
-use libp2p::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{ReadFailure, SERVE_BYTES, SMALL_CHUNK_BYTES, ServeCommand, Supply};
@@ -21,6 +20,7 @@ use crate::network::{
     LinkEnd, NetworkEvent,
     frame::{self, FrameEnd},
     links::{Link, Shared},
+    streams::Stream,
 };
 
 /// Filled buffers that wait for the socket, for each link.
@@ -224,7 +224,6 @@ async fn write(
             if let Err(end) = frame::write_all(&mut writer, &part).await {
                 return end;
             }
-            link.progressed();
             if part.len() > SMALL_CHUNK_BYTES {
                 shared.chunks.supply.buffers.give(part);
             }

@@ -1,10 +1,12 @@
 //! The loop around the swarm: connections, discovery, and what it is asked to do.
 
 mod dialling;
+mod liveness;
 mod relaying;
+mod watching;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -17,7 +19,7 @@ use holdfast_protocol::{
 };
 use indexmap::IndexSet;
 use libp2p::{
-    Multiaddr, PeerId, Stream, StreamProtocol, Swarm,
+    Multiaddr, PeerId, StreamProtocol, Swarm,
     core::ConnectedPoint,
     gossipsub, identify,
     identity::Keypair,
@@ -28,10 +30,15 @@ use libp2p::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use self::dialling::{Pair, explain};
+pub(super) use self::liveness::PING_INTERVAL;
+use self::{
+    dialling::{Dial, Pair, explain},
+    liveness::TICK,
+    watching::Watched,
+};
 use super::{
     ChunkSink, ChunkSource, LinkEnd, Misbehaviour, NetworkConfig, NetworkEvent, PairError, Required, StartError,
     addresses::{self, AddressBook},
@@ -42,7 +49,8 @@ use super::{
     pairing::{self, Pairings},
     proof,
     relays::Relays,
-    streams::{self, Inbound, OpenRefused},
+    sockets,
+    streams::{self, Inbound, OpenRefused, Stream},
     transport,
 };
 
@@ -50,8 +58,6 @@ use super::{
 const EVENTS_MAX: usize = 1024;
 /// Time for the last frames of a link.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Unanswered pings in a row that end a connection.
-const PINGS_MISSED_MAX: u32 = 3;
 
 /// What the swarm is asked to do.
 #[derive(Debug)]
@@ -118,7 +124,8 @@ pub(super) fn start(
         dials: BTreeMap::new(),
         unknown_dials: BTreeSet::new(),
         pairs: Vec::new(),
-        missed: BTreeMap::new(),
+        watched: BTreeMap::new(),
+        has_moved: false,
         next_link: 1,
     };
     tokio::spawn(driver.run(asked));
@@ -144,6 +151,9 @@ fn listen_on_all(swarm: &mut Swarm<Behaviour>, config: &NetworkConfig) -> Result
 
 fn listen(swarm: &mut Swarm<Behaviour>, text: &str, parsed: Result<Multiaddr, String>) -> Result<(), StartError> {
     let address = parsed.map_err(|detail| StartError::Address { address: text.to_owned(), detail })?;
+    if sockets::is_address_taken(&address) {
+        return Err(StartError::taken(text));
+    }
     match swarm.listen_on(address) {
         Ok(_) => Ok(()),
         Err(error) => Err(StartError::Listen { address: text.to_owned(), detail: error.to_string() }),
@@ -173,12 +183,13 @@ struct Driver {
     standing: BTreeMap<PeerId, Arc<Link>>,
     /// Links that are out of the shared table and not yet told to have ended.
     ending: BTreeMap<LinkId, Arc<Link>>,
-    /// Addresses that are still to be tried, by peer, route by route.
-    dials: BTreeMap<PeerId, VecDeque<Vec<Multiaddr>>>,
+    dials: BTreeMap<PeerId, Dial>,
     /// Dials of addresses whose peer is not known.
     unknown_dials: BTreeSet<ConnectionId>,
     pairs: Vec<Pair>,
-    missed: BTreeMap<ConnectionId, Missed>,
+    watched: BTreeMap<ConnectionId, Watched>,
+    /// Whether this machine's addresses changed since the last tick.
+    has_moved: bool,
     next_link: u64,
 }
 
@@ -190,15 +201,10 @@ struct Serving {
     is_announced: bool,
 }
 
-/// Pings without an answer, and how far the link had come.
-#[derive(Default)]
-struct Missed {
-    pings: u32,
-    progress: u64,
-}
-
 impl Driver {
     async fn run(mut self, mut asked: mpsc::Receiver<Command>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 command = asked.recv() => match command {
@@ -206,12 +212,27 @@ impl Driver {
                     Some(command) => self.command(command).await,
                 },
                 event = self.swarm.select_next_some() => self.swarm_event(event).await,
+                _ = ticks.tick() => self.tick().await,
             }
         }
+        let _ = timeout(FAREWELL, self.send_the_last(&mut asked)).await;
         let links = std::mem::take(&mut *self.shared.links()).into_values();
         for link in links.chain(std::mem::take(&mut self.ending).into_values()) {
             link.end(LinkEnd::Closed);
             link.closed.cancel();
+        }
+    }
+
+    /// Ends all connections, once what is queued was sent.
+    async fn send_the_last(&mut self, asked: &mut mpsc::Receiver<Command>) {
+        for connection in self.watched.keys().copied().collect::<Vec<_>>() {
+            self.give_up(connection, LinkEnd::Closed);
+        }
+        while !self.watched.is_empty() {
+            tokio::select! {
+                Some(command) = asked.recv() => self.command(command).await,
+                event = self.swarm.select_next_some() => self.swarm_event(event).await,
+            }
         }
     }
 
@@ -281,33 +302,32 @@ impl Driver {
 
     async fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. }
-                if self.relays.contains(&peer_id) && !endpoint.is_relayed() =>
-            {
-                self.relay_connected(peer_id, connection_id, endpoint);
-            }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.watch(peer_id, connection_id, &endpoint);
                 self.unknown_dials.remove(&connection_id);
-                self.connected(peer_id, connection_id, endpoint).await;
+                if self.relays.contains(&peer_id) && !endpoint.is_relayed() {
+                    self.relay_connected(peer_id, connection_id, endpoint);
+                } else {
+                    self.connected(peer_id, connection_id, endpoint).await;
+                }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
                 self.at_relays.remove(&connection_id);
                 self.relays.disconnected(&peer_id, connection_id);
-                self.missed.remove(&connection_id);
+                self.watched.remove(&connection_id);
                 if let Some(link) = self.connections.get(&connection_id).copied() {
                     self.end_link(link).await;
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error, .. } => {
-                let reason = explain(&error);
                 if let Some((relay, wait)) = peer_id.and_then(|peer| Some((peer, self.relays.unreachable(&peer)?))) {
-                    tracing::info!(%relay, reason, "the relay cannot be reached; it is dialled again");
+                    tracing::info!(%relay, reason = explain(&error), "the relay cannot be reached; it is dialled again");
                     self.ask_relay_later(relay, wait);
                 }
                 if self.unknown_dials.remove(&connection_id) {
-                    self.dial_failed(None, reason).await;
-                } else if let Some(peer) = peer_id.filter(|peer| self.dials.contains_key(peer)) {
-                    self.dial_next(peer, reason).await;
+                    self.dial_failed(None, explain(&error)).await;
+                } else if let Some(peer) = peer_id {
+                    self.route_failed(peer, connection_id, &error).await;
                 }
             }
             SwarmEvent::ListenerClosed { listener_id, .. } => {
@@ -319,12 +339,17 @@ impl Driver {
             SwarmEvent::NewExternalAddrCandidate { address } => self.observed(address).await,
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.relays.listening(listener_id);
+                self.address_came(&address);
                 self.serve_at(address);
                 self.tell_addresses().await;
             }
-            SwarmEvent::ExpiredListenAddr { .. }
-            | SwarmEvent::ExternalAddrConfirmed { .. }
-            | SwarmEvent::ExternalAddrExpired { .. } => self.tell_addresses().await,
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.address_went(&address);
+                self.tell_addresses().await;
+            }
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.tell_addresses().await;
+            }
             SwarmEvent::Behaviour(event) => self.behaviour_event(event).await,
             _ => {}
         }
@@ -366,48 +391,43 @@ impl Driver {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
                 if self.standing.contains_key(&peer_id) =>
             {
-                self.seen(peer_id, info.listen_addrs).await;
+                self.learned(peer_id, info.listen_addrs).await;
             }
-            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found))
+            | BehaviourEvent::MdnsIpv6(mdns::Event::Discovered(found)) => {
                 let mut peers: BTreeMap<PeerId, Vec<Multiaddr>> = BTreeMap::new();
                 for (peer, address) in found {
                     peers.entry(peer).or_default().push(address);
                 }
                 for (peer, addresses) in peers {
-                    self.seen(peer, addresses).await;
+                    self.discovered(peer, addresses).await;
                 }
             }
-            BehaviourEvent::Ping(ping::Event { connection, result, .. }) => match result {
-                Ok(_) => {
-                    self.missed.remove(&connection);
+            BehaviourEvent::Ping(ping::Event { connection, result: Ok(round_trip), .. }) => {
+                if let Some(watched) = self.watched.get_mut(&connection) {
+                    watched.liveness.answered(round_trip);
                 }
-                Err(_) => self.ping_missed(connection),
-            },
+            }
             _ => {}
         }
     }
 
-    /// Ends a connection that answers nothing and moves nothing. On a slow path pings wait behind bulk, so that only
-    /// those count between which nothing went either way.
-    fn ping_missed(&mut self, connection: ConnectionId) {
-        let link = self.connections.get(&connection).and_then(|link| self.shared.link(*link));
-        let progress = link.map_or(0, |link| link.progress());
-        let missed = self.missed.entry(connection).or_default();
-        if missed.progress != progress {
-            *missed = Missed { pings: 0, progress };
-        }
-        missed.pings += 1;
-        if missed.pings >= PINGS_MISSED_MAX {
-            self.swarm.close_connection(connection);
+    /// Remembers where a peer listens; tells when that is news.
+    async fn learned(&mut self, peer_id: PeerId, addresses: Vec<Multiaddr>) {
+        if self.book.remember(peer_id, addresses) {
+            self.tell_seen(peer_id).await;
         }
     }
 
-    /// Remembers where a peer listens; tells when that is news.
-    async fn seen(&mut self, peer_id: PeerId, addresses: Vec<Multiaddr>) {
-        if let Some(peer) = addresses::device_id(&peer_id)
-            && peer != self.local
-            && self.book.remember(peer_id, addresses)
-        {
+    /// A peer was found on the local network: worth a dial, also where it was before.
+    async fn discovered(&mut self, peer_id: PeerId, addresses: Vec<Multiaddr>) {
+        if self.book.remember(peer_id, addresses) || !self.standing.contains_key(&peer_id) {
+            self.tell_seen(peer_id).await;
+        }
+    }
+
+    async fn tell_seen(&mut self, peer_id: PeerId) {
+        if let Some(peer) = addresses::device_id(&peer_id).filter(|peer| *peer != self.local) {
             self.shared.tell(NetworkEvent::PeerSeen { peer, addresses: self.book.texts(&peer_id) }).await;
         }
     }
@@ -425,7 +445,7 @@ impl Driver {
         }
         let rank = Rank::new(addresses::route(&address), &self.local, &peer, outbound);
         if let Some(standing) = self.standing.get(&peer_id).cloned() {
-            if !rank.replaces(standing.rank) && !self.ending.contains_key(&standing.id) {
+            if !self.takes_over(rank, &standing) {
                 self.swarm.close_connection(connection);
                 return;
             }

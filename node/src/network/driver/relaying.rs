@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId, Stream, core::ConnectedPoint, multiaddr::Protocol, swarm::ConnectionId};
+use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, multiaddr::Protocol, swarm::ConnectionId};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::sleep,
@@ -12,7 +12,8 @@ use super::{Command, Driver};
 use crate::network::{
     NetworkEvent,
     addresses::{self, Route},
-    proof, streams,
+    proof,
+    streams::{self, Stream},
 };
 
 /// Addresses that others have seen this node at.

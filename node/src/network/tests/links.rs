@@ -68,6 +68,41 @@ async fn a_peer_that_restarted_is_linked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_lost_a_link_is_linked_anew_while_the_other_end_believes_in_it() {
+    // Whoever of the two has the lower id has dialled, so that a link dialled by the other would lose at once.
+    let (mut a, mut b) = (Node::start(1, &[TCP]).await, Node::start(2, &[TCP]).await);
+    if a.device > b.device {
+        std::mem::swap(&mut a, &mut b);
+    }
+    let (old, _) = connect(&mut a, &mut b).await;
+    let seed = if b.device == DeviceKey::from_seed(&[2; 32]).device_id() { 2 } else { 1 };
+    // The same device again, which knows nothing of the link.
+    let again = Node::start(seed, &[TCP]).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    again.handle.dial(a.device, a.addresses.clone());
+    assert_eq!(a.disconnected().await, LinkEnd::Replaced);
+    let (new, peer) = a.connected().await;
+    assert!(new != old && peer == b.device);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_before_a_node_stops_arrives() {
+    for transport in [TCP, QUIC] {
+        let (mut a, mut b) = (Node::start(1, &[transport]).await, Node::start(2, &[transport]).await);
+        let (at_a, at_b) = befriend(&mut a, &mut b).await;
+        a.introduce(at_a);
+        b.introduce(at_b);
+        for _ in 0..2 {
+            b.received().await;
+        }
+        a.handle.send(at_a, frame(tag::BYE, b"bye"));
+        a.handle.shutdown();
+        assert_eq!(b.received().await, (tag::BYE, Bytes::from_static(b"bye")), "{transport}");
+        assert_eq!(b.disconnected().await, LinkEnd::Lost);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failed_dials_are_reported_in_words() {
     let mut a = Node::start(1, &[TCP]).await;
     let nobody = DeviceKey::from_seed(&[9; 32]).device_id();
@@ -91,8 +126,9 @@ async fn failed_dials_are_reported_in_words() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn addresses_that_cannot_be_listened_on_are_start_errors() {
-    let a = Node::start(1, &[TCP]).await;
-    let taken = a.addresses[0].split("/p2p/").next().unwrap().to_owned();
+    let a = Node::start(1, &[TCP, QUIC]).await;
+    let without_peer = |address: &String| address.split("/p2p/").next().unwrap().to_owned();
+    let taken: Vec<String> = a.addresses.iter().map(without_peer).collect();
     let memory = Arc::new(Memory::default());
     let start = |listen: &str| {
         let config = NetworkConfig::new(DeviceKey::from_seed(&[2; 32]), vec![listen.to_owned()]);
@@ -107,7 +143,13 @@ async fn addresses_that_cannot_be_listened_on_are_start_errors() {
     };
     assert!(start_with_one_of(&["/ip4/192.0.2.1/tcp/0", TCP, "/ip4/192.0.2.1/udp/0/quic-v1"]).is_none());
     assert!(matches!(start_with_one_of(&["/ip4/192.0.2.1/tcp/0"]), Some(StartError::Listen { .. })));
-    assert!(start(&taken).is_none_or(|error| matches!(error, StartError::Listen { .. })));
+    for taken in taken {
+        let everywhere = taken.replace("127.0.0.1", "0.0.0.0");
+        for listen in [taken, everywhere] {
+            let error = start(&listen).expect("one node at a time listens on a port");
+            assert!(matches!(error, StartError::Listen { .. }) && error.to_string().contains(&listen), "{error}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -265,8 +265,7 @@ impl Scheduler {
             chunks: picked.iter().map(wanted).collect(),
         });
         let deadline = now + source.patience();
-        let state =
-            Request { peer, chunks: picked, issued: now, deadline, answered: false, outcome: Outcome::Nothing };
+        let state = Request { peer, chunks: picked, issued: now, deadline, answered: false, outcome: Outcome::Nothing };
         self.requests.insert(request, state);
         true
     }
@@ -516,12 +515,7 @@ impl Scheduler {
     }
 
     /// Chunks that are wanted and in no request, while the store takes chunks and none of `peer`'s are under way.
-    pub(super) fn unasked(
-        &self,
-        now: Timestamp,
-        peer: &DeviceId,
-        chunks: &ChunkTable,
-    ) -> impl Iterator<Item = Slot> {
+    pub(super) fn unasked(&self, now: Timestamp, peer: &DeviceId, chunks: &ChunkTable) -> impl Iterator<Item = Slot> {
         let is_idle = self.paused_until <= now && self.sources.get(peer).is_some_and(|source| source.requests == 0);
         let wanted = is_idle.then(|| chunks.wanted().iter()).into_iter().flatten();
         wanted.filter(|&slot| !chunks.is_requested(slot))
