@@ -29,9 +29,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::dialling::{Pair, explain};
+use self::dialling::{Pair, explain, failures};
 use super::{
-    ChunkSink, ChunkSource, LinkEnd, Misbehaviour, NetworkConfig, NetworkEvent, PairError, Required, StartError,
+    ChunkSink, ChunkSource, LinkEnd, Misbehaviour, NetworkConfig, NetworkEvent, PairError, Path, Required, StartError,
     addresses::{self, AddressBook},
     behaviour::{Behaviour, BehaviourEvent},
     chunks::{self, Chunks},
@@ -254,6 +254,9 @@ impl Driver {
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error, .. } => {
                 let reason = explain(&error);
+                if let Some(peer) = peer_id.as_ref().and_then(addresses::device_id) {
+                    self.shared.hint(NetworkEvent::AddressesFailed { peer, failures: failures(&error) });
+                }
                 if self.unknown_dials.remove(&connection_id) {
                     self.dial_failed(None, reason).await;
                 } else if let Some(peer) = peer_id.filter(|peer| self.dials.contains_key(peer)) {
@@ -320,8 +323,11 @@ impl Driver {
                 }
             }
             BehaviourEvent::Ping(ping::Event { connection, result, .. }) => match result {
-                Ok(_) => {
+                Ok(took) => {
                     self.missed.remove(&connection);
+                    if let Some(link) = self.connections.get(&connection).copied() {
+                        self.shared.hint(NetworkEvent::RoundTrip { link, took });
+                    }
                 }
                 Err(_) => self.ping_missed(connection),
             },
@@ -382,8 +388,8 @@ impl Driver {
         self.connections.insert(connection, id);
         self.standing.insert(peer_id, link.clone());
         self.shared.links().insert(id, link.clone());
-        let address = address.to_string();
-        self.shared.tell(NetworkEvent::Connected { link: id, peer, outbound, address }).await;
+        let (address, path) = (address.to_string(), Path::of(&endpoint));
+        self.shared.tell(NetworkEvent::Connected { link: id, peer, outbound, address, path }).await;
         tokio::spawn(control::write(link.clone()));
         tokio::spawn(chunks::fetch::run(link.clone(), self.shared.clone(), fetches));
         tokio::spawn(deadline(link.clone(), self.admission_deadline));
