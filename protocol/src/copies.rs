@@ -262,6 +262,37 @@ impl CopyTable {
         holder.map_or(0, |index| self.holders[index].whole.len())
     }
 
+    /// Whether one device holds a photo whole that another does not. A few operations on bitmaps.
+    #[must_use]
+    pub fn has_more(&self, device: &DeviceId, than: &DeviceId) -> bool {
+        match (self.whole(device), self.whole(than)) {
+            (Some(ours), Some(theirs)) => !ours.is_subset(theirs),
+            (ours, _) => ours.is_some_and(|ours| !ours.is_empty()),
+        }
+    }
+
+    fn whole(&self, device: &DeviceId) -> Option<&RoaringBitmap> {
+        let index = self.holders.binary_search_by_key(device, |holder| holder.device).ok()?;
+        Some(&self.holders[index].whole)
+    }
+
+    /// How many photos have so many copies in so many places only because a device's own copies count. A few operations on
+    /// bitmaps for each holder.
+    #[must_use]
+    pub fn resting_on(&self, device: &DeviceId, copies: u32, places: u32) -> u64 {
+        // By how many others, and in how many other places at least: one bitmap for each number.
+        let levels = |number: u32| vec![RoaringBitmap::new(); number.max(1) as usize];
+        let (mut copied, mut spread) = (levels(copies), levels(places));
+        let mut by_place: BTreeMap<Option<PlaceId>, RoaringBitmap> = BTreeMap::new();
+        for holder in self.holders.iter().filter(|holder| holder.device != *device) {
+            raise(&mut copied, &holder.whole);
+            *by_place.entry(holder.place).or_default() |= &holder.whole;
+        }
+        by_place.values().for_each(|whole| raise(&mut spread, whole));
+        let without = copied.last().zip(spread.last()).map_or(0, |(copied, spread)| copied.intersection_len(spread));
+        self.counts().at_least(copies, places).saturating_sub(without)
+    }
+
     /// The counts over all photos.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -293,6 +324,17 @@ impl CopyTable {
             c < copies || p < places
         };
         self.present.range(from..).filter(short).take(limit).collect()
+    }
+}
+
+/// Raises photos that one more holder has: `levels[n]` has those with more than `n` holders.
+fn raise(levels: &mut [RoaringBitmap], held: &RoaringBitmap) {
+    for level in (1..levels.len()).rev() {
+        let raised = &levels[level - 1] & held;
+        levels[level] |= raised;
+    }
+    if let Some(first) = levels.first_mut() {
+        *first |= held;
     }
 }
 
@@ -385,6 +427,27 @@ mod tests {
         assert_eq!(table.count_of(0), (3, 2));
         assert_eq!(table.below(3, 3, 0, 10), [0]);
         assert_eq!(table.below(3, 2, 0, 10), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn what_rests_on_a_device_is_what_the_others_do_not_make_safe() {
+        let mut table = CopyTable::new();
+        for photo in 0..3 {
+            table.add_run(photo, run(1, photo, 1));
+        }
+        for (number, place_number, photos) in [(1, 1, 3), (2, 2, 3), (3, 2, 2), (4, 3, 1)] {
+            table.set_place(device(number), Some(place(place_number)));
+            table.apply(device(number), &held(1, 0, photos));
+        }
+        // Without 1 only the first photo lies in two places; without 2 only the last is short of a second copy.
+        let resting = |copies, places| {
+            (1..=5).map(|number| table.resting_on(&device(number), copies, places)).collect::<Vec<_>>()
+        };
+        assert_eq!(resting(2, 2), [2, 1, 0, 0, 0]);
+        assert_eq!(resting(2, 1), [1, 1, 0, 0, 0]);
+        assert_eq!(resting(4, 1), [1, 1, 1, 1, 0]);
+        assert!(table.has_more(&device(1), &device(3)) && !table.has_more(&device(3), &device(1)));
+        assert!(table.has_more(&device(4), &device(5)) && !table.has_more(&device(5), &device(4)));
     }
 
     #[derive(Debug, Clone)]

@@ -67,6 +67,29 @@ fn two_nodes_converge() {
 }
 
 #[test]
+fn what_a_peer_lacks_is_known_until_it_says_that_it_has_it() {
+    let mut world = World::new(1, 2);
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1])), "converge");
+    let other = world.nodes[1].device;
+    let chunks = photos(0, 60);
+    let bytes = total(&chunks);
+    world.import(0, chunks);
+    assert_eq!(world.replica(0).lacked_by(&other), bytes);
+    let is_part_there = |world: &mut World| (1..bytes).contains(&world.replica(0).lacked_by(&other));
+    assert!(world.run_while(20_000, is_part_there), "parts count");
+    assert!(world.run_while(20_000, |world| world.converged(&[0, 1])), "converge again");
+    world.run_for(1_000);
+    assert_eq!(world.replica(0).lacked_by(&other), 0);
+    assert_eq!(world.replica(0).catching_up_with(), None);
+    world.block(0, 1, true);
+    world.import(0, photos(100, 1));
+    world.run_for(1_000);
+    assert_eq!(world.replica(0).lacked_by(&other), 0, "it is not connected");
+    let view = world.replica(0).peers().remove(0);
+    assert!(!view.connected && (view.dialling || view.next_dial.is_some()));
+}
+
+#[test]
 fn equal_chunks_are_not_moved() {
     let mut world = World::new(2, 2);
     world.import(0, photos(0, 30));

@@ -36,6 +36,12 @@ pub enum Request {
     },
     /// The devices of this library. Answered by `Response::Peers`.
     Peers,
+    /// Calls a device now, however long it was to be left alone, and waits a few seconds for what comes of it. Answered by
+    /// `Response::Connect`.
+    Connect {
+        /// Its name, or the beginning of its identifier (at least four digits).
+        device: String,
+    },
     /// The recent events, and with `follow` those to come. Served from the event log; never reaches the runtime.
     Events {
         /// Whether the stream stays open for events to come.

@@ -20,6 +20,8 @@ pub enum Response {
     Show(Box<PhotoDetail>),
     /// The devices of the library.
     Peers(Peers),
+    /// A device that was called, and how it can be reached now.
+    Connect(Box<Peer>),
     /// A ticket.
     Invite(Invitation),
     /// The outcome of an export.
@@ -70,6 +72,12 @@ pub struct Status {
     pub peers_known: u32,
     /// Those of them that are connected.
     pub peers_connected: u32,
+    /// They, by name.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+    /// The name of a device that is still telling this one of photos; absent once all that it knows is known here.
+    #[serde(default)]
+    pub catching_up_with: Option<String>,
     /// What needs a person, most urgent first.
     pub problems: Vec<Problem>,
 }
@@ -100,10 +108,16 @@ pub enum Evidence {
 pub struct Moving {
     /// Photos on their way to the target.
     pub photos: u64,
-    /// Bytes that are still to be sent for them.
+    /// Bytes that are still to come to this device or to go from it.
     pub bytes: u64,
-    /// About how long that takes; absent while nothing moves or nothing was measured.
+    /// About how long that takes; absent while nothing was measured.
     pub seconds: Option<u64>,
+    /// Those of the bytes that are to come here.
+    #[serde(default)]
+    pub incoming: u64,
+    /// Those that are to go from here.
+    #[serde(default)]
+    pub outgoing: u64,
 }
 
 /// Chunks that went over the network since the node started, in sealed bytes.
@@ -266,12 +280,68 @@ pub struct Peer {
     pub role: String,
     /// How it can be reached now.
     pub connection: Connection,
-    /// Addresses it was reached at or listens on.
+    /// How the connection reaches it; absent for one that is not connected.
+    #[serde(default)]
+    pub route: Option<Route>,
+    /// How long it took to answer, there and back; absent before it was measured.
+    #[serde(default)]
+    pub round_trip_ms: Option<u64>,
+    /// Since when something waits to move between it and this device, and nothing does; absent while all is well.
+    #[serde(default)]
+    pub still_since_ms: Option<WallTime>,
+    /// Until when it is not asked for photos, because it could not give some; absent when it may be.
+    #[serde(default)]
+    pub resting_until_ms: Option<WallTime>,
+    /// Whether it is being called right now.
+    #[serde(default)]
+    pub calling: bool,
+    /// When it is called next; absent for one that is connected or being called.
+    #[serde(default)]
+    pub next_dial_ms: Option<WallTime>,
+    /// Why it could not be reached when it was called last.
+    #[serde(default)]
+    pub failures: Vec<DialFailure>,
+    /// Addresses it was reached at or listens on, each once.
     pub addresses: Vec<String>,
     /// When it was last heard; absent for this device and for one that was never heard.
     pub heard_ms: Option<WallTime>,
     /// Photos that it holds whole.
     pub photos: u64,
+    /// Photos that reach the target only because its copies count.
+    #[serde(default)]
+    pub photos_resting_on_it: u64,
+}
+
+/// How a connection reaches its device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// What is in between.
+    pub kind: RouteKind,
+    /// What carries it: `tcp` or `quic`.
+    pub transport: String,
+    /// Who relays it: the name of a device of the library, or an address; absent when nobody does.
+    pub through: Option<String>,
+}
+
+/// What is between two devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteKind {
+    /// A private address: this machine, or a network of the house.
+    Local,
+    /// Other networks, and nobody who passes anything on.
+    Direct,
+    /// A relay passes everything on.
+    Relayed,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialFailure {
+    /// Which address was called; absent when it is not about one.
+    pub address: Option<String>,
+    /// What went wrong.
+    pub reason: String,
 }
 
 /// How a device can be reached.

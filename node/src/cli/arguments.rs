@@ -76,6 +76,11 @@ pub(super) enum Command {
     },
     /// List the devices of the library
     Peers,
+    /// Call a device now, and say how it is reached or why not
+    Connect {
+        /// Its name, or the beginning of its id
+        device: String,
+    },
     /// List what happened
     Events {
         /// Go on with what happens from now
@@ -189,6 +194,7 @@ mod tests {
             "holdfast photos --search sunset --limit 5",
             "holdfast show IMG_0412.HEIC",
             "holdfast peers",
+            "holdfast connect nas",
             "holdfast events --follow",
             "holdfast export DIR",
             "holdfast completions zsh",

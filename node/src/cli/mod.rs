@@ -5,6 +5,7 @@
 //! - Answers go to standard output, everything else to standard error. With `--json` both are JSON lines (see `api`).
 
 mod arguments;
+mod connect;
 mod events;
 mod exit;
 mod export;
@@ -68,6 +69,7 @@ fn run(arguments: Arguments, terminal: &Terminal) -> Result<Exit, Failure> {
         }
         Command::Show { photo } => show::run(&session, photo),
         Command::Peers => peers::run(&session),
+        Command::Connect { device } => connect::run(&session, device),
         Command::Events { follow } => events::run(&session, follow),
         Command::Export { directory } => export::run(&session, &directory),
         Command::Relay(arguments) => relay::run(&session, arguments),

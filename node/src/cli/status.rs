@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 
+use holdfast_protocol::time::WallTime;
+
 use super::exit::Exit;
 use super::failure::Failure;
-use super::session::{Session, unexpected};
+use super::peers::{rows, trouble};
+use super::session::{Session, now, unexpected};
 use super::terminal::{Paint, Verbosity};
-use super::words::{bytes, count, duration, printable, thousands};
-use crate::api::view::{Status, Target};
+use super::words::{bytes, count, duration, printable, seconds, thousands};
+use crate::api::view::{Connection, Peer, Status, Target};
 use crate::api::{Request, Response};
 
 pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
@@ -15,8 +18,11 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     let Response::Status(status) = &response else { return Err(unexpected(&response)) };
     let (paint, verbosity) = (session.terminal.paint(), session.terminal.verbosity());
     let invite = session.command("invite");
-    session.show(&response, status.as_ref(), |status| lines(status, paint, verbosity, &invite))?;
-    Ok(if status.safe < status.photos { Exit::BelowTarget } else { Exit::Done })
+    session.show(&response, status.as_ref(), |status| lines(status, now(), paint, verbosity, &invite))?;
+    // Who does not know of any photo yet does not know that all are safe.
+    let is_known = status.photos > 0 || status.catching_up_with.is_none();
+    let is_safe = is_known && status.safe >= status.photos;
+    Ok(if is_safe { Exit::Done } else { Exit::BelowTarget })
 }
 
 /// `in 2 places`, or `in 3 copies` when one place is enough, or both when they differ.
@@ -29,14 +35,26 @@ pub(super) fn goal(target: Target) -> String {
     }
 }
 
-fn lines(status: &Status, paint: Paint, verbosity: Verbosity, invite: &str) -> String {
-    let mut text = headline(status, paint);
+fn lines(status: &Status, now: WallTime, paint: Paint, verbosity: Verbosity, invite: &str) -> String {
+    let mut text = match &status.catching_up_with {
+        Some(name) if status.photos == 0 => format!("Catching up with {}…", printable(name)),
+        Some(name) => format!("{}\nStill catching up with {}…", headline(status, paint), printable(name)),
+        None => headline(status, paint),
+    };
     if status.photos > status.safe && status.peers_known == 0 {
         let _ = write!(text, "\nNo other device holds them. Make a ticket for one with {invite}.");
     }
     if status.importing.files > 0 {
         let importing = status.importing;
         let _ = write!(text, "\nImporting {} ({}).", count(importing.files, "file"), bytes(importing.bytes));
+    }
+    for peer in &status.peers {
+        if let Some(sentence) = absence(peer, status.safe, now) {
+            let _ = write!(text, "\n{sentence}");
+        }
+        if let Some(trouble) = trouble(peer, now) {
+            let _ = write!(text, "\n{}: {trouble}.", printable(&peer.name));
+        }
     }
     for folder in status.folders.iter().filter(|folder| !folder.present) {
         let path = folder.path.display().to_string();
@@ -54,7 +72,7 @@ fn lines(status: &Status, paint: Paint, verbosity: Verbosity, invite: &str) -> S
         }
     }
     if verbosity == Verbosity::Verbose {
-        details(&mut text, status);
+        details(&mut text, status, now);
     }
     text
 }
@@ -68,7 +86,12 @@ fn headline(status: &Status, paint: Paint) -> String {
     let below = status.photos.saturating_sub(status.safe);
     if below == 0 {
         let all = if status.photos == 1 { "" } else { "all " };
-        return format!("{photos}, {}.", paint.good(&format!("{all}safe {goal}")));
+        let mut text = format!("{photos}, {}.", paint.good(&format!("{all}safe {goal}")));
+        if status.moving.incoming > 0 {
+            let left = time_left(status).map(|left| format!(" ({left})")).unwrap_or_default();
+            let _ = write!(text, " {} still to come here{left}.", bytes(status.moving.incoming));
+        }
+        return text;
     }
     let safe = match status.safe {
         0 => paint.bad(&format!("none safe {goal}")),
@@ -77,8 +100,9 @@ fn headline(status: &Status, paint: Paint) -> String {
     let mut text = format!("{photos}, {safe}.");
     let moving = status.moving.photos.min(below);
     if moving > 0 {
-        let left = status.moving.seconds.map(|seconds| format!(", about {}", duration(seconds))).unwrap_or_default();
-        let _ = write!(text, " {} on {} way ({}{left}).", thousands(moving), their(moving), bytes(status.moving.bytes));
+        let (number, bytes, left) = (thousands(moving), bytes(status.moving.bytes), time_left(status));
+        let left = left.map(|left| format!(", {left}")).unwrap_or_default();
+        let _ = write!(text, " {number} on {} way ({bytes}{left}).", their(moving));
     }
     match (below - moving, status.peers_connected) {
         (0, _) => {}
@@ -94,17 +118,47 @@ fn headline(status: &Status, paint: Paint) -> String {
     text
 }
 
+fn time_left(status: &Status) -> Option<String> {
+    status.moving.seconds.map(|seconds| format!("about {}", duration(seconds)))
+}
+
+/// That a device is away on which safety rests: `12 of them rely on nas, offline for 3 days.`
+fn absence(peer: &Peer, safe: u64, now: WallTime) -> Option<String> {
+    if peer.connection != Connection::Offline || peer.photos_resting_on_it == 0 {
+        return None;
+    }
+    let away = match peer.heard_ms {
+        Some(heard) => format!("offline for {}", duration(seconds(heard, now))),
+        None => "never heard".to_owned(),
+    };
+    let those = match peer.photos_resting_on_it {
+        1 if safe == 1 => "It relies".to_owned(),
+        resting if resting >= safe => "All of them rely".to_owned(),
+        1 => "1 of them relies".to_owned(),
+        resting => format!("{} of them rely", thousands(resting)),
+    };
+    Some(format!("{those} on {}, {away}.", printable(&peer.name)))
+}
+
 const fn their(number: u64) -> &'static str {
     if number == 1 { "its" } else { "their" }
 }
 
-fn details(text: &mut String, status: &Status) {
+fn details(text: &mut String, status: &Status, now: WallTime) {
     let place = status.place.as_deref().unwrap_or("no place given");
     let _ = write!(text, "\n\nlibrary    {}", status.library);
     let _ = write!(text, "\ndevice     {} ({}), {}", printable(&status.name), printable(place), status.device);
     let held = format!("{} of {}", thousands(status.held_here), count(status.photos, "photo"));
     let _ = write!(text, "\nheld here  {held}; the library is {}", bytes(status.bytes));
     let _ = write!(text, "\npeers      {} of {} connected", status.peers_connected, status.peers_known);
+    for row in rows(&status.peers, status.photos, now) {
+        let _ = write!(text, "\n           {row}");
+    }
+    for (what, moving) in [("to come", status.moving.incoming), ("to go", status.moving.outgoing)] {
+        if moving > 0 {
+            let _ = write!(text, "\n{what:<9}  {}", bytes(moving));
+        }
+    }
     for (what, histogram) in [("copies", &status.photos_by_copies), ("places", &status.photos_by_places)] {
         let counted = (0_usize..).zip(histogram).filter(|(_, photos)| **photos > 0);
         let counted: Vec<_> =
@@ -121,6 +175,7 @@ fn details(text: &mut String, status: &Status) {
 pub(super) mod tests {
     use holdfast_protocol::id::{DeviceId, LibraryId};
 
+    use super::super::peers::tests::peer;
     use super::*;
     use crate::api::view::{Evidence, Folder, Importing, Moving, Problem, Traffic};
 
@@ -144,17 +199,19 @@ pub(super) mod tests {
             folders: vec![Folder { path: "/home/anna/Pictures".into(), files: photos, present: true }],
             peers_known: 1,
             peers_connected: 1,
+            peers: vec![],
+            catching_up_with: None,
             problems: vec![],
         }
     }
 
     fn plain(status: &Status) -> String {
-        lines(status, Paint::Plain, Verbosity::Normal, "`holdfast invite`")
+        lines(status, WallTime(0), Paint::Plain, Verbosity::Normal, "`holdfast invite`")
     }
 
     #[test]
     fn one_line_says_how_safe_the_library_is() {
-        let moving = Moving { photos: 6, bytes: 12_000_000, seconds: Some(4) };
+        let moving = Moving { photos: 6, bytes: 12_000_000, seconds: Some(4), ..Moving::default() };
         assert_eq!(
             plain(&status(1204, 1198, moving)),
             "1,204 photos, 1,198 safe in 2 places. 6 on their way (12 MB, about 4 s)."
@@ -162,8 +219,21 @@ pub(super) mod tests {
         assert_eq!(plain(&status(1204, 1204, Moving::default())), "1,204 photos, all safe in 2 places.");
         assert_eq!(plain(&status(1, 1, Moving::default())), "1 photo, safe in 2 places.");
         assert_eq!(plain(&status(0, 0, Moving::default())), "No photos yet.");
-        let one = Moving { photos: 1, bytes: 900, seconds: None };
+        let coming = Moving { bytes: 12_000_000, incoming: 12_000_000, seconds: Some(4), ..Moving::default() };
+        assert_eq!(
+            plain(&status(3, 3, coming)),
+            "3 photos, all safe in 2 places. 12 MB still to come here (about 4 s)."
+        );
+        let one = Moving { photos: 1, bytes: 900, ..Moving::default() };
         assert_eq!(plain(&status(2, 1, one)), "2 photos, 1 safe in 2 places. 1 on its way (900 B).");
+    }
+
+    #[test]
+    fn what_is_not_known_yet_is_not_said_to_be_nothing() {
+        let catching_up =
+            |photos| Status { catching_up_with: Some("nas".into()), ..status(photos, photos, Moving::default()) };
+        assert_eq!(plain(&catching_up(0)), "Catching up with nas…");
+        assert_eq!(plain(&catching_up(3)), "3 photos, all safe in 2 places.\nStill catching up with nas…");
     }
 
     #[test]
@@ -198,11 +268,40 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn who_is_away_is_named_when_safety_rests_on_it() {
+        let away = |resting, connection| Peer { photos_resting_on_it: resting, ..peer("nas", None, connection, 3) };
+        let said = |photos, safe, peer: Peer| {
+            let status = Status { peers: vec![peer], ..status(photos, safe, Moving::default()) };
+            lines(&status, WallTime(3 * 86_400_000), Paint::Plain, Verbosity::Normal, "")
+        };
+        let all_safe = "3 photos, all safe in 2 places.";
+        assert_eq!(said(3, 3, away(3, Connection::Connected)), all_safe);
+        assert_eq!(said(3, 3, away(0, Connection::Offline)), all_safe);
+        assert_eq!(
+            said(3, 3, away(3, Connection::Offline)),
+            format!("{all_safe}\nAll of them rely on nas, offline for 3 days.")
+        );
+        assert_eq!(
+            said(3, 3, away(1, Connection::Offline)),
+            format!("{all_safe}\n1 of them relies on nas, offline for 3 days.")
+        );
+        assert!(said(1, 1, away(1, Connection::Offline)).ends_with("\nIt relies on nas, offline for 3 days."));
+        let never = Peer { heard_ms: None, ..away(1, Connection::Offline) };
+        assert!(said(2, 1, never).ends_with("\nIt relies on nas, never heard."));
+        let still = Peer { still_since_ms: Some(WallTime(3 * 86_400_000 - 180_000)), ..away(0, Connection::Connected) };
+        assert!(said(3, 2, still).ends_with("\nnas: connected, but nothing has moved for 3 min."));
+    }
+
+    #[test]
     fn verbose_adds_details() {
-        let text = lines(&status(3, 2, Moving::default()), Paint::Plain, Verbosity::Verbose, "");
+        let mut status = status(3, 2, Moving { incoming: 900, ..Moving::default() });
+        status.peers = vec![peer("nas", Some("office"), Connection::Connected, 2)];
+        let text = lines(&status, WallTime(0), Paint::Plain, Verbosity::Verbose, "");
         assert!(text.ends_with(
             "held here  3 of 3 photos; the library is 5.2 GB\n\
-            peers      1 of 1 connected\n\
+            peers      1 of 1 connected\n           \
+            nas  office  connected  2 of 3 photos\n\
+            to come    900 B\n\
             copies     1: 1 photo, 2: 2 photos\n\
             places     1: 1 photo, 2: 2 photos\n\
             folder     /home/anna/Pictures: 3 files"

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::arguments::Arguments;
 use super::failure::Failure;
@@ -212,11 +213,29 @@ pub(super) fn log_to_stderr(arguments: &Arguments) {
         2 => "debug",
         _ => "trace",
     };
-    let directives =
-        chosen.unwrap_or_else(|| format!("error,holdfast={level},holdfast_protocol={level},holdfast_crdt={level}"));
+    let directives = directives(chosen.as_deref().unwrap_or(level));
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(directives);
     let colours = Paint::choose(io::stderr().is_terminal()) == Paint::Colours;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
     // Fails only when an embedder has set one up already; then that one is right.
     let _ = subscriber.try_init();
+}
+
+/// A level alone is that of Holdfast's own words: libraries tell much that is news to nobody.
+fn directives(chosen: &str) -> String {
+    match chosen.trim().parse::<LevelFilter>() {
+        Ok(level) => format!("error,holdfast={level},holdfast_protocol={level},holdfast_crdt={level}"),
+        Err(_) => chosen.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_alone_is_not_for_libraries() {
+        assert_eq!(directives("Info"), "error,holdfast=info,holdfast_protocol=info,holdfast_crdt=info");
+        assert_eq!(directives("warn,libp2p_swarm=debug"), "warn,libp2p_swarm=debug");
+    }
 }

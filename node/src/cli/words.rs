@@ -56,10 +56,15 @@ pub(super) fn duration(seconds: u64) -> String {
 
 /// How long ago something was: `just now`, `3 min ago`. A clock that runs ahead makes it `just now`.
 pub(super) fn ago(then: WallTime, now: WallTime) -> String {
-    match u64::try_from(now.0.saturating_sub(then.0) / 1000).unwrap_or(0) {
+    match seconds(then, now) {
         0..10 => "just now".to_owned(),
         seconds => format!("{} ago", duration(seconds)),
     }
+}
+
+/// Whole seconds from one time to another; none when the other comes first.
+pub(super) fn seconds(from: WallTime, to: WallTime) -> u64 {
+    u64::try_from(to.0.saturating_sub(from.0) / 1000).unwrap_or(0)
 }
 
 /// `18:03:12` on the clock of `zone`.

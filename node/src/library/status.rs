@@ -9,9 +9,6 @@ use holdfast_protocol::position::Run;
 use super::Library;
 use super::documents::DocumentHeads;
 
-/// Photos that an estimate of bytes looks at.
-const BYTES_SAMPLE_MAX: usize = 4096;
-
 /// How safe the library is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -71,15 +68,16 @@ impl<M: Metadata> Library<M> {
         self.photos.slot(photo).map_or((0, 0), |slot| self.copies.count_of(slot))
     }
 
-    /// About how many bytes the photos have that have fewer copies or places than asked: exact for a few thousand, and
-    /// in proportion for more.
+    /// How many photos have so many copies in so many places only because those of one device count.
     #[must_use]
-    pub fn bytes_below(&self, copies: u32, places: u32) -> u64 {
-        let counts = self.copies.counts();
-        let photos = counts.photos - counts.at_least(copies, places);
-        let slots = self.copies.below(copies, places, 0, BYTES_SAMPLE_MAX);
-        let bytes: u64 = slots.iter().map(|slot| self.photos.row(*slot).bytes).sum();
-        bytes.saturating_mul(photos).checked_div(slots.len() as u64).unwrap_or(0)
+    pub fn resting_on(&self, device: &DeviceId, copies: u32, places: u32) -> u64 {
+        self.copies.resting_on(device, copies, places)
+    }
+
+    /// Whether this device or `peer` holds a photo whole that the other does not.
+    #[must_use]
+    pub fn differs_from(&self, peer: &DeviceId) -> bool {
+        self.copies.has_more(&self.device, peer) || self.copies.has_more(peer, &self.device)
     }
 
     /// Up to `limit` photos with fewer copies or places than asked, and their bytes.

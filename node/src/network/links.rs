@@ -59,6 +59,11 @@ impl Shared {
     pub(super) async fn tell(&self, event: NetworkEvent) {
         let _ = self.events.send(event).await;
     }
+
+    /// Tells the runtime what it can do without: nothing waits while it is busy.
+    pub(super) fn hint(&self, event: NetworkEvent) {
+        let _ = self.events.try_send(event);
+    }
 }
 
 /// One connection to one peer.

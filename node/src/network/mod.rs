@@ -30,6 +30,7 @@ pub use self::{
     chunks::{ChunkSink, ChunkSource, ReadFailure},
     handle::{Network, NetworkHandle},
     pairing::{PairError, PairingId},
+    path::{Path, Reach, Transport},
     relay_server::{RelayConfig, RelayEvent, RelayServer},
     sockets::{free_port, is_port_free},
 };
@@ -45,6 +46,7 @@ mod gossip;
 mod handle;
 mod links;
 mod pairing;
+mod path;
 mod proof;
 mod relay_server;
 mod relays;
@@ -130,6 +132,15 @@ pub enum PortMapping {
     Off,
 }
 
+/// Why a dial came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialFailure {
+    /// Which address was dialled; absent when it is not about one.
+    pub address: Option<String>,
+    /// What went wrong, for people.
+    pub reason: String,
+}
+
 /// Why a link ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkEnd {
@@ -202,6 +213,15 @@ pub enum NetworkEvent {
         outbound: bool,
         /// The peer's address.
         address: String,
+        /// How it is reached.
+        path: Path,
+    },
+    /// How long a link took to answer, every now and then.
+    RoundTrip {
+        /// Which link.
+        link: LinkId,
+        /// There and back.
+        took: Duration,
     },
     /// A link ended. The outcomes of chunks that had arrived before may still follow.
     Disconnected {
@@ -211,6 +231,13 @@ pub enum NetworkEvent {
         peer: DeviceId,
         /// Why.
         end: LinkEnd,
+    },
+    /// Addresses of a peer that was dialled did not answer; others may be tried still.
+    AddressesFailed {
+        /// Who was dialled.
+        peer: DeviceId,
+        /// What came of each.
+        failures: Vec<DialFailure>,
     },
     /// No address of a peer answered. `peer` is unknown when only an address was dialled.
     DialFailed {
@@ -241,6 +268,13 @@ pub enum NetworkEvent {
         /// The join request.
         body: Bytes,
     },
+}
+
+/// An address without the peer at its end: where it is, so that equal places compare equal. What is no address stays as
+/// it is.
+#[must_use]
+pub fn place_of(address: &str) -> String {
+    addresses::parse(address).map_or_else(|_| address.to_owned(), |parsed| addresses::without_peer(parsed).to_string())
 }
 
 /// Looks at an address before anything is done with it.

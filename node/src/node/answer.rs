@@ -11,8 +11,8 @@ use super::{NodeError, seed};
 use crate::api::handle::Call;
 use crate::api::request::{INVITATION_MINUTES_MAX, PHOTOS_PER_PAGE_MAX};
 use crate::api::view::{
-    Connection, Evidence, Folder, Holder, Importing, Invitation, Peer, Peers, Photo, PhotoDetail, PhotoPage, Problem,
-    Status, Target, Traffic,
+    Connection, Evidence, Folder, Holder, Importing, Invitation, Photo, PhotoDetail, PhotoPage, Problem, Status,
+    Target, Traffic,
 };
 use crate::api::{PhotoSelection, Refusal, RefusalKind, Request, Response};
 use crate::index::{PhotoQuery, PhotoRow};
@@ -34,6 +34,7 @@ impl Runtime {
             }
             Request::Show { photo } => self.show(&photo),
             Request::Peers => Ok(Response::Peers(self.peers())),
+            Request::Connect { device } => return self.connect(&device, reply),
             Request::Invite { minutes } => match self.invite(minutes)? {
                 Ok(invitation) => {
                     self.once_durable(move || reply.finish(Ok(Response::Invite(invitation))));
@@ -68,7 +69,7 @@ impl Runtime {
         let summary = self.library.summary();
         let target = self.target();
         let progress = self.ingest.progress();
-        let peers = self.library.replica().peers();
+        let peers = self.other_peers();
         let transfers = self.library.replica().transfers();
         let histogram = |count: fn(&(u32, u32)) -> u32| {
             let mut photos = Vec::new();
@@ -98,7 +99,9 @@ impl Runtime {
             importing: Importing { files: progress.files_waiting, bytes: progress.bytes_waiting },
             folders: self.folders(),
             peers_known: peers.len() as u32,
-            peers_connected: peers.iter().filter(|peer| peer.connected).count() as u32,
+            peers_connected: peers.iter().filter(|peer| peer.connection == Connection::Connected).count() as u32,
+            peers,
+            catching_up_with: self.library.replica().catching_up_with().map(|device| self.name_of(&device)),
             problems: self.news.problems(),
         }
     }
@@ -194,40 +197,6 @@ impl Runtime {
         }
     }
 
-    fn peers(&self) -> Peers {
-        let registry = self.library.replica().registry();
-        let role = |device: &DeviceId| {
-            let role = registry.role(device).map(|role| match role {
-                Role::Owner => "owner",
-                Role::Member => "member",
-                Role::Viewer => "viewer",
-            });
-            role.unwrap_or_default().to_owned()
-        };
-        let me = self.device_id();
-        let this = Peer {
-            device: me,
-            name: self.name_of(&me),
-            place: self.library.place_label(&me),
-            role: role(&me),
-            connection: Connection::ThisDevice,
-            addresses: self.listening.clone(),
-            heard_ms: None,
-            photos: self.library.photos_held_by(&me),
-        };
-        let others = self.library.replica().peers().into_iter().map(|peer| Peer {
-            device: peer.device,
-            name: peer.name,
-            place: self.library.place_label(&peer.device),
-            role: role(&peer.device),
-            connection: if peer.connected { Connection::Connected } else { Connection::Offline },
-            addresses: self.addresses.of(&peer.device),
-            heard_ms: peer.last_heard,
-            photos: self.library.photos_held_by(&peer.device),
-        });
-        Peers { peers: std::iter::once(this).chain(others).collect(), photos: self.library.counts().photos }
-    }
-
     /// An invitation that must be durable before it is given out.
     fn invite(&mut self, minutes: u32) -> Result<Result<Invitation, Refusal>, NodeError> {
         if let Some(Problem { what, next }) = self.space.standstill() {
@@ -248,7 +217,7 @@ impl Runtime {
         Ok(Ok(Invitation { ticket: ticket.to_string(), expires_ms }))
     }
 
-    fn name_of(&self, device: &DeviceId) -> String {
+    pub(super) fn name_of(&self, device: &DeviceId) -> String {
         self.library.replica().registry().name(device).unwrap_or(super::news::UNNAMED).to_owned()
     }
 }

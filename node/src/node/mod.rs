@@ -13,11 +13,14 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it reads clocks and asks the system for randomness")]
 
 mod answer;
+mod connections;
 mod export;
 mod identity;
 mod imports;
 mod network;
 mod news;
+mod pace;
+mod peers;
 mod port;
 mod runtime;
 mod space;

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_protocol::codec;
 use holdfast_protocol::id::{ChunkId, DeviceId};
 use holdfast_protocol::metadata::{Batch, Metadata, StorageError, Table};
-use holdfast_protocol::pairing::{JoinAnswer, JoinRequest};
+use holdfast_protocol::pairing::{JoinAnswer, JoinRefused, JoinRequest};
 use holdfast_protocol::replica::Input as ReplicaInput;
+use holdfast_protocol::time::Timestamp;
+use indexmap::IndexSet;
 
 use super::news::UNNAMED;
 use super::runtime::Runtime;
@@ -15,13 +18,25 @@ use super::workers::Losses;
 use super::{NodeError, seed};
 use crate::api::Happening;
 use crate::library::Input;
-use crate::network::{ChunkSink, ChunkSource, NetworkEvent, PairingId, ReadFailure};
+use crate::network::{self, ChunkSink, ChunkSource, DialFailure, NetworkEvent, PairingId, ReadFailure};
 use crate::store::{ChunkStore, ReadError};
 
 const ADDRESS_PREFIX: &[u8] = b"address/";
 /// Addresses that are remembered of one peer.
 const ADDRESSES_MAX: usize = 8;
 const ADDRESSES_BYTES_MAX: usize = 4 << 10;
+
+/// How long a device that wants to join waits for logs to be compared, before it is told to come again: it waits for an
+/// answer a little longer.
+const PAIRING_PATIENCE: Duration = Duration::from_secs(25);
+
+/// A device that wants to join and was not answered yet.
+pub(super) struct WaitingPairing {
+    pairing: PairingId,
+    peer: DeviceId,
+    request: JoinRequest,
+    since: Timestamp,
+}
 
 /// Served chunks come from the store.
 pub(super) fn source(store: Arc<ChunkStore>, losses: Losses) -> ChunkSource {
@@ -51,8 +66,8 @@ impl AddressBook {
         for (key, value) in metadata.scan(Table::Peer, ADDRESS_PREFIX, &[], 1024)? {
             let device = key[ADDRESS_PREFIX.len()..].try_into().map(DeviceId::from_bytes);
             // Addresses are a hint: damaged ones are learned again.
-            if let (Ok(device), Ok(known)) = (device, codec::decode(&value, ADDRESSES_BYTES_MAX)) {
-                addresses.insert(device, known);
+            if let (Ok(device), Ok(known)) = (device, codec::decode::<Vec<String>>(&value, ADDRESSES_BYTES_MAX)) {
+                addresses.insert(device, places_of(known));
             }
         }
         Ok(Self { addresses })
@@ -68,6 +83,7 @@ impl AddressBook {
 
     /// Remembers addresses, the newest first; `None` when they were known.
     pub(super) fn learn(&mut self, peer: DeviceId, new: Vec<String>) -> Option<Batch> {
+        let new = places_of(new);
         let known = self.addresses.entry(peer).or_default();
         if new.iter().all(|address| known.contains(address)) {
             return None;
@@ -79,6 +95,12 @@ impl AddressBook {
         batch.put(Table::Peer, [ADDRESS_PREFIX, peer.as_bytes()].concat(), codec::encode(known));
         Some(batch)
     }
+}
+
+/// Each address once: without the peer at its end, which some sources name and others do not.
+fn places_of(addresses: Vec<String>) -> Vec<String> {
+    let places: IndexSet<String> = addresses.iter().map(|address| network::place_of(address)).collect();
+    places.into_iter().collect()
 }
 
 impl Runtime {
@@ -96,20 +118,35 @@ impl Runtime {
                 self.observed = addresses;
                 return Ok(());
             }
-            Event::Connected { link, peer, outbound, address } => {
+            Event::Connected { link, peer, outbound, address, path } => {
+                self.connections.connected(self.clock.now().elapsed, link, peer, path);
                 if outbound {
                     self.learn_addresses(peer, vec![address])?;
                 }
                 ReplicaInput::Connected { link, peer, outbound }
             }
+            Event::RoundTrip { link, took } => {
+                self.connections.answered(link, took);
+                return Ok(());
+            }
             Event::Disconnected { link, peer, end } => {
+                self.connections.ended(link);
                 let name = self.library.replica().registry().name(&peer).unwrap_or(UNNAMED);
                 self.news.link_ended(&peer, name, &end);
                 ReplicaInput::Disconnected { link }
             }
+            Event::AddressesFailed { peer, failures } => {
+                if self.library.replica().registry().is_member(&peer) {
+                    self.connections.failed(peer, failures);
+                }
+                return Ok(());
+            }
             Event::DialFailed { peer, reason } => {
                 tracing::debug!(?peer, reason, "a peer could not be reached");
                 let Some(peer) = peer else { return Ok(()) };
+                if self.connections.failures(&peer).is_empty() {
+                    self.connections.failed(peer, [DialFailure { address: None, reason }]);
+                }
                 ReplicaInput::DialFailed { peer }
             }
             Event::NetworkChanged => ReplicaInput::NetworkChanged,
@@ -121,7 +158,12 @@ impl Runtime {
                 self.learn_addresses(peer, addresses.clone())?;
                 ReplicaInput::PeerSeen { peer, addresses }
             }
-            Event::Replica(input) => input,
+            Event::Replica(input) => {
+                if let ReplicaInput::Served { link, .. } | ReplicaInput::Fetched { link, .. } = &input {
+                    self.connections.moved(self.clock.now().elapsed, *link);
+                }
+                input
+            }
             Event::PairRequested { pairing, peer, body } => return self.pair(pairing, peer, &body),
         };
         self.handle(Input::Replica(input))
@@ -135,8 +177,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// Answers a device that wants to join. What is answered with is durable first: an admitted device that is
-    /// forgotten by a crash would be a stranger with the library's keys.
+    /// A device wants to join.
     fn pair(&mut self, pairing: PairingId, peer: DeviceId, body: &[u8]) -> Result<(), NodeError> {
         // Who dials is proven by the transport; a request made for another device is nobody's.
         let request = JoinRequest::parse(body).ok().filter(|request| request.device() == peer);
@@ -144,18 +185,36 @@ impl Runtime {
             self.network.answer_pairing(pairing, None);
             return Ok(());
         };
-        let (answer, effects) =
-            self.library.admit(self.clock.now(), &self.device, &self.reachable_addresses(), &request, &seed()?)?;
-        self.carry_out(effects)?;
-        if answer.is_ok() {
-            self.news.joined(peer, request.name());
+        let since = self.clock.now().elapsed;
+        self.pairings.push(WaitingPairing { pairing, peer, request, since });
+        self.answer_pairings()
+    }
+
+    /// Answers devices that want to join; those that came while logs are compared as soon as that is done. What is answered
+    /// with is durable first: an admitted device that is forgotten by a crash would be a stranger with the library's keys.
+    pub(super) fn answer_pairings(&mut self) -> Result<(), NodeError> {
+        if self.space.is_standstill() {
+            return Ok(());
         }
-        let answer = match answer {
-            Ok(admission) => JoinAnswer::Admitted(Box::new(admission)),
-            Err(refused) => JoinAnswer::Refused(refused),
-        };
-        let (network, answer) = (self.network.clone(), answer.to_bytes().into());
-        self.once_durable(move || network.answer_pairing(pairing, Some(answer)));
+        for waiting in std::mem::take(&mut self.pairings) {
+            let now = self.clock.now();
+            let addresses = self.reachable_addresses();
+            let (answer, effects) = self.library.admit(now, &self.device, &addresses, &waiting.request, &seed()?)?;
+            self.carry_out(effects)?;
+            let answer = match answer {
+                Err(JoinRefused::NotYet) if now.elapsed.since(waiting.since) < PAIRING_PATIENCE => {
+                    self.pairings.push(waiting);
+                    continue;
+                }
+                Err(refused) => JoinAnswer::Refused(refused),
+                Ok(admission) => {
+                    self.news.joined(waiting.peer, waiting.request.name());
+                    JoinAnswer::Admitted(Box::new(admission))
+                }
+            };
+            let (network, answer) = (self.network.clone(), answer.to_bytes().into());
+            self.once_durable(move || network.answer_pairing(waiting.pairing, Some(answer)));
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use holdfast_protocol::replica::{self, DisconnectReason};
 use holdfast_protocol::time::Timestamp;
 
 use super::Clock;
+use super::pace::Pace;
 use super::runtime::Runtime;
 use crate::api::view::{Moving, Problem};
 use crate::api::{EventLog, Happening};
@@ -27,8 +28,6 @@ const RECEIVED_INTERVAL: Duration = Duration::from_secs(1);
 const NAME_DELAY: Duration = Duration::from_secs(5);
 /// What a device is called whose name is not known.
 pub(super) const UNNAMED: &str = "unnamed";
-/// Over how long the rate of transfers is measured.
-const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// Publishes events, and keeps what a status needs to know of them.
 pub(super) struct News {
@@ -51,7 +50,8 @@ pub(super) struct News {
     /// Whether anything happened since the counts were looked at.
     pub(super) has_changed: bool,
     last_counts: Option<(u64, u64, u64)>,
-    samples: VecDeque<(Timestamp, u64)>,
+    incoming: Pace,
+    outgoing: Pace,
 }
 
 /// A problem that a status shows.
@@ -77,7 +77,8 @@ impl News {
             passing: BTreeSet::new(),
             has_changed: true,
             last_counts: None,
-            samples: VecDeque::new(),
+            incoming: Pace::default(),
+            outgoing: Pace::default(),
         }
     }
 
@@ -299,17 +300,6 @@ impl News {
             self.publish(Happening::Received { photos, device, name });
         }
     }
-
-    /// Bytes per second over the last seconds, of a counter that only grows.
-    fn rate(&mut self, now: Timestamp, moved: u64) -> u64 {
-        self.samples.push_back((now, moved));
-        while self.samples.front().is_some_and(|(at, _)| now.since(*at) > RATE_WINDOW) {
-            self.samples.pop_front();
-        }
-        let Some((since, before)) = self.samples.front() else { return 0 };
-        let elapsed = now.since(*since).as_millis() as u64;
-        (moved.saturating_sub(*before)).saturating_mul(1000).checked_div(elapsed).unwrap_or(0)
-    }
 }
 
 impl Runtime {
@@ -336,6 +326,7 @@ impl Runtime {
         if !std::mem::take(&mut self.news.has_changed) {
             return;
         }
+        self.look_at_connections();
         let target = self.target();
         let counts = self.library.counts();
         let safe = counts.at_least(target.copies, target.places);
@@ -349,19 +340,33 @@ impl Runtime {
 
     /// What is on its way to other devices and from them.
     pub(super) fn moving(&mut self) -> Moving {
-        let transfers = self.library.replica().transfers();
-        let now = self.clock.now().elapsed;
-        let rate = self.news.rate(now, transfers.sent_bytes + transfers.received_bytes);
-        let target = self.target();
-        let bytes = self.library.bytes_below(target.copies, target.places).max(transfers.missing_bytes);
-        let is_anyone_there = self.library.replica().peers().iter().any(|peer| peer.connected);
+        let (now, target) = (self.clock.now().elapsed, self.target());
+        let replica = self.library.replica();
+        let transfers = replica.transfers();
+        let connected: Vec<_> = replica.peers().into_iter().filter(|peer| peer.connected).collect();
         let counts = self.library.counts();
         let below = counts.photos - counts.at_least(target.copies, target.places);
+        let incoming = transfers.missing_bytes - transfers.unavailable_bytes;
+        // One more copy makes a photo safe: that of the device which lacks least.
+        let lacked = connected.iter().map(|peer| if below > 0 { replica.lacked_by(&peer.device) } else { 0 });
+        let outgoing = lacked.filter(|lacked| *lacked > 0).min().unwrap_or(0);
+        self.news.incoming.look(now, transfers.received_bytes, incoming);
+        self.news.outgoing.look(now, transfers.sent_bytes, outgoing);
+        let time_in = (incoming > 0).then(|| self.news.incoming.time_for(now, incoming)).flatten();
+        let time_out = (outgoing > 0).then(|| self.news.outgoing.time_for(now, outgoing)).flatten();
         Moving {
-            photos: if is_anyone_there { below } else { 0 },
-            bytes: if is_anyone_there { bytes } else { 0 },
-            seconds: (is_anyone_there && rate > 0 && bytes > 0).then(|| bytes.div_ceil(rate)),
+            photos: if incoming + outgoing > 0 { below } else { 0 },
+            bytes: incoming + outgoing,
+            seconds: time_in.max(time_out).map(|time| time.as_secs().max(1)),
+            incoming,
+            outgoing,
         }
+    }
+
+    /// Looks whether anything waits to move between this device and those that are connected.
+    pub(super) fn look_at_connections(&mut self) {
+        let library = &self.library;
+        self.connections.look(self.clock.now().elapsed, |peer| library.differs_from(peer));
     }
 }
 

@@ -16,10 +16,12 @@ use holdfast_protocol::sealing::ChunkSealer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::connections::Connections;
 use super::export::WaitingExport;
 use super::imports::ingest_config;
-use super::network::{AddressBook, is_loopback, sink, source};
+use super::network::{AddressBook, WaitingPairing, is_loopback, sink, source};
 use super::news::News;
+use super::peers::WaitingCall;
 use super::port::Listening;
 use super::space::{Change, Space};
 use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
@@ -30,7 +32,7 @@ use crate::index::{Index, IndexReader};
 use crate::ingest::{ImportEvent, Ingest};
 use crate::library::{Config, Effect, ImportId, Input, Library, Membership};
 use crate::media::{MediaPool, PoolConfig, WorkerCommand};
-use crate::network::{self, Network, NetworkConfig, NetworkEvent, NetworkHandle};
+use crate::network::{self, DialFailure, Network, NetworkConfig, NetworkEvent, NetworkHandle};
 use crate::store::{ChunkStore, SledMetadata, StoreConfig, SystemDisk};
 
 /// Index batches that may wait before folders and peers have to.
@@ -58,6 +60,9 @@ pub(super) struct Runtime {
     pub(super) clock: Clock,
     pub(super) losses: Losses,
     pub(super) exports: Vec<WaitingExport>,
+    pub(super) connections: Connections,
+    pub(super) calls: Vec<WaitingCall>,
+    pub(super) pairings: Vec<WaitingPairing>,
     /// Chunks that others deposited and that may be in the store already.
     deposited: Vec<ChunkId>,
     pub(super) space: Space,
@@ -193,6 +198,9 @@ pub(super) fn open(
         clock,
         losses,
         exports: Vec::new(),
+        connections: Connections::default(),
+        calls: Vec::new(),
+        pairings: Vec::new(),
         deposited: Vec::new(),
         space: Space::new(home.metadata(), home.store()),
         workers,
@@ -299,6 +307,12 @@ impl Runtime {
             self.claim_deposited()?;
             if !self.exports.is_empty() {
                 self.start_exports();
+            }
+            if !self.calls.is_empty() {
+                self.answer_calls();
+            }
+            if !self.pairings.is_empty() {
+                self.answer_pairings()?;
             }
         }
         Ok(())
@@ -422,7 +436,10 @@ impl Runtime {
                 self.network.disconnect(link);
             }
             Do::Admitted { link, .. } => self.network.admit(link),
-            Do::Dial { peer } => self.network.dial(peer, self.addresses.of(&peer)),
+            Do::Dial { peer } => {
+                self.connections.calling(&peer);
+                self.network.dial(peer, self.addresses.of(&peer));
+            }
             Do::AddressesLearned { peer, addresses } => {
                 self.learn_addresses(peer, addresses)?;
             }
@@ -434,7 +451,13 @@ impl Runtime {
             Do::Event(replica::Event::StorageFailed(StorageError::Full)) => {
                 self.space.refused(self.clock.now().elapsed);
             }
-            Do::Event(event) => self.news.of_replica(event, &self.library),
+            Do::Event(event) => {
+                if let replica::Event::PeerRefused { peer, reason } = &event {
+                    let failure = DialFailure { address: None, reason: reason.to_string() };
+                    self.connections.failed(*peer, [failure]);
+                }
+                self.news.of_replica(event, &self.library);
+            }
             Do::Deposited(chunks) => self.deposited.extend(chunks),
             // The library keeps these to itself.
             Do::Accepted(_) | Do::HoldingsChanged { .. } => {}

@@ -144,6 +144,15 @@ impl<M: Metadata> Replica<M> {
         }
     }
 
+    /// A device that is about to tell more of what this one does not know: it was asked for it, or, while this device knows
+    /// nothing but of itself, has not said yet how much it knows.
+    #[must_use]
+    pub fn catching_up_with(&self) -> Option<DeviceId> {
+        let asked = self.pulls.asked_of().and_then(|link| self.sessions.get(&link)).map(|session| session.peer);
+        let is_new = self.logs.keys().all(|author| *author == self.author());
+        asked.or_else(|| self.others().find(|device| is_new && !self.compared.contains_key(device)))
+    }
+
     /// Every other member, in the order of their ids, and peers that have proved a membership not yet in the logs.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerView> {
@@ -158,11 +167,15 @@ impl<M: Metadata> Replica<M> {
     fn view(&self, device: &DeviceId) -> PeerView {
         let peer = self.peers.get(device);
         let head = peer.and_then(|peer| Some(peer.inventory.as_ref()?.head.head()));
+        let next_dial = self.callable().find(|(callable, _)| callable == device).map(|(_, at)| at);
         PeerView {
             device: *device,
             name: self.registry.name(device).unwrap_or_default().to_owned(),
             place: self.registry.place_of(device),
             connected: self.session_with(device).is_some(),
+            dialling: peer.is_some_and(|peer| peer.dialling),
+            next_dial,
+            resting_until: self.scheduler.resting_until(self.now.elapsed, device),
             last_heard: peer.and_then(|peer| peer.last_heard),
             inventory: head.map(|head| head.version()),
             inventory_signed: head.map(|head| head.time),

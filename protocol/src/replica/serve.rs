@@ -11,12 +11,14 @@ use super::schedule::{Settled, corrupt_rest};
 use super::{
     Answer, DisconnectReason, Effect, Event, FetchOutcome, LinkId, Misbehaviour, Replica, RequestId, Transfers,
 };
-use crate::id::{ChunkId, DeviceId};
+use crate::id::{AuthorId, ChunkId, DeviceId};
 use crate::message::FetchRequest;
 use crate::metadata::{Metadata, StorageError};
 use crate::position::Position;
 use crate::time::Timestamp;
 
+/// Chunks that an estimate of bytes looks at.
+const LACKED_SAMPLE_MAX: u64 = 1024;
 /// So long after the last chunk was sent to a peer, it counts as busy spreading what it got.
 const SPREADING: Duration = Duration::from_secs(10 * 60);
 /// After so many chunks with wrong bytes in one session a peer is turned away for a while, longer each time.
@@ -198,15 +200,45 @@ impl<M: Metadata> Replica<M> {
     pub fn transfers(&self) -> Transfers {
         let (in_flight_chunks, in_flight_bytes) = self.scheduler.in_flight();
         let wanted = self.chunks.wanted();
+        let unavailable = wanted.iter().filter(|&slot| self.chunks.sources(slot) == 0);
+        let (unavailable_chunks, unavailable_bytes) = unavailable
+            .fold((0, 0), |(chunks, bytes), slot| (chunks + 1, bytes + u64::from(self.chunks.chunk(slot).length)));
         Transfers {
             missing_chunks: wanted.len(),
             missing_bytes: self.chunks.wanted_bytes(),
-            unavailable_chunks: wanted.iter().filter(|&slot| self.chunks.sources(slot) == 0).count() as u64,
+            unavailable_chunks,
+            unavailable_bytes,
             in_flight_chunks,
             in_flight_bytes,
             received_bytes: self.received_bytes,
             sent_bytes: self.sent_bytes,
             bytes_per_second: self.scheduler.rate(),
         }
+    }
+    /// About how many sealed bytes a connected peer lacks of what is durable here and still counts: exact for a thousand
+    /// chunks, in proportion for more. What it does not hold by its own account, a moment ago, it lacks.
+    #[must_use]
+    pub fn lacked_by(&self, peer: &DeviceId) -> u64 {
+        let Some(theirs) = self.scheduler.available(peer) else { return 0 };
+        let lacked_of = |author: &AuthorId| {
+            let ours = self.own.holdings().held(author)?;
+            Some((*author, theirs.held(author).map_or_else(|| ours.clone(), |held| ours - held)))
+        };
+        let lacked: Vec<_> = self.logs.keys().filter_map(lacked_of).collect();
+        let positions: u64 = lacked.iter().map(|(_, indices)| indices.len()).sum();
+        let stride = positions.div_ceil(LACKED_SAMPLE_MAX).max(1);
+        let mut bytes = 0;
+        for (author, indices) in &lacked {
+            for step in 0..indices.len().div_ceil(stride) {
+                // Not in step with photos that have equally many chunks each.
+                let nth = step * stride + (step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % stride;
+                let index = u32::try_from(nth).ok().and_then(|nth| indices.select(nth));
+                let slot = index.and_then(|index| self.chunks.slot_at(&Position { author: *author, index }));
+                if let Some(slot) = slot.filter(|&slot| self.chunks.is_live(slot)) {
+                    bytes += u64::from(self.chunks.chunk(slot).length);
+                }
+            }
+        }
+        bytes.saturating_mul(stride)
     }
 }

@@ -121,6 +121,11 @@ impl Pulls {
         asked
     }
 
+    /// A session of which more of a log was asked.
+    pub(super) fn asked_of(&self) -> Option<LinkId> {
+        self.asked.values().map(|pull| pull.link).next()
+    }
+
     /// When [`Replica::expire_pulls`] has something to do next.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let rests = self.resting.values().filter_map(|rest| rest.until);

@@ -2,7 +2,7 @@
 
 use crate::id::{DeviceId, PlaceId};
 use crate::inventory::Generation;
-use crate::time::WallTime;
+use crate::time::{Timestamp, WallTime};
 
 /// A member of the library as this replica knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,12 @@ pub struct PeerView {
     pub place: Option<PlaceId>,
     /// Whether a session stands right now.
     pub connected: bool,
+    /// Whether it is being called right now.
+    pub dialling: bool,
+    /// When it is called next, unless it calls first; `None` for one that is connected or being called.
+    pub next_dial: Option<Timestamp>,
+    /// Until when this node does not ask it for chunks, because it could not give some; `None` when it may be asked.
+    pub resting_until: Option<Timestamp>,
     /// When a message of it last arrived, by this node's wall clock.
     pub last_heard: Option<WallTime>,
     /// Generation and number of its newest inventory known here.
@@ -36,6 +42,8 @@ pub struct Transfers {
     pub missing_bytes: u64,
     /// Of these, chunks that no connected peer is known to hold.
     pub unavailable_chunks: u64,
+    /// Their sealed bytes.
+    pub unavailable_bytes: u64,
     /// Chunks asked for and not yet settled.
     pub in_flight_chunks: u64,
     /// Their sealed bytes.

@@ -16,7 +16,7 @@ use libp2p::{
 };
 
 use super::{Driver, PairAnswer};
-use crate::network::{NetworkEvent, PairError, addresses, links::Link, pairing, streams};
+use crate::network::{DialFailure, NetworkEvent, PairError, addresses, links::Link, pairing, streams};
 
 /// Ticks that a route has for itself before the next one is tried beside it.
 const ROUTE_TICKS: u32 = 2;
@@ -190,17 +190,30 @@ impl Driver {
 
 /// What a failed dial means, for people.
 pub(super) fn explain(error: &DialError) -> String {
-    match error {
+    let each = failures(error).into_iter().map(|DialFailure { address, reason }| match address {
+        Some(address) => format!("{address}: {reason}"),
+        None => reason,
+    });
+    // Behind a semicolon messages say what to do next.
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// What a failed dial means, address by address.
+pub(super) fn failures(error: &DialError) -> Vec<DialFailure> {
+    let reason = match error {
         DialError::Transport(failures) => {
-            let each = failures.iter().map(|(address, error)| format!("{address}: {}", innermost(error)));
-            // Behind a semicolon messages say what to do next.
-            each.collect::<Vec<_>>().join(", ")
+            let each = failures.iter().map(|(address, error)| DialFailure {
+                address: Some(addresses::without_peer(address.clone()).to_string()),
+                reason: innermost(error),
+            });
+            return each.collect();
         }
         DialError::LocalPeerId { .. } => "the address is this device's own".to_owned(),
         DialError::WrongPeerId { .. } => "another device answers at its address".to_owned(),
         DialError::Denied { .. } => "too many connections".to_owned(),
         error => error.to_string(),
-    }
+    };
+    vec![DialFailure { address: None, reason }]
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

@@ -35,12 +35,12 @@ use tokio::{
 
 pub(super) use self::liveness::PING_INTERVAL;
 use self::{
-    dialling::{Dial, Pair, explain},
+    dialling::{Dial, Pair, explain, failures},
     liveness::TICK,
     watching::Watched,
 };
 use super::{
-    ChunkSink, ChunkSource, LinkEnd, Misbehaviour, NetworkConfig, NetworkEvent, PairError, Required, StartError,
+    ChunkSink, ChunkSource, LinkEnd, Misbehaviour, NetworkConfig, NetworkEvent, PairError, Path, Required, StartError,
     addresses::{self, AddressBook},
     behaviour::{Behaviour, BehaviourEvent},
     chunks::{self, Chunks},
@@ -324,6 +324,9 @@ impl Driver {
                     tracing::info!(%relay, reason = explain(&error), "the relay cannot be reached; it is dialled again");
                     self.ask_relay_later(relay, wait);
                 }
+                if let Some(peer) = peer_id.as_ref().and_then(addresses::device_id) {
+                    self.shared.hint(NetworkEvent::AddressesFailed { peer, failures: failures(&error) });
+                }
                 if self.unknown_dials.remove(&connection_id) {
                     self.dial_failed(None, explain(&error)).await;
                 } else if let Some(peer) = peer_id {
@@ -403,9 +406,12 @@ impl Driver {
                     self.discovered(peer, addresses).await;
                 }
             }
-            BehaviourEvent::Ping(ping::Event { connection, result: Ok(round_trip), .. }) => {
+            BehaviourEvent::Ping(ping::Event { connection, result: Ok(took), .. }) => {
                 if let Some(watched) = self.watched.get_mut(&connection) {
-                    watched.liveness.answered(round_trip);
+                    watched.liveness.answered(took);
+                }
+                if let Some(link) = self.connections.get(&connection).copied() {
+                    self.shared.hint(NetworkEvent::RoundTrip { link, took });
                 }
             }
             _ => {}
@@ -460,8 +466,8 @@ impl Driver {
         self.connections.insert(connection, id);
         self.standing.insert(peer_id, link.clone());
         self.shared.links().insert(id, link.clone());
-        let address = address.to_string();
-        self.shared.tell(NetworkEvent::Connected { link: id, peer, outbound, address }).await;
+        let (address, path) = (address.to_string(), Path::of(&endpoint));
+        self.shared.tell(NetworkEvent::Connected { link: id, peer, outbound, address, path }).await;
         tokio::spawn(control::write(link.clone()));
         tokio::spawn(chunks::fetch::run(link.clone(), self.shared.clone(), fetches));
         tokio::spawn(deadline(link.clone(), self.admission_deadline));

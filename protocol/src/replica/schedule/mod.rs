@@ -526,6 +526,16 @@ impl Scheduler {
         self.sources.contains_key(peer)
     }
 
+    /// What a connected peer says it holds.
+    pub(super) fn available(&self, peer: &DeviceId) -> Option<&Holdings> {
+        self.sources.get(peer).map(|source| &source.available)
+    }
+
+    /// Until when a connected peer is not asked for anything; `None` when it may be.
+    pub(super) fn resting_until(&self, now: Timestamp, peer: &DeviceId) -> Option<Timestamp> {
+        self.sources.get(peer).map(|source| source.paused_until).filter(|until| *until > now)
+    }
+
     /// Every connected peer.
     pub(super) fn sources(&self) -> impl Iterator<Item = &Source> {
         self.sources.values()
