@@ -33,8 +33,8 @@ pub(super) use source::{CANDIDATES_SPARE, Source, backoff};
 
 /// Bytes asked for and not settled, over all peers.
 const IN_FLIGHT_BYTES_MAX: u64 = 96 << 20;
-/// How long another peer may take to get a chunk before it is asked of the source urgently.
-const ELSEWHERE_WAIT: Duration = Duration::from_secs(2);
+/// How long a chunk may be left to another peer that does not have it yet, while the source sends other chunks.
+const ELSEWHERE_WAIT_MAX: Duration = Duration::from_secs(2 * 60);
 /// How long a chunk that others do have is left to them at least before the source is asked again; up to a half longer by
 /// chance, so that not everyone comes back to the first source.
 const ELSEWHERE_HELD_WAIT_MS: u64 = 10_000;
@@ -72,8 +72,8 @@ enum Outcome {
 /// Why a peer is not asked for a chunk for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rest {
-    /// It wants others to pass the chunk on.
-    Elsewhere,
+    /// It wants others to pass the chunk on; they have until then.
+    Elsewhere { until: Timestamp },
     /// The same, and others do have the chunk.
     Held,
     /// It sent wrong bytes.
@@ -373,7 +373,8 @@ impl Scheduler {
                 Outcome::Refused
             }
             Declined::Elsewhere(_) if reachable => {
-                self.rest(now + ELSEWHERE_WAIT, slot, peer, Rest::Elsewhere);
+                let wait = source.elsewhere_wait();
+                self.rest(now + wait, slot, peer, Rest::Elsewhere { until: now + ELSEWHERE_WAIT_MAX });
                 Outcome::Deferred
             }
             Declined::Elsewhere(_) => {
@@ -484,18 +485,24 @@ impl Scheduler {
     fn wake(&mut self, now: Timestamp, slot: Slot, peer: DeviceId, chunks: &ChunkTable, random: &mut ChaCha20Rng) {
         let Some(rest) = self.resting.remove(&(slot, peer)).filter(|_| chunks.is_wanted(slot)) else { return };
         // Those that rest too have sent elsewhere: the first time they are left to get on with it.
-        let is_left_to = |other: &DeviceId| rest == Rest::Elsewhere || !self.resting.contains_key(&(slot, *other));
+        let is_first = matches!(rest, Rest::Elsewhere { .. });
+        let is_left_to = |other: &DeviceId| is_first || !self.resting.contains_key(&(slot, *other));
         let others = self.sources.iter().any(|(other, source)| {
             *other != peer && is_left_to(other) && source.is_answering(now) && source.has(chunks, slot)
         });
         let Some(source) = self.sources.get_mut(&peer).filter(|source| source.has(chunks, slot)) else { return };
         match rest {
             Rest::Corrupt => source.offer(chunks, slot),
-            Rest::Elsewhere | Rest::Held if others => {
+            Rest::Elsewhere { .. } | Rest::Held if others => {
                 let wait = backoff(0, ELSEWHERE_HELD_WAIT_MS, ELSEWHERE_HELD_WAIT_MS, random);
                 self.rest(now + wait, slot, peer, Rest::Held);
             }
-            Rest::Elsewhere | Rest::Held => source.urgent.push(slot),
+            // There is no hurry as long as it sends others: to send this one twice would take their place.
+            Rest::Elsewhere { until } if until > now && source.requests > 0 => {
+                let wait = source.elsewhere_wait();
+                self.rest(now + wait, slot, peer, rest);
+            }
+            Rest::Elsewhere { .. } | Rest::Held => source.urgent.push(slot),
         }
     }
 

@@ -334,6 +334,14 @@ impl Source {
         self.deferrals += 1;
     }
 
+    /// How long another peer may take to get a chunk from this one before it is looked at again: as long as this one takes for
+    /// all that it may have promised to the other before, if others are sent as much as this node.
+    pub(super) fn elsewhere_wait(&self) -> Duration {
+        const WAIT_MS: std::ops::RangeInclusive<u64> = 2_000..=60_000;
+        let window_ms = (1000 * self.window).checked_div(self.rate).unwrap_or(0);
+        Duration::from_millis(window_ms.clamp(*WAIT_MS.start(), *WAIT_MS.end()))
+    }
+
     pub(super) const fn rate(&self) -> u64 {
         self.rate
     }

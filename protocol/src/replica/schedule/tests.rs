@@ -162,3 +162,36 @@ fn a_peer_that_delivers_does_not_rest() {
     scheduler.fill(silent, &mut chunks, &mut random, &mut effects);
     assert!(matches!(effects[..], [Effect::Fetch { .. }]), "it is asked for one chunk until that comes: {effects:?}");
 }
+
+#[test]
+fn a_chunk_that_another_is_about_to_get_is_left_to_it_while_others_come() {
+    let (mut scheduler, mut chunks, mut random, asked) = asking(2);
+    scheduler.add_source(Timestamp::default(), peer(1), LinkId(1), Holdings::new(), 0, &mut chunks);
+    let [first, _] = asked[..] else { panic!("{asked:?}") };
+    let left = (0..2).find(|&slot| {
+        let elsewhere = Settled::Declined(Declined::Elsewhere(peer(1)));
+        scheduler.settle(Timestamp::default(), first, slot, elsewhere, &mut chunks, &mut random);
+        !chunks.is_requested(slot)
+    });
+    let left = left.unwrap();
+    for second in 1..60 {
+        let now = Timestamp::default() + Duration::from_secs(second);
+        scheduler.arriving(now, &peer(0), 1);
+        let mut effects = Vec::new();
+        scheduler.tick(now, &mut chunks, &mut random, &mut effects);
+        scheduler.fill(now, &mut chunks, &mut random, &mut effects);
+        assert_eq!(effects, [], "after {second} s");
+    }
+    // The other one comes: nothing is under way from there any more.
+    let end = Timestamp::default() + Duration::from_secs(60);
+    chunks.set_held(1 - left, true);
+    scheduler.settle(end, asked[1], 1 - left, Settled::Stored, &mut chunks, &mut random);
+    let urgent = (60..63).any(|second| {
+        let now = Timestamp::default() + Duration::from_secs(second);
+        let mut effects = Vec::new();
+        scheduler.tick(now, &mut chunks, &mut random, &mut effects);
+        scheduler.fill(now, &mut chunks, &mut random, &mut effects);
+        effects.iter().any(|effect| matches!(effect, Effect::Fetch { urgent: true, .. }))
+    });
+    assert!(urgent);
+}
