@@ -73,6 +73,8 @@ fn what_a_peer_lacks_is_known_until_it_says_that_it_has_it() {
     let other = world.nodes[1].device;
     let chunks = photos(0, 60);
     let bytes = total(&chunks);
+    // Two seconds for all of it.
+    world.rate = (bytes / 2_000).max(1);
     world.import(0, chunks);
     assert_eq!(world.replica(0).lacked_by(&other), bytes);
     let is_part_there = |world: &mut World| (1..bytes).contains(&world.replica(0).lacked_by(&other));
@@ -758,7 +760,6 @@ fn whoever_stops_says_so() {
     assert!(world.run_while(20_000, |world| world.converged(&[0, 1])));
     let stopped = world.nodes[0].device;
     world.input(0, Input::Stopping);
-    world.crash(0);
     world.run_for(1_000);
     let reason = Some(DisconnectReason::Farewell(Farewell::ShuttingDown));
     assert!(world.nodes[1].events.contains(&Event::PeerDisconnected { peer: stopped, reason }));
