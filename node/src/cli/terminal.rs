@@ -221,10 +221,11 @@ pub(super) fn log_to_stderr(arguments: &Arguments) {
     let _ = subscriber.try_init();
 }
 
-/// A level alone is that of Holdfast's own words: libraries tell much that is news to nobody.
+/// A level alone is that of Holdfast's own words: libraries tell much that is news to nobody. What the search of the local
+/// network cannot send now it sends a moment later.
 fn directives(chosen: &str) -> String {
     match chosen.trim().parse::<LevelFilter>() {
-        Ok(level) => format!("error,holdfast={level},holdfast_protocol={level},holdfast_crdt={level}"),
+        Ok(level) => format!("error,libp2p_mdns=off,holdfast={level},holdfast_protocol={level},holdfast_crdt={level}"),
         Err(_) => chosen.to_owned(),
     }
 }
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_level_alone_is_not_for_libraries() {
-        assert_eq!(directives("Info"), "error,holdfast=info,holdfast_protocol=info,holdfast_crdt=info");
+        assert_eq!(directives("Info"), "error,libp2p_mdns=off,holdfast=info,holdfast_protocol=info,holdfast_crdt=info");
         assert_eq!(directives("warn,libp2p_swarm=debug"), "warn,libp2p_swarm=debug");
     }
 }
