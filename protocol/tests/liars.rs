@@ -9,7 +9,7 @@ use holdfast_protocol::carried;
 use holdfast_protocol::certificate::{AuthorCertificate, DeviceCertificate};
 use holdfast_protocol::deposit::DepositedChunk;
 use holdfast_protocol::envelope::{Envelope, Kind, NO_ENVELOPE, SignedEnvelope};
-use holdfast_protocol::id::AuthorId;
+use holdfast_protocol::id::{AuthorId, DeviceId};
 use holdfast_protocol::inventory::{Generation, Head, HoldingChanges, Holdings, SignedHead, Span};
 use holdfast_protocol::keys::AuthorKey;
 use holdfast_protocol::membership::{Statement, encode_statements};
@@ -147,6 +147,32 @@ fn nobody_is_made_to_dial_as_fast_as_others_tell_it_to() {
     assert!(dials <= 1, "{dials} dials, one for each word");
     world.start(2);
     assert!(world.run_while(20_000, |world| world.converged(&[0, 1, 2])), "it is called when it is back");
+}
+
+#[test]
+fn where_somebody_is_may_be_told_before_it_is_known_that_it_is_a_member() {
+    let mut world = members(6, 2);
+    let newcomer = certificate(&root(), 5);
+    let reachable = |device| Reachable { device, addresses: vec!["/ip4/192.0.2.1/tcp/9".to_owned()] };
+    let strangers = (0..1_000_u16).map(|number| {
+        let mut id = [7; 32];
+        id[..2].copy_from_slice(&number.to_le_bytes());
+        reachable(DeviceId::from_bytes(id))
+    });
+    let told: Vec<Reachable> = std::iter::once(reachable(newcomer.device())).chain(strangers).collect();
+    for part in told.chunks(16) {
+        let (link, body) = (LinkId(world.live_links()[0]), Message::Addresses(part.to_vec()).to_frame());
+        let body = body.slice(FRAME_HEADER_BYTES..);
+        world.input(1, Input::Received { link, tag: tag::ADDRESSES, body });
+    }
+    assert_eq!(world.nodes[1].learned, []);
+    assert!(world.replica(1).bounded().iter().all(|of| of.kept <= of.most));
+    let now = world.clock();
+    let admit = encode_statements(&[Statement::Admit(newcomer.clone())]);
+    let (_, effects) = world.replica(0).append(now, Kind::Membership, EPOCH, 1, admit).unwrap();
+    world.perform(0, effects);
+    world.run_for(1_000);
+    assert_eq!(world.nodes[1].learned, [newcomer.device()]);
 }
 
 #[test]

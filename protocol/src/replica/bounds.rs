@@ -32,6 +32,7 @@ impl<M: Metadata> Replica<M> {
             of("inventories that a peer offers", most_of(|session| session.offered.len()), 2 * PEERS_MAX),
             of("inventories asked of a peer", most_of(|session| session.asked.len()), 2 * PEERS_MAX),
             of("devices with addresses", self.seen.len(), PEERS_MAX),
+            of("strangers with addresses", self.hearsay.len(), PEERS_MAX),
             of("logs pulled from a peer", self.pulls.most_of_a_session(), PULLS_PER_SESSION_MAX),
         ];
         all.extend(self.scheduler.bounded(&self.chunks));

@@ -29,6 +29,7 @@ impl<M: Metadata> Replica<M> {
             let jitter = backoff(0, 200, 200, &mut self.random);
             let peer = self.peers.entry(*device).or_default();
             peer.dial_at = self.now.elapsed + jitter;
+            self.reach_by_hearsay(device);
             self.ask_for_inventories();
         }
     }

@@ -124,6 +124,8 @@ pub struct Replica<M: Metadata> {
     peers: BTreeMap<DeviceId, Peer>,
     /// Where this device itself saw members.
     seen: BTreeMap<DeviceId, Vec<String>>,
+    /// Where others say that devices are of which no log has said yet that they are members.
+    hearsay: BTreeMap<DeviceId, Vec<String>>,
     /// The devices that certified this one: known to be members before any log is.
     issuers: Vec<DeviceId>,
     /// Numbers of peers that chunks were served to, counted from 1.

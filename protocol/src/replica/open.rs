@@ -56,6 +56,7 @@ impl<M: Metadata> Replica<M> {
             news: Pending::default(),
             peers: BTreeMap::new(),
             seen: BTreeMap::new(),
+            hearsay: BTreeMap::new(),
             issuers: issuers(&config.chain),
             served_peers: Vec::new(),
             sessions: BTreeMap::new(),

@@ -41,13 +41,28 @@ impl<M: Metadata> Replica<M> {
         }
     }
 
-    /// A peer tells where others can be reached.
+    /// A peer tells where others can be reached. That overtakes the log that says who they are: then it waits for that.
     pub(super) fn handle_addresses(&mut self, reachable: Vec<Reachable>) {
         for Reachable { device, addresses } in reachable {
-            if device != self.me && self.registry.is_member(&device) {
-                self.effects.push(Effect::AddressesLearned { peer: device, addresses });
-                self.call_on_hearsay(&device);
+            if self.registry.is_member(&device) {
+                self.reach(device, addresses);
+            } else if self.hearsay.contains_key(&device) || self.hearsay.len() < PEERS_MAX {
+                self.hearsay.insert(device, addresses);
             }
+        }
+    }
+
+    /// A device became a member: it is called where others have said that it is.
+    pub(super) fn reach_by_hearsay(&mut self, device: &DeviceId) {
+        if let Some(addresses) = self.hearsay.remove(device) {
+            self.reach(*device, addresses);
+        }
+    }
+
+    fn reach(&mut self, device: DeviceId, addresses: Vec<String>) {
+        if device != self.me {
+            self.effects.push(Effect::AddressesLearned { peer: device, addresses });
+            self.call_on_hearsay(&device);
         }
     }
 }

@@ -74,6 +74,8 @@ pub(crate) struct Node {
     pub(crate) lie: Option<Lie>,
     /// What the replica said about holdings, added up.
     pub(crate) told: BTreeMap<DeviceId, Holdings>,
+    /// Of whom it was told where they are.
+    pub(crate) learned: Vec<DeviceId>,
     asked: BTreeSet<(u64, RequestId, ChunkId)>,
     ticks_at_once: u32,
 }
@@ -142,6 +144,7 @@ impl World {
             received: BTreeMap::new(),
             lie: None,
             told: BTreeMap::new(),
+            learned: Vec::new(),
             asked: BTreeSet::new(),
             ticks_at_once: 0,
         });
@@ -292,7 +295,8 @@ impl World {
                     self.nodes[node].told.entry(peer).or_default().apply(&changes);
                 }
                 Effect::Event(event) => self.nodes[node].events.push(event),
-                Effect::Admitted { .. } | Effect::AddressesLearned { .. } => {}
+                Effect::AddressesLearned { peer, .. } => self.nodes[node].learned.push(peer),
+                Effect::Admitted { .. } => {}
             }
         }
         self.schedule_tick(node);
