@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr, time::Duration};
 
 use holdfast_protocol::{id::DeviceId, limits::PEERS_MAX};
 use indexmap::IndexSet;
-use libp2p::{Multiaddr, PeerId, identity, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, identity, multiaddr::Protocol};
 
 use super::StartError;
 
@@ -130,6 +130,11 @@ pub(super) enum Route {
     Tcp,
 }
 
+/// The route of a connection. At the end that did not dial, a circuit has no address of the other but its id.
+pub(super) fn route_of(endpoint: &ConnectedPoint) -> Route {
+    if endpoint.is_relayed() { Route::Relayed } else { route(endpoint.get_remote_address()) }
+}
+
 /// The route that an address takes.
 pub(super) fn route(address: &Multiaddr) -> Route {
     let mut route = Route::Tcp;
@@ -239,6 +244,8 @@ impl AddressBook {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::core::{Endpoint, transport::PortUse};
+
     use super::*;
 
     fn peer() -> PeerId {
@@ -249,6 +256,20 @@ mod tests {
     fn devices_and_transport_identities_are_the_same_key() {
         let device = device_id(&peer()).unwrap();
         assert_eq!(peer_id(&device), Some(peer()));
+    }
+
+    #[test]
+    fn both_ends_know_a_circuit_for_what_it_is() {
+        let relay: Multiaddr = format!("/ip4/10.0.0.9/tcp/1/p2p/{}", peer()).parse().unwrap();
+        let circuit = relay.with(Protocol::P2pCircuit);
+        let dialled = ConnectedPoint::Dialer {
+            address: circuit.clone().with(Protocol::P2p(peer())),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        let from = Multiaddr::empty().with(Protocol::P2p(peer()));
+        let accepted = ConnectedPoint::Listener { local_addr: circuit, send_back_addr: from };
+        assert_eq!((route_of(&dialled), route_of(&accepted)), (Route::Relayed, Route::Relayed));
     }
 
     #[test]

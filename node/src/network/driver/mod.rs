@@ -449,7 +449,7 @@ impl Driver {
         if outbound {
             self.book.remember(peer_id, [address.clone()]);
         }
-        let rank = Rank::new(addresses::route(&address), &self.local, &peer, outbound);
+        let rank = Rank::new(addresses::route_of(&endpoint), &self.local, &peer, outbound);
         if let Some(standing) = self.standing.get(&peer_id).cloned() {
             if !self.takes_over(rank, &standing) {
                 self.swarm.close_connection(connection);

@@ -31,7 +31,7 @@ impl Driver {
         let remote = endpoint.get_remote_address();
         let watched = Watched {
             peer_id,
-            route: addresses::route(remote),
+            route: addresses::route_of(endpoint),
             local: sockets::source_address(remote),
             moved: self.swarm.behaviour().streams.moved(connection),
             liveness: Liveness::default(),
