@@ -155,7 +155,8 @@ pub(super) async fn request(mut stream: Stream, request: &[u8]) -> Result<Bytes,
     }
 }
 
-async fn read(stream: &mut Stream, limit: usize) -> io::Result<Bytes> {
+/// Reads a body of at most `limit` bytes behind its length.
+pub(super) async fn read(stream: &mut Stream, limit: usize) -> io::Result<Bytes> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
     let length = u32::from_le_bytes(length) as usize;

@@ -5,7 +5,7 @@
 
 use std::{io, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use holdfast_protocol::{
     certificate::{DeviceCertificate, leads_to_root},
@@ -15,7 +15,7 @@ use holdfast_protocol::{
 };
 use tokio::time::timeout;
 
-use super::streams::Stream;
+use super::{pairing, streams::Stream};
 
 /// A whole exchange.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ pub(super) struct Proven {
 
 /// Reads a proof of `device`: its certificate when it is a member of one of `libraries`. Others are refused.
 pub(super) async fn check(mut stream: Stream, device: DeviceId, libraries: &[LibraryId]) -> Option<Proven> {
-    let body = timeout(DEADLINE, read(&mut stream)).await.ok()?.ok()?;
+    let body = timeout(DEADLINE, pairing::read(&mut stream, HELLO_BYTES_MAX)).await.ok()?.ok()?;
     let Some(certificate) = member(&body, &device, libraries) else {
         answer(stream, REFUSED).await;
         return None;
@@ -86,18 +86,6 @@ async fn answer(mut stream: Stream, answer: u8) {
     };
     // Who does not listen asks again.
     let _ = timeout(DEADLINE, answering).await;
-}
-
-async fn read(stream: &mut Stream) -> io::Result<Bytes> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).await?;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > HELLO_BYTES_MAX {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut body = BytesMut::zeroed(length);
-    stream.read_exact(&mut body).await?;
-    Ok(body.freeze())
 }
 
 fn member(body: &Bytes, device: &DeviceId, libraries: &[LibraryId]) -> Option<DeviceCertificate> {
