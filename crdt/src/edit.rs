@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use holdfast_protocol::id::{AuthorId, PhotoId};
 use holdfast_protocol::position::Run;
+use holdfast_protocol::time::WallTime;
 
 use crate::document::DocumentId;
 use crate::key::{AlbumId, Key, NameId, TagId, encode_run};
 use crate::limits::{EDIT_BYTES_MAX, OPERATIONS_MAX};
+use crate::name::Name;
 use crate::patch::Patch;
 use crate::photo::PhotoState;
 use crate::replica::Replica;
@@ -138,10 +140,20 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Says where a file of the photo lies; `None` when it is no longer there.
-    pub fn put_name(&mut self, photo: PhotoId, name: NameId, sealed: Option<&[u8]>) {
+    /// Says where a file of the photo lies.
+    pub fn put_name(&mut self, photo: PhotoId, name: NameId, sealed: &[u8]) {
+        self.put(&Key::Name(photo, name), &Name::here(sealed).encode());
+    }
+
+    /// Says that a file of the photo is gone. Its name stays as it was; nothing happens when there is no such name, or the
+    /// file is gone already.
+    pub fn mark_name_gone(&mut self, photo: PhotoId, name: NameId, since: WallTime) {
         let key = Key::Name(photo, name);
-        self.put_unless_absent(&key, sealed.unwrap_or_default(), sealed.is_none());
+        let values = self.replica.values(&key.text());
+        let standing = Name::resolve(&values.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        if let Some(name) = standing.filter(Name::is_here) {
+            self.put(&key, &Name { gone_since: Some(since), ..name }.encode());
+        }
     }
 
     /// Says which photo an edit made of this one.

@@ -1,7 +1,7 @@
 //! The schema: every key of a document and what its value may be.
 //!
 //! A document is one flat map from keys to byte strings. Keys are added by later versions and never re-typed, and
-//! are never deleted: absence is an empty value.
+//! are never deleted: absence is an empty value. A name is never absent: its file may be gone.
 //!
 //! | key | value | document |
 //! |---|---|---|
@@ -13,7 +13,7 @@
 //! | `a/<photo>/<album>` | position in the album | photos |
 //! | `d/<photo>` | sealed date that a person chose | photos |
 //! | `x/<photo>` | [`State`] | photos |
-//! | `n/<photo>/<name>` | sealed place of a file of this photo: folder, name, time | photos |
+//! | `n/<photo>/<name>` | [`Name`]: sealed place of a file of this photo (folder, name, time), there or gone | photos |
 //! | `s/<photo>` | the photo that an edited file became | photos |
 //! | `b/<album>` | sealed name of an album | library |
 //! | `g/<tag>` | sealed name of a tag | library |
@@ -28,6 +28,7 @@ use holdfast_protocol::position::Run;
 
 use crate::document::DocumentId;
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::name::Name;
 use crate::state::State;
 
 macro_rules! short_id {
@@ -155,14 +156,12 @@ impl Key {
             Self::Run(..) => value.is_empty() || value.len() == 8,
             Self::Favourite(_) | Self::Tag(..) => matches!(value, [0 | 1]),
             Self::State(_) => State::decode(value).is_some(),
+            Self::Name(..) => Name::decode(value).is_some(),
             Self::Successor(_) => value.is_empty() || value.len() == 32,
             Self::Position(..) | Self::Date(_) => value.len() <= 256,
-            Self::Caption(_)
-            | Self::Name(..)
-            | Self::AlbumName(_)
-            | Self::TagName(_)
-            | Self::Setting(_)
-            | Self::Later => value.len() <= VALUE_BYTES_MAX,
+            Self::Caption(_) | Self::AlbumName(_) | Self::TagName(_) | Self::Setting(_) | Self::Later => {
+                value.len() <= VALUE_BYTES_MAX
+            }
         }
     }
 

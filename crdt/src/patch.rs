@@ -4,6 +4,7 @@ use holdfast_protocol::id::PhotoId;
 use holdfast_protocol::position::Run;
 
 use crate::key::{AlbumId, Key, NameId, TagId, decode_run};
+use crate::name::Name;
 use crate::state::State;
 
 /// A value that people write, with what others wrote at the same time without knowing of it.
@@ -80,14 +81,14 @@ pub enum Patch {
         /// The decision that holds.
         state: State,
     },
-    /// Where a file of the photo lies in its folder.
+    /// Where a file of the photo lies in its folder, or lay.
     Name {
         /// Which photo.
         photo: PhotoId,
         /// Which file.
-        name: NameId,
-        /// Sealed; `None` when the file is no longer there.
-        sealed: Option<Vec<u8>>,
+        id: NameId,
+        /// What it is called.
+        name: Name,
     },
     /// The photo that an edited file became.
     Successor {
@@ -136,7 +137,7 @@ impl Patch {
             Key::Position(photo, album) => Self::Album { photo, album, position: last_present(values) },
             Key::Date(photo) => Self::Date { photo, date: Register::of(values) },
             Key::State(photo) => Self::State { photo, state: State::resolve(values.iter().copied()) },
-            Key::Name(photo, name) => Self::Name { photo, name, sealed: last_present(values) },
+            Key::Name(photo, id) => Self::Name { photo, id, name: Name::resolve(values)? },
             Key::Successor(photo) => {
                 let successor = last_present(values).and_then(|id| Some(PhotoId::from_bytes(id.try_into().ok()?)));
                 Self::Successor { photo, successor }
@@ -194,10 +195,10 @@ mod tests {
     #[test]
     fn adding_wins_over_a_concurrent_removal() {
         let photo = PhotoId::from_bytes([1; 32]);
-        let name = NameId::from_bytes([2; 16]);
+        let album = AlbumId::from_bytes([2; 16]);
         assert_eq!(
-            Patch::of(Key::Name(photo, name), &[b"here", b""]),
-            Some(Patch::Name { photo, name, sealed: Some(b"here".to_vec()) })
+            Patch::of(Key::Position(photo, album), &[b"m", b""]),
+            Some(Patch::Album { photo, album, position: Some(b"m".to_vec()) })
         );
         assert_eq!(Patch::of(Key::Favourite(photo), &[&[1], &[0]]), Some(Patch::Favourite { photo, favourite: true }));
     }

@@ -6,6 +6,7 @@ use holdfast_protocol::id::{AuthorId, PhotoId};
 use holdfast_protocol::position::Run;
 
 use crate::key::{AlbumId, NameId, TagId};
+use crate::name::Name;
 use crate::patch::{Patch, Register};
 use crate::state::State;
 
@@ -30,8 +31,8 @@ pub struct PhotoState {
     pub date: Register,
     /// Shown, in the trash or erased.
     pub state: State,
-    /// Its files, sealed.
-    pub names: BTreeMap<NameId, Vec<u8>>,
+    /// The names of its files: of those that are there, and of those that are gone.
+    pub names: BTreeMap<NameId, Name>,
     /// The photo that an edit made of it.
     pub successor: Option<PhotoId>,
 }
@@ -81,10 +82,8 @@ impl PhotoState {
             }
             Patch::Date { date, .. } => self.date = date,
             Patch::State { state, .. } => self.state = state,
-            Patch::Name { name, sealed, .. } => {
-                if let Some(sealed) = sealed {
-                    self.names.insert(name, sealed);
-                }
+            Patch::Name { id, name, .. } => {
+                self.names.insert(id, name);
             }
             Patch::Successor { successor, .. } => self.successor = successor,
             Patch::AlbumNamed { .. } | Patch::TagNamed { .. } | Patch::Setting { .. } => {}

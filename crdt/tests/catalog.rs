@@ -6,8 +6,10 @@ mod device;
 use device::{Device, MONTH, author, photo};
 use holdfast_crdt::limits::{EDIT_BYTES_MAX, INCARNATIONS_MAX, VALUE_BYTES_MAX};
 use holdfast_crdt::{
-    AlbumId, Catalog, CatalogBody, DocumentId, EditRefused, NotOpen, OpenError, Origin, Patch, TagId, bundle,
+    AlbumId, Catalog, CatalogBody, DocumentId, EditRefused, Name, NameId, NotOpen, OpenError, Origin, Patch, TagId,
+    bundle,
 };
+use holdfast_protocol::time::WallTime;
 
 #[test]
 fn an_edit_that_changes_nothing_makes_no_change() {
@@ -57,6 +59,22 @@ fn the_library_document_names_albums_and_tags_and_keeps_settings() {
     assert!(matches!(&removed.patches[..], [Patch::AlbumNamed { name, .. }] if name.value.is_none()));
     let refused = catalog.edit(DocumentId::Library, |edit| edit.set_setting("No Such", Some(b"3")));
     assert!(matches!(refused, Err(EditRefused::WrongDocument { .. })));
+}
+
+#[test]
+fn a_name_that_went_stays_as_it_was_until_its_file_is_back() {
+    let mut device = Device::new(1);
+    let [known, unknown] = [1, 2].map(|number| NameId::from_bytes([number; 16]));
+    let names = |device: &Device| device.catalog.photo(MONTH, &photo(1)).unwrap().names;
+    device.edit(|edit| edit.put_photo(photo(1), b"record"));
+    device.edit(|edit| edit.put_name(photo(1), known, b"a.jpg"));
+    assert_eq!(device.edit(|edit| edit.mark_name_gone(photo(1), unknown, WallTime(5))), None);
+    device.edit(|edit| edit.mark_name_gone(photo(1), known, WallTime(5)));
+    let gone = Name { sealed: b"a.jpg".to_vec(), gone_since: Some(WallTime(5)) };
+    assert_eq!(names(&device), [(known, gone)].into());
+    assert_eq!(device.edit(|edit| edit.mark_name_gone(photo(1), known, WallTime(6))), None, "it is gone since then");
+    device.edit(|edit| edit.put_name(photo(1), known, b"a.jpg, touched"));
+    assert_eq!(names(&device), [(known, Name::here(b"a.jpg, touched"))].into());
 }
 
 #[test]

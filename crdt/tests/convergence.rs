@@ -8,6 +8,7 @@ use automerge::{Change, ExpandedChange, ScalarValue};
 use device::{Device, MONTH, photo};
 use holdfast_crdt::{AlbumId, Edit, Lifecycle, NameId, Origin, TagId};
 use holdfast_protocol::id::AuthorId;
+use holdfast_protocol::time::WallTime;
 use proptest::prelude::*;
 
 const DEVICES: usize = 3;
@@ -45,7 +46,8 @@ fn touch(edit: &mut Edit<'_>, (kind, target, value): (u8, u8, u8)) {
         4 => edit.set_album_position(photo, AlbumId::from_bytes([7; 16]), (value > 0).then_some(&text)),
         5 => edit.set_date_override(photo, Some(&text)),
         6 => edit.set_state(photo, [Lifecycle::Live, Lifecycle::Trashed, Lifecycle::Erased][usize::from(value)]),
-        7 => edit.put_name(photo, NameId::from_bytes([value; 16]), (kind < 128).then_some(&text)),
+        7 if kind < 128 => edit.put_name(photo, NameId::from_bytes([value; 16]), &text),
+        7 => edit.mark_name_gone(photo, NameId::from_bytes([value; 16]), WallTime(kind.into())),
         8 => edit.set_successor(photo, (value > 0).then(|| device::photo(value))),
         _ => edit.set_caption(photo, Some(&[kind, target, value])),
     }
@@ -194,7 +196,7 @@ fn subject(patch: &holdfast_crdt::Patch) -> String {
         Patch::Album { photo, album, .. } => format!("a{photo}{album:?}"),
         Patch::Date { photo, .. } => format!("d{photo}"),
         Patch::State { photo, .. } => format!("x{photo}"),
-        Patch::Name { photo, name, .. } => format!("n{photo}{name:?}"),
+        Patch::Name { photo, id, .. } => format!("n{photo}{id:?}"),
         Patch::Successor { photo, .. } => format!("s{photo}"),
         Patch::AlbumNamed { album, .. } => format!("b{album:?}"),
         Patch::TagNamed { tag, .. } => format!("g{tag:?}"),

@@ -9,8 +9,9 @@ use automerge::legacy::{Key, ObjectId, Op, OpId, OpType};
 use automerge::{ActorId, Change, ChangeHash, ExpandedChange, ObjType, ScalarValue};
 use device::{Device, MONTH, author, photo};
 use holdfast_crdt::limits::{CHANGE_BYTES_MAX, VALUE_BYTES_MAX, WAITING_CHANGES_MAX};
-use holdfast_crdt::{Catalog, ChangeRefused, DocumentId, Lifecycle, NameId, Patch, State, TagId};
+use holdfast_crdt::{Catalog, ChangeRefused, DocumentId, Lifecycle, Name, NameId, Patch, State, TagId};
 use holdfast_protocol::position::Run;
+use holdfast_protocol::time::WallTime;
 
 /// A device with two changes in its log, the second of which is to be forged: it sets `c/` over an earlier caption
 /// and makes a new `f/`.
@@ -472,10 +473,13 @@ fn honest_changes_of_every_kind_pass() {
         edit.set_album_position(photo(1), holdfast_crdt::AlbumId::from_bytes([3; 16]), Some(b"m"));
         edit.set_date_override(photo(1), Some(b"date"));
         edit.set_state(photo(1), Lifecycle::Trashed);
-        edit.put_name(photo(1), name, Some(b"IMG_0412.HEIC"));
+        edit.put_name(photo(1), name, b"IMG_0412.HEIC");
         edit.set_successor(photo(1), Some(photo(2)));
     });
-    writer.edit(|edit| edit.set_state(photo(1), Lifecycle::Live));
+    writer.edit(|edit| {
+        edit.set_state(photo(1), Lifecycle::Live);
+        edit.mark_name_gone(photo(1), name, WallTime(5));
+    });
     let mut reader = Device::new(2);
     let applied = reader.follow(&writer);
     assert_eq!((applied.applied, applied.patches.len(), applied.refused), (2, 10, vec![]));
@@ -485,7 +489,7 @@ fn honest_changes_of_every_kind_pass() {
     assert_eq!(state.runs[&author(1)].start, 7);
     assert!(state.favourite && state.tags.len() == 1 && state.albums.len() == 1);
     assert_eq!(state.state, State { generation: 2, lifecycle: Lifecycle::Live });
-    assert_eq!(state.names[&name], b"IMG_0412.HEIC");
+    assert_eq!(state.names[&name], Name { sealed: b"IMG_0412.HEIC".to_vec(), gone_since: Some(WallTime(5)) });
     assert_eq!(state.successor, Some(photo(2)));
     assert!(applied.patches.iter().any(|patch| matches!(patch, Patch::PhotoAdded { others, .. } if others.is_empty())));
 }

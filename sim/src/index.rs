@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast::index::{IndexChange, IndexedPhoto, IndexedState};
+use holdfast::index::{IndexChange, IndexedName, IndexedPhoto, IndexedState};
 use holdfast_protocol::id::PhotoId;
 
 /// What the index shows of one photo.
@@ -10,8 +10,8 @@ use holdfast_protocol::id::PhotoId;
 pub struct ShownPhoto {
     /// Its facts; `None` while nobody has described it.
     pub facts: Option<IndexedPhoto>,
-    /// Paths of its files by the keys of their names.
-    pub names: BTreeMap<[u8; 16], String>,
+    /// What it is called, by the keys of its names: where its files lie, or where the last one lay.
+    pub names: BTreeMap<[u8; 16], IndexedName>,
     /// Whether it is shown at all.
     pub state: IndexedState,
     /// The newer version that hides it.
@@ -51,12 +51,7 @@ impl VirtualIndex {
                 }
                 IndexChange::State { photo, state } => self.photo(photo).state = state,
                 IndexChange::Successor { photo, successor } => self.photo(photo).successor = successor,
-                IndexChange::Name { photo, key, name: Some(name) } => {
-                    self.photo(photo).names.insert(key, name.path);
-                }
-                IndexChange::Name { photo, key, name: None } => {
-                    self.photo(photo).names.remove(&key);
-                }
+                IndexChange::Name { photo, key, name } => drop(self.photo(photo).names.insert(key, name)),
                 IndexChange::Favourite { photo, favourite } => self.photo(photo).favourite = favourite,
                 IndexChange::Caption { photo, captions } => self.photo(photo).captions = captions,
                 IndexChange::Tag { photo, tag, tagged: true } => drop(self.photo(photo).tags.insert(tag)),
@@ -104,11 +99,12 @@ impl VirtualIndex {
         &self.photos
     }
 
-    /// Which photo every shown file is.
+    /// Which photo every shown file is, of those that are there.
     #[must_use]
     pub fn files(&self) -> BTreeSet<(String, PhotoId)> {
         let files = |(photo, shown): (&PhotoId, &ShownPhoto)| {
-            shown.names.values().map(|path| (path.clone(), *photo)).collect::<Vec<_>>()
+            let here = shown.names.values().filter(|name| name.gone_since.is_none());
+            here.map(|name| (name.path.clone(), *photo)).collect::<Vec<_>>()
         };
         self.photos.iter().flat_map(files).collect()
     }

@@ -266,6 +266,12 @@ pub struct PhotoDetail {
     pub target: Target,
     /// Every path that the file lies under, relative to its folder.
     pub paths: Vec<String>,
+    /// The path that its last file lay under, when no device has one any more.
+    #[serde(default)]
+    pub last_path: Option<String>,
+    /// Since when that file is gone.
+    #[serde(default)]
+    pub gone_since_ms: Option<WallTime>,
     /// The camera that took it.
     pub camera: Option<String>,
     /// Where it was taken: degrees north and east.

@@ -6,20 +6,23 @@ use super::photos::copies;
 use super::session::{Session, now, unexpected};
 use super::status::goal;
 use super::terminal::Paint;
-use super::words::{ago, bytes, columns, count, printable};
+use super::words::{ago, bytes, columns, count, moment, printable};
 use crate::api::view::{Evidence, Holder, PhotoDetail};
 use crate::api::{Request, Response};
 
 use holdfast_protocol::time::WallTime;
+use jiff::tz::TimeZone;
 
 pub(super) fn run(session: &Session<'_>, photo: String) -> Result<Exit, Failure> {
     let response = session.ask(&Request::Show { photo })?;
     let Response::Show(detail) = &response else { return Err(unexpected(&response)) };
-    session.show(&response, detail.as_ref(), |detail| lines(detail, now(), session.terminal.paint()))?;
+    session.show(&response, detail.as_ref(), |detail| {
+        lines(detail, now(), session.terminal.zone(), session.terminal.paint())
+    })?;
     Ok(Exit::Done)
 }
 
-fn lines(detail: &PhotoDetail, now: WallTime, paint: Paint) -> String {
+fn lines(detail: &PhotoDetail, now: WallTime, zone: &TimeZone, paint: Paint) -> String {
     let photo = &detail.photo;
     let mut facts = vec![("photo", photo.id.to_string()), ("taken", taken(photo.captured.as_deref()))];
     let mut file = vec![photo.media.clone()];
@@ -40,6 +43,9 @@ fn lines(detail: &PhotoDetail, now: WallTime, paint: Paint) -> String {
         facts.push(("tags", detail.tags.join(", ")));
     }
     facts.extend(detail.paths.iter().map(|path| ("path", path.clone())));
+    let last = detail.last_path.iter().zip(detail.gone_since_ms);
+    facts
+        .extend(last.map(|(path, since)| ("path", format!("{path} (its file is gone since {})", moment(since, zone)))));
     let rows: Vec<_> = facts.into_iter().map(|(what, value)| [what.to_owned(), printable(&value)]).collect();
 
     let safety =
@@ -110,6 +116,8 @@ mod tests {
             photo: photo(0xa7, "IMG_0412.HEIC", 1),
             target: Target { copies: 2, places: 2 },
             paths: vec!["2021/IMG_0412.HEIC".into()],
+            last_path: None,
+            gone_since_ms: None,
             camera: Some("Apple iPhone 12".into()),
             location: Some(("48.1371000".into(), "11.5754000".into())),
             other_captions: vec![],
@@ -120,7 +128,7 @@ mod tests {
         };
         detail.photo.captured = Some("2021-07-04T18:03:12".into());
         assert_eq!(
-            lines(&detail, WallTime(300_000), Paint::Plain),
+            lines(&detail, WallTime(300_000), &TimeZone::UTC, Paint::Plain),
             format!(
                 "IMG_0412.HEIC\n\
                 \x20 photo     {}\n\
@@ -136,6 +144,10 @@ mod tests {
                 "a7".repeat(32)
             )
         );
+        (detail.last_path, detail.gone_since_ms) = (detail.paths.pop(), Some(WallTime(1_700_000_000_000)));
+        let text = lines(&detail, WallTime(300_000), &TimeZone::UTC, Paint::Plain);
+        let path = "  path      2021/IMG_0412.HEIC (its file is gone since 2023-11-14 22:13)\n";
+        assert!(text.contains(path), "{text}");
     }
 
     #[test]

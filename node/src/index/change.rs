@@ -3,6 +3,7 @@
 use std::fmt;
 
 use holdfast_protocol::id::{DeviceId, PhotoId};
+use holdfast_protocol::time::WallTime;
 
 /// One change of what the index shows. Changes may come again: the last one wins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,14 +18,14 @@ pub enum IndexChange {
         /// Its state.
         state: IndexedState,
     },
-    /// A file of the photo got a name, a new place, or (`None`) lost it.
+    /// What a photo is called: a file of it that is there, or the last one that was.
     Name {
         /// The photo.
         photo: PhotoId,
         /// The key of the name in the catalog.
         key: [u8; 16],
-        /// Where the file lies.
-        name: Option<IndexedName>,
+        /// Where the file lies, or lay.
+        name: IndexedName,
     },
     /// A photo is a favourite or not.
     Favourite {
@@ -119,13 +120,15 @@ pub struct IndexedPhoto {
     pub unreadable: Option<String>,
 }
 
-/// Where a photo's file lies.
+/// Where a photo's file lies, or lay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexedName {
     /// The path relative to its folder, with `/` between the parts.
     pub path: String,
     /// When the file was last modified, in nanoseconds since the Unix epoch.
     pub modified_ns: i64,
+    /// Since when the file is known to be gone; `None` while it is there.
+    pub gone_since: Option<WallTime>,
 }
 
 /// Whether a photo is shown.

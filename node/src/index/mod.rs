@@ -12,6 +12,6 @@ mod sqlite;
 
 pub use change::{Captured, IndexChange, IndexedName, IndexedPhoto, IndexedState};
 #[cfg(feature = "io")]
-pub use query::{IndexReader, IndexedFile, MonthCount, PhotoPage, PhotoQuery, PhotoRow};
+pub use query::{IndexReader, IndexedFile, LastName, MonthCount, PhotoPage, PhotoQuery, PhotoRow};
 #[cfg(feature = "io")]
 pub use sqlite::{Index, IndexError};

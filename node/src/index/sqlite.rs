@@ -56,6 +56,7 @@ CREATE TABLE name (
     path TEXT NOT NULL,
     file TEXT NOT NULL,
     modified_ns INTEGER NOT NULL,
+    gone_ms INTEGER,
     PRIMARY KEY (slot, key)
 ) WITHOUT ROWID;
 CREATE INDEX name_path ON name (path COLLATE NOCASE);
@@ -246,18 +247,11 @@ fn apply_change(
         }
         IndexChange::Name { photo, key, name } => {
             let slot = slot_of(photo)?;
-            match name {
-                Some(name) => {
-                    let file = name.path.rsplit('/').next().unwrap_or_default();
-                    run(
-                        "INSERT OR REPLACE INTO name (slot, key, path, file, modified_ns) VALUES (?, ?, ?, ?, ?)",
-                        &[&slot, key, &name.path, &file, &name.modified_ns],
-                    )?;
-                }
-                None => {
-                    run("DELETE FROM name WHERE slot = ? AND key = ?", &[&slot, key])?;
-                }
-            }
+            let file = name.path.rsplit('/').next().unwrap_or_default();
+            run(
+                "INSERT OR REPLACE INTO name (slot, key, path, file, modified_ns, gone_ms) VALUES (?, ?, ?, ?, ?, ?)",
+                &[&slot, key, &name.path, &file, &name.modified_ns, &name.gone_since.map(|since| since.0)],
+            )?;
             reworded.insert(slot);
         }
         IndexChange::Favourite { photo, favourite } => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_crdt::{CatalogBody, DocumentId, Edit, EditRefused, LocalChange, Patch, PhotoState};
+use holdfast_crdt::{CatalogBody, DocumentId, Edit, EditRefused, LocalChange, Name, NameId, Patch, PhotoState};
 use holdfast_protocol::deposit::DepositedChunk;
 use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::id::{ChunkId, PhotoId};
@@ -10,7 +10,7 @@ use holdfast_protocol::metadata::Metadata;
 use holdfast_protocol::position::Run;
 use holdfast_protocol::replica;
 use holdfast_protocol::sealing::chunk_id;
-use holdfast_protocol::time::Now;
+use holdfast_protocol::time::{Now, WallTime};
 
 use super::describe::{hex, indexed_state, shown_successor};
 use super::import::{ImportedPhoto, Pending, RemovedName};
@@ -21,12 +21,20 @@ use crate::index::{IndexChange, IndexedState};
 /// The oldest version that understands what is written here.
 pub(super) const MIN_READER: u16 = 1;
 
+/// What an edit says of a file's name.
+enum NameEdit {
+    /// It is there, and sealed as this.
+    Here(Vec<u8>),
+    /// It is gone.
+    Gone(WallTime),
+}
+
 /// One batch's edits of one document.
 #[derive(Default)]
 pub(super) struct Edits {
     records: Vec<(PhotoId, Vec<u8>)>,
     runs: Vec<(PhotoId, Run)>,
-    names: Vec<(PhotoId, holdfast_crdt::NameId, Option<Vec<u8>>)>,
+    names: Vec<(PhotoId, NameId, NameEdit)>,
     successors: Vec<(PhotoId, Option<PhotoId>)>,
 }
 
@@ -42,8 +50,11 @@ impl Edits {
         for (photo, run) in &self.runs {
             edit.put_run(*photo, *run);
         }
-        for (photo, name, sealed) in &self.names {
-            edit.put_name(*photo, *name, sealed.as_deref());
+        for (photo, name, said) in &self.names {
+            match said {
+                NameEdit::Here(sealed) => edit.put_name(*photo, *name, sealed),
+                NameEdit::Gone(since) => edit.mark_name_gone(*photo, *name, *since),
+            }
         }
         for (photo, successor) in &self.successors {
             edit.set_successor(*photo, *successor);
@@ -83,11 +94,11 @@ impl<M: Metadata> Library<M> {
             match pending {
                 Pending::Photo(photo) => {
                     imports.push(photo.import);
-                    self.edit_photo(photo, runs.get(&photo.photo), &mut edits)?;
+                    self.edit_photo(now.wall, photo, runs.get(&photo.photo), &mut edits)?;
                 }
                 Pending::NameRemoved(removed) => {
                     imports.push(removed.import);
-                    self.edit_removed(removed, &mut edits);
+                    self.edit_removed(now.wall, removed, &mut edits);
                 }
             }
         }
@@ -162,6 +173,7 @@ impl<M: Metadata> Library<M> {
 
     fn edit_photo(
         &mut self,
+        now: WallTime,
         photo: &ImportedPhoto,
         run: Option<&Run>,
         edits: &mut BTreeMap<DocumentId, Edits>,
@@ -179,23 +191,23 @@ impl<M: Metadata> Library<M> {
         }
         let file = NamedFile { device: self.device, name: photo.name.clone() };
         let name = record::name_id(&self.secrets, &photo.photo, &file);
-        of_document.names.push((photo.photo, name, Some(record::seal_name(&photo.photo_key, &file))));
+        of_document.names.push((photo.photo, name, NameEdit::Here(record::seal_name(&photo.photo_key, &file))));
         if known.is_some_and(|slot| !self.photos.row(slot).listed) {
             // An earlier version is back in its folder.
             of_document.successors.push((photo.photo, None));
         }
         let before = NamedFile { name: photo.renamed_from.clone().unwrap_or(file.name), ..file };
         for old in photo.replaces.iter().filter(|old| **old != photo.photo) {
-            self.edit_replaced(*old, photo.photo, &before, edits)?;
+            self.edit_replaced(now, (*old, photo.photo), &before, edits)?;
         }
         Ok(())
     }
 
-    /// The photo that an edited file was loses this name, and when it has no other, is listed no more.
+    /// The photo that an edited file was has no file of this name any more, and when it has no other, is listed no more.
     fn edit_replaced(
         &mut self,
-        old: PhotoId,
-        new: PhotoId,
+        now: WallTime,
+        (old, new): (PhotoId, PhotoId),
         file: &NamedFile,
         edits: &mut BTreeMap<DocumentId, Edits>,
     ) -> Result<(), LibraryError> {
@@ -204,8 +216,9 @@ impl<M: Metadata> Library<M> {
         let name = record::name_id(&self.secrets, &old, file);
         let state = self.opened(document)?.photo(document, &old);
         let of_document = edits.entry(document).or_default();
-        of_document.names.push((old, name, None));
-        if state.is_some_and(|state| state.names.keys().all(|other| *other == name)) {
+        of_document.names.push((old, name, NameEdit::Gone(now)));
+        let is_last = |(other, of): (&NameId, &Name)| *other == name || !of.is_here();
+        if state.is_some_and(|state| state.names.iter().all(is_last)) {
             of_document.successors.push((old, Some(new)));
         }
         Ok(())
@@ -224,11 +237,12 @@ impl<M: Metadata> Library<M> {
         documents
     }
 
-    fn edit_removed(&self, removed: &RemovedName, edits: &mut BTreeMap<DocumentId, Edits>) {
+    fn edit_removed(&self, now: WallTime, removed: &RemovedName, edits: &mut BTreeMap<DocumentId, Edits>) {
         if let Some(slot) = self.photos.slot(&removed.photo) {
             let file = NamedFile { device: self.device, name: removed.name.clone() };
             let name = record::name_id(&self.secrets, &removed.photo, &file);
-            edits.entry(self.photos.document(slot)).or_default().names.push((removed.photo, name, None));
+            let of_document = edits.entry(self.photos.document(slot)).or_default();
+            of_document.names.push((removed.photo, name, NameEdit::Gone(now)));
         }
     }
 
@@ -289,9 +303,6 @@ impl<M: Metadata> Library<M> {
                 Patch::PhotoAdded { photo, record, others } => self.learn_photo(document, photo, &record, &others),
                 Patch::Run { photo, run } => self.learn_run(document, &photo, run),
                 Patch::State { .. } | Patch::Successor { .. } => {}
-                Patch::Name { photo, name, sealed: None } => {
-                    self.index_changes.push(IndexChange::Name { photo, key: *name.as_bytes(), name: None });
-                }
                 Patch::Favourite { photo, favourite } => {
                     self.index_changes.push(IndexChange::Favourite { photo, favourite });
                 }

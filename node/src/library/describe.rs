@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use holdfast_crdt::{Lifecycle, PhotoState};
+use holdfast_crdt::{Lifecycle, Name, PhotoState};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::manifest::{CaptureTime, Facts, Manifest};
 use holdfast_protocol::media_type::MediaType;
@@ -157,7 +157,7 @@ pub(super) const fn indexed_state(state: &PhotoState) -> IndexedState {
 /// The newer version that hides a photo: only while no file shows the earlier one. Another device may have imported it
 /// while this one edited the only file that it knew of.
 pub(super) fn shown_successor(state: &PhotoState) -> Option<PhotoId> {
-    state.successor.filter(|_| state.names.is_empty())
+    state.successor.filter(|_| !state.names.values().any(Name::is_here))
 }
 
 /// How the index writes identifiers and positions of the catalog.
@@ -167,19 +167,28 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// What the catalog says of a photo under its key: names and captions.
 fn sealed_changes(photo: PhotoId, key: &PhotoKey, state: &PhotoState) -> Vec<IndexChange> {
-    let mut changes = Vec::new();
-    for (id, sealed) in &state.names {
-        if let Some(file) = record::open_name(key, sealed) {
-            let path = format!("{}/{}", file.name.folder, file.name.path);
-            let name = IndexedName { path, modified_ns: file.name.mtime_ns };
-            changes.push(IndexChange::Name { photo, key: *id.as_bytes(), name: Some(name) });
-        }
-    }
+    let names = shown_names(key, state).into_iter();
+    let mut changes: Vec<_> = names.map(|(key, name)| IndexChange::Name { photo, key, name }).collect();
     let written = std::iter::once(&state.caption.value).chain(&state.caption.conflicts).flatten();
     let captions: Vec<String> =
         written.filter_map(|sealed| String::from_utf8(key.open(CAPTION_CONTEXT, sealed).ok()?).ok()).collect();
     changes.push(IndexChange::Caption { photo, captions });
     changes
+}
+
+/// What a photo is called, with the names' keys: by the files that are there, or without any by the one that went last.
+fn shown_names(key: &PhotoKey, state: &PhotoState) -> Vec<([u8; 16], IndexedName)> {
+    let names = state.names.iter().filter_map(|(id, name)| {
+        let file = record::open_name(key, &name.sealed)?.name;
+        let path = format!("{}/{}", file.folder, file.path);
+        Some((*id.as_bytes(), IndexedName { path, modified_ns: file.mtime_ns, gone_since: name.gone_since }))
+    });
+    let (here, gone): (Vec<_>, Vec<_>) = names.partition(|(_, name)| name.gone_since.is_none());
+    if here.is_empty() {
+        let last = |(_, name): &([u8; 16], IndexedName)| (name.gone_since, name.path.clone());
+        return gone.into_iter().max_by_key(last).into_iter().collect();
+    }
+    here
 }
 
 fn captured(time: &CaptureTime) -> Option<Captured> {

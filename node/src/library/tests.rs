@@ -78,7 +78,8 @@ impl Machine {
     }
 
     fn now(&self) -> Now {
-        Now { elapsed: Timestamp::default() + self.elapsed, wall: WallTime(0) }
+        let elapsed = self.elapsed;
+        Now { elapsed: Timestamp::default() + elapsed, wall: WallTime(elapsed.as_millis() as i64) }
     }
 
     fn open(&self, indexed: Option<u64>) -> Open {
@@ -205,6 +206,19 @@ impl Open {
         (0..photos.len() as u32).map(|slot| *photos.row(slot)).filter(|row| row.listed).map(|row| row.photo).collect()
     }
 
+    /// What the index calls a photo, and since when the file is gone.
+    fn called(&self, photo: &PhotoId) -> Vec<(String, Option<WallTime>)> {
+        let described = |change: &IndexChange| matches!(change, IndexChange::Photo(facts) if facts.photo == *photo);
+        let last = self.indexed.iter().rposition(described).unwrap();
+        let names = self.indexed[last..].iter().filter_map(|change| match change {
+            IndexChange::Name { photo: of, name, .. } if of == photo => Some((name.path.clone(), name.gone_since)),
+            _ => None,
+        });
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
     fn rebuilt(&self) -> Vec<Option<DocumentId>> {
         let rebuilt = |event: &Event| if let Event::Rebuilt { document } = event { Some(*document) } else { None };
         self.events.iter().filter_map(rebuilt).collect()
@@ -252,6 +266,39 @@ fn a_damaged_document_is_made_again_from_the_logs() {
     machine.metadata.0.borrow_mut().insert(key, b"damaged".to_vec());
     let open = machine.open(Some(version));
     assert_eq!((open.listed().len(), open.rebuilt()), (3, vec![None]));
+}
+
+#[test]
+fn a_photo_is_called_what_its_file_was_last_when_that_is_gone() {
+    let mut machine = Machine::new();
+    let mut open = machine.open(None);
+    let photo = machine.photo("a.jpg", &[3; 1000]);
+    open.import(&mut machine, &photo);
+    let moved = ImportedPhoto { name: file("b.jpg", 1000), ..photo.clone() };
+    open.import(&mut machine, &moved);
+    let remove = |open: &mut Open, machine: &mut Machine, photo: &ImportedPhoto| {
+        let ImportedPhoto { import, photo, name, .. } = photo.clone();
+        open.give(machine, vec![Input::NameRemoved(Box::new(RemovedName { import, photo, name }))]);
+    };
+    let here = |path: &str| vec![(format!("Pictures/{path}"), None)];
+    assert_eq!(open.called(&photo.photo), [here("a.jpg"), here("b.jpg")].concat());
+    remove(&mut open, &mut machine, &photo);
+    assert_eq!(open.called(&photo.photo), here("b.jpg"));
+    remove(&mut open, &mut machine, &moved);
+    let gone = vec![("Pictures/b.jpg".to_owned(), Some(machine.now().wall))];
+    assert_eq!(open.called(&photo.photo), gone);
+    remove(&mut open, &mut machine, &moved);
+    assert_eq!((open.called(&photo.photo), open.listed()), (gone, [photo.photo].into()), "it was gone already");
+
+    // Back, and then edited: the version before is hidden, whatever it was called.
+    open.import(&mut machine, &photo);
+    let edited = machine.photo("a.jpg", &[4; 1000]);
+    open.import(&mut machine, &ImportedPhoto { replaces: vec![photo.photo], ..edited.clone() });
+    assert_eq!((open.called(&edited.photo), open.listed()), (here("a.jpg"), [edited.photo].into()));
+    drop(open);
+    let mut open = machine.open(None);
+    open.give(&mut machine, Vec::new());
+    assert_eq!(open.called(&photo.photo).len(), 1, "its name is in the catalog still");
 }
 
 #[test]

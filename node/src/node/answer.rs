@@ -131,7 +131,7 @@ impl Runtime {
         let target = self.target();
         Photo {
             id: row.photo,
-            name: row.paths.first().cloned().unwrap_or_else(|| row.photo.short()),
+            name: row.name().map_or_else(|| row.photo.short(), str::to_owned),
             captured: row.captured.map(|captured| captured.to_string()),
             media: row.media,
             bytes: row.bytes,
@@ -149,7 +149,10 @@ impl Runtime {
     fn show(&self, text: &str) -> Result<Response, Refusal> {
         let mut found = self.index.find(text, MATCHES_MAX).map_err(|error| Refusal::failed(&error))?;
         if found.len() > 1 {
-            let names: Vec<_> = found.iter().map(|row| format!("{} ({})", name(row), row.photo.short())).collect();
+            let names: Vec<_> = found
+                .iter()
+                .map(|row| format!("{} ({})", row.name().unwrap_or("a photo without a name"), row.photo.short()))
+                .collect();
             let message = format!("`{text}` could be {}", names.join(", "));
             return Err(Refusal::new(RefusalKind::NotFound, message, "name the one you mean by its identifier"));
         }
@@ -185,6 +188,8 @@ impl Runtime {
         PhotoDetail {
             target: self.target(),
             paths: row.paths.clone(),
+            last_path: row.last_name.as_ref().map(|last| last.path.clone()),
+            gone_since_ms: row.last_name.as_ref().map(|last| last.gone_since),
             camera: row.camera.clone(),
             location: row.location.map(|(latitude, longitude)| (degrees(latitude), degrees(longitude))),
             other_captions: row.captions.iter().skip(1).cloned().collect(),
@@ -219,10 +224,6 @@ impl Runtime {
     pub(super) fn name_of(&self, device: &DeviceId) -> String {
         self.library.replica().registry().name(device).unwrap_or(super::news::UNNAMED).to_owned()
     }
-}
-
-fn name(row: &PhotoRow) -> &str {
-    row.paths.first().map_or("a photo without a name", String::as_str)
 }
 
 fn page_limit(limit: u32) -> usize {

@@ -1,5 +1,5 @@
 //! What lists show is what lies in the folders: every file that was acknowledged under its name, as the photo that it is
-//! now, listed; no file that is gone.
+//! now, listed; no file that is gone. A photo without files keeps its last name.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +7,7 @@ use holdfast::index::IndexedState;
 use holdfast_protocol::id::PhotoId;
 
 use super::{Violation, is_nameless};
+use crate::index::ShownPhoto;
 use crate::world::World;
 
 /// Compares the folders of all nodes with every node's index and photos.
@@ -39,6 +40,11 @@ pub fn check(world: &World) -> Result<(), Violation> {
             let what = format!("{path} as {} {verb}", photo.short());
             return Err(Violation::WrongFiles { node: node.number, what });
         }
+        let is_lost = |(_, shown): &(&PhotoId, &ShownPhoto)| shown.facts.is_some() && shown.names.is_empty();
+        if let Some((photo, _)) = node.index.photos().iter().find(is_lost) {
+            let what = format!("the name of {} is lost", photo.short());
+            return Err(Violation::WrongFiles { node: node.number, what });
+        }
         for (path, photo) in &files {
             // What an index shows of a photo begins with its manifest: one that is built anew shows nothing of this one.
             if is_nameless(world, library, photo) && !node.index.photos().contains_key(photo) {
@@ -60,6 +66,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
 
 #[cfg(test)]
 mod tests {
+    use holdfast::index::IndexChange;
     use holdfast_protocol::position::Position;
 
     use super::*;
@@ -87,6 +94,17 @@ mod tests {
         let manifests = runs.map(|run| replica.chunk_at(&Position { author: run.author, index: run.start }).unwrap());
         world.excused.chunks.extend(manifests.map(|manifest| manifest.chunk));
         assert_eq!(check(&world), Ok(()));
+    }
+
+    #[test]
+    fn a_photo_that_nobody_knows_the_name_of_is_found() {
+        let mut world = World::new(6, Options::calm(2)).unwrap();
+        world.run().unwrap();
+        let index = &mut world.nodes[0].index;
+        let is_here = |shown: &&ShownPhoto| shown.names.values().any(|name| name.gone_since.is_none());
+        let without = index.photos().values().find(|shown| !is_here(shown)).and_then(|shown| shown.facts.clone());
+        index.apply(1, vec![IndexChange::Photo(Box::new(without.expect("some file was deleted or edited")))]);
+        assert!(matches!(check(&world), Err(Violation::WrongFiles { node: 0, .. })));
     }
 
     #[test]

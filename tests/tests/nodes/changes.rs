@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use holdfast_protocol::id::PhotoId;
+use holdfast_tests::folder::Contents;
 use holdfast_tests::node::Node;
 use holdfast_tests::photos::{Photo, write, write_library, write_settled};
 
@@ -59,17 +60,25 @@ fn a_folder_changes_under_the_watcher() {
     home.wait_until_safe(14);
     assert_eq!(home.status().traffic.sent, sent);
 
-    // Deleted: the photo stays, and this device gets back what it lost with the file.
-    let deleted = id(&home, "IMG_0003.jpg");
-    let bytes = fs::read(pictures.join("2021/04/IMG_0003.jpg")).unwrap();
+    // Deleted: the photo stays under the name, folder and date that it had, and this device gets back what it lost with the
+    // file.
+    let (deleted, before) = (id(&home, "IMG_0003.jpg"), Contents::of(&pictures));
     fs::remove_file(pictures.join("2021/04/IMG_0003.jpg")).unwrap();
-    home.wait_for("the name to go", || home.show(&deleted.to_string()).paths.is_empty().then_some(()));
+    for node in [&home, &office] {
+        let detail = node.wait_for("the file to be gone", || {
+            node.try_show("IMG_0003.jpg").filter(|detail| detail.gone_since_ms.is_some())
+        });
+        assert_eq!((detail.photo.id, detail.paths.len()), (deleted, 0));
+        assert_eq!(detail.last_path.as_deref(), Some("Pictures/2021/04/IMG_0003.jpg"));
+        assert!(node.photos().iter().any(|photo| Some(&photo.name) == detail.last_path.as_ref()));
+    }
     home.wait_for("the deleted file's bytes", || holds(&home, &deleted).then_some(()));
     home.wait_until_safe(14);
-    let export = directory.path().join("deleted");
-    assert_eq!(home.export(&export).problems, []);
-    let found = walk(&export).into_iter().any(|path| fs::read(path).unwrap() == bytes);
-    assert!(found, "the deleted photo is still exported");
+    for node in [&home, &office] {
+        let export = directory.path().join("deleted").join(node.home().file_name().unwrap());
+        assert_eq!(node.export(&export).problems, []);
+        before.assert_equal(&Contents::of(&export.join("Pictures")));
+    }
 }
 
 pub(crate) fn walk(folder: &Path) -> Vec<std::path::PathBuf> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use holdfast_protocol::id::PhotoId;
+use holdfast_protocol::time::WallTime;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
 use super::sqlite::UNDATED_MS;
@@ -54,8 +55,10 @@ pub struct PhotoRow {
     pub photo: PhotoId,
     /// The catalog document that it is in.
     pub document: String,
-    /// Its paths in their folders, sorted; empty when no device names it any more.
+    /// Its paths in their folders, sorted; empty when no device has a file of it any more.
     pub paths: Vec<String>,
+    /// What it was called last, when no device has a file of it any more.
+    pub last_name: Option<LastName>,
     /// When it was taken: what a person set, else what the camera wrote.
     pub captured: Option<Captured>,
     /// What it is: `image/jpeg`.
@@ -80,6 +83,23 @@ pub struct PhotoRow {
     pub captions: Vec<String>,
     /// The names of its tags, sorted.
     pub tags: Vec<String>,
+}
+
+/// What a photo without files was called last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastName {
+    /// The path in its folder.
+    pub path: String,
+    /// When its device saw that the file was gone.
+    pub gone_since: WallTime,
+}
+
+impl PhotoRow {
+    /// What the photo is called: the first path of its files, or its last name.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.paths.first().or_else(|| self.last_name.as_ref().map(|last| &last.path)).map(String::as_str)
+    }
 }
 
 /// How many live photos a month has.
@@ -193,8 +213,8 @@ impl IndexReader {
         slot.map(|slot| self.photo_at(slot)).transpose()
     }
 
-    /// The files of all listed photos, in the order of their paths: every path that a photo lies under, or a name made
-    /// of its identifier when it lies under none any more.
+    /// The files of all listed photos, in the order of their paths: every path that a photo lies under, else the one that
+    /// it lay under last, or a name made of its identifier when it has none that can be read.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -256,10 +276,12 @@ impl IndexReader {
         let captured_ms: Option<i64> = row.get(3)?;
         let offset: Option<i16> = row.get(4)?;
         let latitude: Option<i32> = row.get(10)?;
+        let (paths, last_name) = self.names(slot)?;
         Ok(PhotoRow {
             photo: PhotoId::from_bytes(row.get(1)?),
             document: row.get(2)?,
-            paths: self.texts("SELECT path FROM name WHERE slot = ? ORDER BY path", slot)?,
+            paths,
+            last_name,
             captured: captured_ms.map(|ms| Captured::from_local_ms(ms, offset)),
             media: row.get(5)?,
             bytes: row.get::<_, i64>(6)? as u64,
@@ -273,6 +295,21 @@ impl IndexReader {
             captions: self.texts("SELECT text FROM caption WHERE slot = ? ORDER BY rank", slot)?,
             tags: self.texts("SELECT name FROM photo_tag JOIN tag USING (tag) WHERE slot = ? ORDER BY name", slot)?,
         })
+    }
+
+    /// The paths of a photo's files, sorted, and what it was called last.
+    fn names(&self, slot: i64) -> Result<(Vec<String>, Option<LastName>), IndexError> {
+        let mut find = self.connection.prepare_cached("SELECT path, gone_ms FROM name WHERE slot = ? ORDER BY path")?;
+        let (mut paths, mut last_name) = (Vec::new(), None);
+        let mut rows = find.query([slot])?;
+        while let Some(row) = rows.next()? {
+            let (path, gone_ms): (String, Option<i64>) = (row.get(0)?, row.get(1)?);
+            match gone_ms {
+                None => paths.push(path),
+                Some(gone_ms) => last_name = Some(LastName { path, gone_since: WallTime(gone_ms) }),
+            }
+        }
+        Ok((paths, last_name))
     }
 
     fn texts(&self, sql: &str, slot: i64) -> Result<Vec<String>, rusqlite::Error> {

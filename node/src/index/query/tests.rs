@@ -24,8 +24,8 @@ fn facts(number: u8, captured: Option<(i16, u8, u8)>) -> IndexChange {
 }
 
 fn name(number: u8, path: &str) -> IndexChange {
-    let name = IndexedName { path: path.into(), modified_ns: 5 };
-    IndexChange::Name { photo: id(number), key: [1; 16], name: Some(name) }
+    let name = IndexedName { path: path.into(), modified_ns: 5, gone_since: None };
+    IndexChange::Name { photo: id(number), key: [1; 16], name }
 }
 
 struct Fixture {
@@ -121,9 +121,7 @@ fn what_is_described_again_keeps_nothing_of_before() {
     let row = read(&fixture);
     assert_eq!((row.paths.len(), row.captions.len(), row.tags.len()), (1, 1, 1));
     // Renamed, and the rest taken back, while this index was not told.
-    let renamed = IndexedName { path: "a/IMG_2.jpg".into(), modified_ns: 5 };
-    let renamed = IndexChange::Name { photo: id(1), key: [2; 16], name: Some(renamed) };
-    fixture.index.apply(&[facts(1, None), renamed], b"2").unwrap();
+    fixture.index.apply(&[facts(1, None), name(1, "a/IMG_2.jpg")], b"2").unwrap();
     let row = read(&fixture);
     assert_eq!(row.paths, ["a/IMG_2.jpg"]);
     assert_eq!((row.captions.len(), row.tags.len()), (0, 0));
@@ -167,6 +165,20 @@ fn photos_are_found_by_the_beginning_of_their_id_by_file_and_by_path() {
     assert_eq!((find("aba"), find("ffff"), find("")), (vec![], vec![], vec![]));
     let row = reader.photo(&id(0xab)).unwrap().unwrap();
     assert_eq!((row.paths, row.location), (vec!["a/IMG_1.jpg".to_owned()], Some((481_371_000, -115_754_000))));
+}
+
+#[test]
+fn a_photo_without_files_is_found_shown_and_exported_by_its_last_name() {
+    let name = IndexedName { path: "a/IMG_1.jpg".into(), modified_ns: 5, gone_since: Some(WallTime(9)) };
+    let fixture = Fixture::new(&[facts(1, None), IndexChange::Name { photo: id(1), key: [1; 16], name }]);
+    let reader = fixture.index.reader().unwrap();
+    let row = reader.photo(&id(1)).unwrap().unwrap();
+    assert_eq!((row.name(), row.paths.len()), (Some("a/IMG_1.jpg"), 0));
+    assert_eq!(row.last_name.unwrap().gone_since, WallTime(9));
+    assert_eq!((fixture.all(), fixture.search("IMG_1")), (vec![1], vec![1]));
+    assert_eq!(reader.find("IMG_1.jpg", 10).unwrap().len(), 1);
+    let files: Vec<_> = reader.files().unwrap().into_iter().map(|file| (file.path, file.modified_ns)).collect();
+    assert_eq!(files, [("a/IMG_1.jpg".to_owned(), 5)]);
 }
 
 #[test]
