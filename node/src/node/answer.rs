@@ -148,12 +148,12 @@ impl Runtime {
     }
 
     fn show(&self, text: &str) -> Result<Response, Refusal> {
-        let mut found = self.index.find(text, MATCHES_MAX).map_err(|error| Refusal::failed(&error))?;
+        let mut found = self.index.find(text, MATCHES_MAX + 1).map_err(|error| Refusal::failed(&error))?;
         if found.len() > 1 {
-            let names: Vec<_> = found
-                .iter()
-                .map(|row| format!("{} ({})", row.name().unwrap_or("a photo without a name"), row.photo.short()))
-                .collect();
+            let named =
+                |row: &PhotoRow| format!("{} ({})", row.name().unwrap_or("a photo without a name"), row.photo.short());
+            let mut names: Vec<_> = found.iter().take(MATCHES_MAX).map(named).collect();
+            names.extend((found.len() > MATCHES_MAX).then(|| "others".to_owned()));
             let message = format!("`{text}` could be {}", names.join(", "));
             return Err(Refusal::new(RefusalKind::NotFound, message, "name the one you mean by its identifier"));
         }
