@@ -1,5 +1,6 @@
 //! What a node tells unasked.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use holdfast_protocol::id::{DeviceId, PhotoId};
@@ -7,6 +8,7 @@ use holdfast_protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use super::view::Problem;
+use crate::ingest::SkipReason;
 
 /// Something that happened, numbered in the order in which it did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,9 @@ pub enum Happening {
         files: u64,
         /// Those that are new or changed.
         new: u64,
+        /// How many things were passed over, by the reason why.
+        #[serde(default)]
+        skipped: BTreeMap<SkipReason, u64>,
     },
     /// The importer got further; at most a few of these a second.
     Importing {

@@ -36,6 +36,34 @@ pub enum Request {
     },
     /// The devices of this library. Answered by `Response::Peers`.
     Peers,
+    /// The watched folders. Answered by `Response::Folders`, as are the requests about one folder.
+    Folders {
+        /// Whether what was passed over is named.
+        #[serde(default)]
+        skipped: bool,
+    },
+    /// Watches one more folder.
+    WatchFolder {
+        /// An absolute path.
+        path: PathBuf,
+    },
+    /// A watched folder was moved or renamed: goes on with it where it is now, without reading its files again.
+    MoveFolder {
+        /// Where it was, an absolute path.
+        from: PathBuf,
+        /// Where it is, an absolute path.
+        to: PathBuf,
+    },
+    /// Watches a folder no longer. Its photos stay in the library, and what this device holds of them it keeps.
+    LeaveFolder {
+        /// An absolute path.
+        path: PathBuf,
+    },
+    /// A folder inside a watched one is not there because it was deleted: its photos need not be waited for.
+    ForgetFolder {
+        /// An absolute path.
+        path: PathBuf,
+    },
     /// Calls a device now, however long it was to be left alone, and waits a few seconds for what comes of it. Answered by
     /// `Response::Connect`.
     Connect {

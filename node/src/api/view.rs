@@ -1,12 +1,15 @@
 //! What a node answers: plain values, ready to be shown or printed as JSON. Lengths are in bytes, times in
 //! milliseconds since the Unix epoch.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use holdfast_protocol::id::{DeviceId, LibraryId, PhotoId};
 use holdfast_protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
+
+use crate::ingest::SkipReason;
 
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,8 @@ pub enum Response {
     Show(Box<PhotoDetail>),
     /// The devices of the library.
     Peers(Peers),
+    /// The watched folders.
+    Folders(Folders),
     /// A device that was called, and how it can be reached now.
     Connect(Box<Peer>),
     /// A ticket.
@@ -147,6 +152,46 @@ pub struct Folder {
     pub files: u64,
     /// Whether it can be read now; an unmounted disk makes it missing, and then nothing counts as deleted.
     pub present: bool,
+    /// What it is called in the library.
+    #[serde(default)]
+    pub label: String,
+    /// Folders in it that are not there, and whose photos are waited for.
+    #[serde(default)]
+    pub missed: Vec<MissedFolder>,
+    /// How many things in it were passed over, by the reason why.
+    #[serde(default)]
+    pub skipped: BTreeMap<SkipReason, u64>,
+}
+
+/// A folder inside a watched one that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedFolder {
+    /// Where it was.
+    pub path: PathBuf,
+    /// Files of it that are in the library.
+    pub files: u64,
+    /// Since when it is missed.
+    pub since_ms: WallTime,
+}
+
+/// The watched folders.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folders {
+    /// They, in the order in which they were added.
+    pub folders: Vec<Folder>,
+    /// Folders that are watched no longer, and from which something is still to be copied into the store.
+    pub leaving: Vec<PathBuf>,
+    /// What was passed over, by name, at most ten thousand a folder; empty unless it was asked for.
+    pub skipped: Vec<SkippedPath>,
+}
+
+/// Something that was passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedPath {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why it was passed over.
+    pub reason: SkipReason,
 }
 
 /// Something that needs a person.

@@ -74,6 +74,14 @@ pub(super) enum Command {
         /// The photo's id, the beginning of it, its file name or path
         photo: String,
     },
+    /// List the watched folders, or change which they are
+    Folders {
+        /// Name what was passed over in them, and why
+        #[arg(long)]
+        skipped: bool,
+        #[command(subcommand)]
+        action: Option<FolderAction>,
+    },
     /// List the devices of the library
     Peers,
     /// Call a device now, and say how it is reached or why not
@@ -114,10 +122,42 @@ pub(super) enum Command {
     Worker,
 }
 
+/// What is done about a watched folder.
+#[derive(Debug, Subcommand)]
+pub(super) enum FolderAction {
+    /// Import and watch one more
+    Add {
+        /// Which one
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
+    /// Say that one was moved or renamed; its files are not read again
+    Move {
+        /// Where it was
+        #[arg(value_name = "OLD")]
+        from: PathBuf,
+        /// Where it is now
+        #[arg(value_name = "NEW", value_hint = ValueHint::DirPath)]
+        to: PathBuf,
+    },
+    /// Watch one no longer; its photos stay, and this device keeps a copy of what it holds of them
+    Remove {
+        /// Which one
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
+    /// Say that a missing folder inside a watched one was deleted, and need not be waited for
+    Forget {
+        /// Which one
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
 /// What a node is told when it starts. All of it is remembered: the next `up` needs none of it.
 #[derive(Debug, Default, Args)]
 pub(super) struct NodeArguments {
-    /// Folders to import and watch, besides those of earlier runs
+    /// Folders to import and watch, besides those of earlier runs (`holdfast folders remove` lets go of one)
     #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(super) folders: Vec<PathBuf>,
     /// Where this device stands, such as `home`; copies in different places survive a fire
@@ -194,6 +234,12 @@ mod tests {
             "holdfast photos --unsafe",
             "holdfast photos --search sunset --limit 5",
             "holdfast show IMG_0412.HEIC",
+            "holdfast folders",
+            "holdfast folders --skipped",
+            "holdfast folders add Pictures",
+            "holdfast folders move Pictures Photos",
+            "holdfast folders remove Pictures",
+            "holdfast folders forget Pictures/2020",
             "holdfast peers",
             "holdfast connect nas",
             "holdfast events --follow",

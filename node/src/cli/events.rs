@@ -45,9 +45,13 @@ fn sentence(happening: &Happening, paint: Paint) -> String {
     match happening {
         Happening::Started { version } => format!("Holdfast {} started", printable(version)),
         Happening::Listening { address } => format!("listening on {}", printable(address)),
-        Happening::FolderScanned { path, files, new } => {
+        Happening::FolderScanned { path, files, new, skipped } => {
             let path = printable(&path.display().to_string());
-            format!("watching {path}: {}, {} new or changed", count(*files, "file"), thousands(*new))
+            let text = format!("watching {path}: {}, {} new or changed", count(*files, "file"), thousands(*new));
+            match skipped.values().sum::<u64>() {
+                0 => text,
+                skipped => format!("{text}, {} passed over", thousands(skipped)),
+            }
         }
         Happening::Importing { files, files_total, bytes: done, bytes_total } => {
             let (files, done) = (thousands(*files), bytes(*done));
@@ -89,11 +93,14 @@ fn sentence(happening: &Happening, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use holdfast_protocol::id::{DeviceId, PhotoId};
     use holdfast_protocol::time::WallTime;
 
     use super::*;
     use crate::api::view::Problem;
+    use crate::ingest::SkipReason;
 
     #[test]
     fn an_event_is_a_line() {
@@ -101,8 +108,13 @@ mod tests {
         let cases = [
             (Happening::Started { version: "0.1.0".into() }, "Holdfast 0.1.0 started"),
             (
-                Happening::FolderScanned { path: "/p".into(), files: 1204, new: 3 },
-                "watching /p: 1,204 files, 3 new or changed",
+                Happening::FolderScanned {
+                    path: "/p".into(),
+                    files: 1204,
+                    new: 3,
+                    skipped: BTreeMap::from([(SkipReason::Link, 2)]),
+                },
+                "watching /p: 1,204 files, 3 new or changed, 2 passed over",
             ),
             (
                 Happening::Importing { files: 1, files_total: 2, bytes: 3000, bytes_total: 12_000_000 },

@@ -10,6 +10,7 @@ mod events;
 mod exit;
 mod export;
 mod failure;
+mod folders;
 mod foreground;
 mod invite;
 mod manual;
@@ -68,6 +69,7 @@ fn run(arguments: Arguments, terminal: &Terminal) -> Result<Exit, Failure> {
             photos::run(&session, photos::selection(below_target), search, limit)
         }
         Command::Show { photo } => show::run(&session, photo),
+        Command::Folders { skipped, action } => folders::run(&session, skipped, action),
         Command::Peers => peers::run(&session),
         Command::Connect { device } => connect::run(&session, device),
         Command::Events { follow } => events::run(&session, follow),

@@ -6,6 +6,7 @@ use holdfast_protocol::time::WallTime;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::folders;
 use super::peers::{rows, trouble};
 use super::session::{Session, now, unexpected};
 use super::terminal::{Paint, Verbosity};
@@ -166,8 +167,7 @@ fn details(text: &mut String, status: &Status, now: WallTime) {
         let _ = write!(text, "\n{what:<9}  {}", counted.join(", "));
     }
     for folder in &status.folders {
-        let path = printable(&folder.path.display().to_string());
-        let _ = write!(text, "\nfolder     {path}: {}", count(folder.files, "file"));
+        let _ = write!(text, "\nfolder     {}", folders::line(folder));
     }
 }
 
@@ -175,9 +175,10 @@ fn details(text: &mut String, status: &Status, now: WallTime) {
 pub(super) mod tests {
     use holdfast_protocol::id::{DeviceId, LibraryId};
 
+    use super::super::folders::tests::folder;
     use super::super::peers::tests::peer;
     use super::*;
-    use crate::api::view::{Evidence, Folder, Importing, Moving, Problem, Traffic};
+    use crate::api::view::{Evidence, Importing, Moving, Problem, Traffic};
 
     pub(in crate::cli) fn status(photos: u64, safe: u64, moving: Moving) -> Status {
         Status {
@@ -196,7 +197,7 @@ pub(super) mod tests {
             moving,
             traffic: Traffic::default(),
             importing: Importing::default(),
-            folders: vec![Folder { path: "/home/anna/Pictures".into(), files: photos, present: true }],
+            folders: vec![folder("/home/anna/Pictures", photos)],
             peers_known: 1,
             peers_connected: 1,
             peers: vec![],

@@ -201,10 +201,8 @@ async fn prepare(session: &Session<'_>, settings: &Settings, opening: Opening) -
 async fn serve(session: &Session<'_>, settings: Settings, lock: HomeLock, events: EventLog) -> Result<Exit, Failure> {
     let worker = WorkerCommand::this_program()?;
     let home = session.home.clone();
-    let config = NodeConfig { home, lock, settings: settings.clone(), worker: Some(worker), events };
+    let config = NodeConfig { home, lock, settings, worker: Some(worker), events };
     let node = Node::start(config).await?;
-    // Only what a node has started with: an address that cannot be listened on would be in the way of every later start.
-    session.home.remember(&settings)?;
     let socket = session.home.prepare_socket()?;
     let server = Server::bind(&socket)?;
     let serving = tokio::spawn(server.run(node.handle().clone()));

@@ -19,6 +19,8 @@ pub struct Settings {
     pub place: Option<String>,
     /// The folders that are imported and watched, absolute.
     pub folders: Vec<PathBuf>,
+    /// Folders that are watched no longer, as long as something of them is still to be copied into the store.
+    pub leaving: Vec<PathBuf>,
     /// What each folder is called in the catalog, once that was said: names that are there are found by it.
     pub labels: BTreeMap<PathBuf, String>,
     /// Where the originals' bytes are kept.
@@ -84,19 +86,45 @@ pub enum PortMapping {
 }
 
 impl Settings {
-    /// Watches `folder` too, under a label that it keeps. What is watched already keeps what it was called so far.
+    /// Watches `folder` too, under a label that it keeps. What is watched already keeps what it was called so far, and so
+    /// does what lies in a folder that is watched.
     pub fn watch(&mut self, folder: PathBuf) {
+        self.leaving.retain(|leaving| *leaving != folder);
         let called = ingest::labels(&self.folders);
         for (known, label) in self.folders.iter().zip(called) {
             self.labels.entry(known.clone()).or_insert(label);
         }
-        if self.folders.contains(&folder) {
+        if self.folders.iter().any(|known| folder.starts_with(known)) {
             return;
         }
         let own_name = ingest::own_name(&folder).filter(|name| !self.labels.values().any(|label| label == name));
         let label = own_name.unwrap_or_else(|| folder.to_string_lossy().into_owned());
         self.labels.entry(folder.clone()).or_insert(label);
         self.folders.push(folder);
+    }
+
+    /// A watched folder is somewhere else now, and is called as before.
+    pub fn move_folder(&mut self, from: &Path, to: PathBuf) {
+        let label = self.labels.remove(from);
+        self.folders.retain(|folder| *folder != from && *folder != to);
+        if let Some(label) = label {
+            self.labels.insert(to.clone(), label);
+        }
+        self.folders.push(to);
+    }
+
+    /// Stops watching a folder; what is held in its files is still to be copied.
+    pub fn leave(&mut self, folder: &Path) {
+        self.folders.retain(|known| known != folder);
+        self.leaving.push(folder.to_owned());
+    }
+
+    /// Nothing more is to be copied from a folder.
+    pub fn left(&mut self, folder: &Path) {
+        self.leaving.retain(|leaving| leaving != folder);
+        if !self.folders.iter().any(|known| known == folder) {
+            self.labels.remove(folder);
+        }
     }
 }
 

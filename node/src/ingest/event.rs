@@ -1,11 +1,14 @@
 //! What ingest tells the library.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::manifest::TooManyChunks;
 use holdfast_protocol::metadata::StorageError;
 
+use super::absence::MissedFolder;
+use super::skip::SkipReason;
 pub use crate::library::{FileName, ImportId, ImportedPhoto, RemovedName};
 
 /// What happened in the watched folders.
@@ -25,6 +28,18 @@ pub enum ImportEvent {
     Problem(ImportProblem),
     /// Every watched folder was walked through and everything found was handed out.
     ScanFinished(ScanSummary),
+    /// A watched folder is not where it was, and its very files are in another one that has become watched: it was moved.
+    FolderMoved {
+        /// Where it was.
+        from: PathBuf,
+        /// Where it is.
+        to: PathBuf,
+    },
+    /// A folder is watched no longer, and what it held is kept in the store.
+    FolderLeft {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 /// Why something was not imported, in words for the person who can change it.
@@ -43,6 +58,45 @@ pub enum ImportProblem {
         folder: PathBuf,
         /// Files that were known in it.
         photos: usize,
+    },
+    /// A folder inside is not there, or another disk lies in its place. Nothing in it counts as deleted yet.
+    #[error(
+        "{} is not there, with {files} photos in it; if its disk is not connected, connect it; if you deleted or moved it, \
+         say so with `holdfast folders forget`, else its photos count as deleted here after a day",
+        path.display()
+    )]
+    SubfolderMissed {
+        /// The folder.
+        path: PathBuf,
+        /// Files that were known in it.
+        files: u64,
+    },
+    /// Links lead to what is not taken in.
+    #[error(
+        "{links} links in {} are not followed, such as {}; watch the folders that they lead to, to take in what is there",
+        folder.display(), example.display()
+    )]
+    LinksNotFollowed {
+        /// The watched folder.
+        folder: PathBuf,
+        /// How many.
+        links: u64,
+        /// One of them.
+        example: PathBuf,
+    },
+    /// Files have the name of a picture or a video, and hold none.
+    #[error(
+        "{files} files in {} are named like photos and hold none, such as {}; look at them: `holdfast folders --skipped` \
+         lists them",
+        folder.display(), example.display()
+    )]
+    NoPictures {
+        /// The watched folder.
+        folder: PathBuf,
+        /// How many.
+        files: u64,
+        /// One of them.
+        example: PathBuf,
     },
     /// A folder inside could not be listed.
     #[error("cannot look into {}: {detail}; allow this user to read it", path.display())]
@@ -122,17 +176,21 @@ pub struct ScanSummary {
     pub failed: u64,
     /// Names that vanished.
     pub removed: u64,
-    /// Files that are neither photos nor videos.
+    /// Files that hold neither photo nor video.
     pub ignored: u64,
 }
 
 /// What is known of one watched folder.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FolderFiles {
     /// Photos and videos of it that were taken in, as far as it was walked through since the start.
     pub files: u64,
-    /// Those that were new or changed when everything was walked through last.
+    /// Those that were taken in since everything was walked through last.
     pub new: u64,
+    /// How many things were passed over, and why.
+    pub skipped: BTreeMap<SkipReason, u64>,
+    /// Folders in it that are missed.
+    pub missed: Vec<MissedFolder>,
 }
 
 /// How far ingest is; a snapshot.

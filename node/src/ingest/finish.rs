@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::flow::{Flow, lock};
-use super::read::{Found, ReadFile};
+use super::read::{Ending, Found, ReadFile};
 use super::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, Keep, RemovedName, ScanSummary};
 use crate::library::{FileChange, Settled};
 use crate::media::{Examination, ExamineError};
@@ -46,6 +46,8 @@ pub(super) enum Step {
     Problem(ImportProblem),
     /// A known file is gone.
     Gone(PathBuf),
+    /// Something else is for the library to know.
+    Tell(ImportEvent),
     /// The library has catalogued imports.
     Catalogued(Vec<ImportId>),
     /// A walk is through, and so is everything it found.
@@ -114,6 +116,7 @@ impl Finisher {
             Step::Changing(found) => self.changing(found.path, found.attempt),
             Step::Problem(problem) => self.emit(ImportEvent::Problem(problem)),
             Step::Gone(path) => self.gone(path),
+            Step::Tell(event) => self.emit(event),
             Step::Catalogued(imports) => self.catalogued(imports),
             Step::WalkFinished(summary) => self.emit(ImportEvent::ScanFinished(summary)),
             Step::Stop => {}
@@ -146,7 +149,7 @@ impl Finisher {
 
     /// Makes the manifest of a file that was read, and appends it and its thumbnail.
     fn finish(&mut self, read: ReadFile) -> Result<Finished, NotFinished> {
-        let ReadFile { found, stat, media, content, cuts, keys, examination } = read;
+        let ReadFile { found, stat, identity, media, ending, content, cuts, keys, examination } = read;
         let path = found.path;
         let examined = match examination.map(|pending| pending.wait()) {
             Some(Ok(examined)) => examined,
@@ -164,7 +167,11 @@ impl Finisher {
             let length = image.bytes.len() as u32; // at most THUMBNAIL_BYTES_MAX
             thumbnails.push(Thumbnail { chunk: sealed.id, length, dimensions: image.dimensions, media: image.media });
         }
-        let manifest = Manifest { content, media, facts: examined.facts.normalized(), thumbnails };
+        let mut facts = examined.facts;
+        if ending == Ending::Missing {
+            facts.unreadable.get_or_insert_with(|| CUT.to_owned());
+        }
+        let manifest = Manifest { content, media, facts: facts.normalized(), thumbnails };
         let sealed = manifest
             .seal(&keys.sealer)
             .map_err(|error| NotFinished::Problem(ImportProblem::TooLarge { path: path.clone(), error }))?;
@@ -176,7 +183,11 @@ impl Finisher {
             self.batch_bytes += manifest.content.length;
         }
         let photo = manifest.photo(&keys.secrets);
-        let replaces = self.replaced(&path, &stat, photo)?;
+        let mut replaces = self.replaced(&path, &stat, photo)?;
+        let half = if replaces.is_empty() { self.half(found.renamed_from.as_deref(), photo)? } else { None };
+        replaces.extend(half.iter().map(|half| half.photo));
+        let renamed_from =
+            half.and_then(|half| Some(self.flow.name(self.flow.folder_of(&half.path)?, &half.path, &half.stat)));
         let imported = ImportedPhoto {
             import: ImportId(0), // given when it is handed out
             photo,
@@ -186,8 +197,9 @@ impl Finisher {
             media,
             name: FileName { mode: Some(mode(&metadata)), ..self.flow.name(found.folder, &path, &stat) },
             replaces: replaces.clone(),
+            renamed_from,
         };
-        let record = FileRecord { path, stat, photo, replaces, content_hash: manifest.content.hash, cuts };
+        let record = FileRecord { path, stat, identity, photo, replaces, content_hash: manifest.content.hash, cuts };
         Ok(Finished { record, folder: found.folder, found_size: found.size, imported: Box::new(imported) })
     }
 
@@ -202,6 +214,12 @@ impl Finisher {
         let Some(before) = self.store.file(path)? else { return Ok(Vec::new()) };
         // Edited over and over while the library has no time: this state of it will not be the last.
         before.replaced_by(photo).ok_or(NotFinished::Changing)
+    }
+
+    /// What was taken in of the file under the name that it had a moment ago, when it is another photo now: half of it.
+    fn half(&self, before: Option<&Path>, photo: PhotoId) -> Result<Option<FileRecord>, NotFinished> {
+        let Some(before) = before.filter(|before| !before.exists()) else { return Ok(None) };
+        Ok(self.store.file(before)?.filter(|half| half.photo != photo))
     }
 
     /// Makes the batch durable and hands it out.
@@ -237,7 +255,10 @@ impl Finisher {
             scan.summary.imported += 1;
             if let Some(number) = self.store.file_number(&record.path) {
                 scan.seen.insert(number.get());
-                lock(&self.flow.folders)[folder].files.insert(number.get());
+                let folder = &mut lock(&self.flow.folders)[folder];
+                folder.files.insert(number.get());
+                folder.new += 1;
+                folder.skipped.remove(&record.path);
             }
         }
         imported.import = lock(&self.flow.unacknowledged).add(FileChange::Imported(record.path));
@@ -320,6 +341,8 @@ impl Finisher {
     }
 }
 
+/// What is said of a file that was taken in without its end.
+const CUT: &str = "the file is cut off: its end is missing";
 /// Times a file may be found changing before a person hears of it.
 const ATTEMPTS_UNTOLD: u32 = 4;
 
@@ -347,16 +370,24 @@ fn run(manifest: &Manifest, sealed: &[(ChunkId, usize)]) -> Vec<(ChunkId, u32)> 
 }
 
 impl Flow {
-    /// The watched folder that `path` lies in.
+    /// The watched folder that `path` lies in, or the one that is left.
     pub(super) fn folder_of(&self, path: &Path) -> Option<usize> {
         let inside = |(_, folder): &(usize, &super::WatchedFolder)| path.starts_with(&folder.path);
         let deepest = |(_, folder): &(usize, &super::WatchedFolder)| folder.path.components().count();
-        self.config.folders.iter().enumerate().filter(inside).max_by_key(deepest).map(|(index, _)| index)
+        let all = self.config.folders.iter().chain(&self.config.leaving);
+        all.enumerate().filter(inside).max_by_key(deepest).map(|(index, _)| index)
+    }
+
+    /// Where a watched folder is, or one that is left.
+    pub(super) fn root(&self, folder: usize) -> &Path {
+        let watched = self.config.folders.len();
+        let folder = self.config.folders.get(folder).unwrap_or_else(|| &self.config.leaving[folder - watched]);
+        &folder.path
     }
 
     /// What the library calls the file at `path`; who may use it is not known from that.
     pub(super) fn name(&self, folder: usize, path: &Path, stat: &FileStat) -> FileName {
-        let root = &self.config.folders[folder].path;
+        let root = self.root(folder);
         let relative = path.strip_prefix(root).unwrap_or(path);
         let parts: Vec<_> = relative.components().map(|part| part.as_os_str().as_encoded_bytes()).collect();
         FileName {

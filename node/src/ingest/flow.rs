@@ -1,6 +1,6 @@
 //! What the threads of ingest share: keys, bounds, progress, and when to stop.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,24 @@ use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
 use roaring::RoaringBitmap;
 
-use super::{FolderFiles, IN_FLIGHT_MAX, IngestConfig, IngestProgress, labels};
+use super::absence::MissedFolder;
+use super::settle::Settling;
+use super::skip::{SkipReason, Skipped};
+use super::writing::Writing;
+use super::{FolderFiles, IN_FLIGHT_MAX, ImportId, IngestConfig, IngestProgress, labels};
 use crate::library::Outstanding;
 use crate::store::FileStat;
 
 /// Shared by all threads.
 pub(super) struct Flow {
     pub(super) config: IngestConfig,
-    /// What each watched folder is called in the catalog.
+    /// Missed folders of which a person says that they are gone.
+    forgotten: Mutex<Vec<PathBuf>>,
+    /// What each watched folder is called in the catalog, and behind them each that is left.
     pub(super) labels: Vec<String>,
     pub(super) dirty: Dirty,
+    pub(super) writing: Writing,
+    settling: Mutex<Settling>,
     keys: Mutex<Keys>,
     stopping: AtomicBool,
     /// Set when the store fails: nothing more is read in this walk.
@@ -39,8 +47,12 @@ pub(super) struct Flow {
 pub(super) struct Folder {
     /// The store's numbers of its files.
     pub(super) files: RoaringBitmap,
-    /// Files that the latest walk through everything found new or changed.
+    /// Files that were taken in since the latest walk through everything began.
     pub(super) new: u64,
+    /// What was passed over.
+    pub(super) skipped: Skipped,
+    /// Folders in it that are missed.
+    pub(super) missed: Vec<MissedFolder>,
 }
 
 /// The secrets in use.
@@ -69,29 +81,32 @@ pub(super) struct Scan {
     /// Files that counted as photos until they were opened.
     pub(super) newly_ignored: u64,
     /// Files that are neither photos nor videos, as they were when that was found out.
-    pub(super) ignored: HashSet<u64>,
-    /// Files to look at once more, and when.
-    pub(super) again: Vec<(Instant, PathBuf, u32)>,
+    pub(super) ignored: HashMap<u64, SkipReason>,
 }
 
 impl Flow {
     pub(super) fn new(config: IngestConfig, secrets: LibrarySecrets) -> Self {
         let sealer = ChunkSealer::new(&secrets);
-        let paths: Vec<PathBuf> = config.folders.iter().map(|folder| folder.path.clone()).collect();
-        let remembered = config.folders.iter().map(|folder| folder.label.clone());
+        let all = || config.folders.iter().chain(&config.leaving);
+        let paths: Vec<PathBuf> = all().map(|folder| folder.path.clone()).collect();
+        let remembered = all().map(|folder| folder.label.clone());
         let labels = remembered.zip(labels(&paths)).map(|(label, derived)| label.unwrap_or(derived)).collect();
-        let folders = vec![Folder::default(); config.folders.len()];
+        let folders = vec![Folder::default(); paths.len()];
+        let unacknowledged = Mutex::new(Outstanding::starting_at(config.first_import));
         Self {
+            settling: Mutex::new(Settling::new(config.quiet)),
             config,
             labels,
             folders: Mutex::new(folders),
+            forgotten: Mutex::default(),
             dirty: Dirty::default(),
+            writing: Writing::default(),
             keys: Mutex::new(Keys { secrets, sealer }),
             stopping: AtomicBool::new(false),
             halted: AtomicBool::new(false),
             counters: Mutex::default(),
             changed: Condvar::new(),
-            unacknowledged: Mutex::default(),
+            unacknowledged,
             bytes_imported: AtomicU64::new(0),
             files_imported: AtomicU64::new(0),
             scan: Mutex::default(),
@@ -186,27 +201,68 @@ impl Flow {
         }
     }
 
-    /// Marks a file as neither photo nor video for as long as it stays as it is.
-    pub(super) fn ignore(&self, folder: usize, path: &Path, stat: &FileStat) {
-        let new = &mut lock(&self.folders)[folder].new;
-        *new = new.saturating_sub(1);
+    /// Passes a file over for as long as it stays as it is.
+    pub(super) fn ignore(&self, folder: usize, path: &Path, stat: &FileStat, reason: SkipReason) {
+        self.skip(folder, path, reason);
         let mut scan = lock(&self.scan);
         scan.summary.ignored += 1;
         scan.newly_ignored += 1;
         if scan.ignored.len() < IGNORED_MAX {
-            scan.ignored.insert(ignored_key(path, stat));
+            scan.ignored.insert(ignored_key(path, stat), reason);
         }
+    }
+
+    /// Counts what is passed over.
+    pub(super) fn skip(&self, folder: usize, path: &Path, reason: SkipReason) {
+        lock(&self.folders)[folder].skipped.add(path, reason);
     }
 
     /// What is known of each watched folder.
     pub(super) fn folder_files(&self) -> Vec<FolderFiles> {
-        lock(&self.folders).iter().map(|folder| FolderFiles { files: folder.files.len(), new: folder.new }).collect()
+        let of_folder = |folder: &Folder| FolderFiles {
+            files: folder.files.len(),
+            new: folder.new,
+            skipped: folder.skipped.counts(),
+            missed: folder.missed.clone(),
+        };
+        lock(&self.folders).iter().take(self.config.folders.len()).map(of_folder).collect()
+    }
+
+    /// What was passed over in a watched folder, by name.
+    pub(super) fn skipped(&self, folder: usize) -> Skipped {
+        lock(&self.folders).get(folder).map(|folder| folder.skipped.clone()).unwrap_or_default()
+    }
+
+    /// A person says that a missed folder is gone.
+    pub(super) fn forget(&self, missed: PathBuf) {
+        lock(&self.forgotten).push(missed);
+        self.dirty.everything();
+    }
+
+    /// What [`Flow::forget`] was told since this was asked last.
+    pub(super) fn take_forgotten(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut lock(&self.forgotten))
+    }
+
+    /// The number of the next import.
+    pub(super) fn next_import(&self) -> ImportId {
+        lock(&self.unacknowledged).next()
+    }
+
+    /// Files that may still be being written. Whoever adds one wakes the walker, which looks at them.
+    pub(super) fn settling(&self) -> MutexGuard<'_, Settling> {
+        lock(&self.settling)
     }
 
     /// Looks at a file again after a while, longer each time.
     pub(super) fn again(&self, path: PathBuf, attempt: u32) {
-        let delay = self.config.quiet.max(Duration::from_millis(100)) * 2u32.saturating_pow(attempt.min(8));
-        lock(&self.scan).again.push((Instant::now() + delay, path, attempt + 1));
+        self.settling().again(Instant::now(), path, attempt);
+        self.dirty.wake();
+    }
+
+    /// Looks at a file again when it is older.
+    pub(super) fn again_after(&self, delay: Duration, path: PathBuf, attempt: u32) {
+        self.settling().after(Instant::now() + delay, path, attempt);
         self.dirty.wake();
     }
 }
@@ -217,7 +273,7 @@ const IGNORED_MAX: usize = 1 << 20;
 pub(super) fn ignored_key(path: &Path, stat: &FileStat) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(path.as_os_str().as_encoded_bytes());
-    hasher.update(&stat.size.to_le_bytes()).update(&stat.mtime_ns.to_le_bytes()).update(&stat.inode.to_le_bytes());
+    hasher.update(&stat.size.to_le_bytes()).update(&stat.mtime_ns.to_le_bytes()).update(&stat.ctime_ns.to_le_bytes());
     let mut key = [0; 8];
     hasher.finalize_xof().fill(&mut key);
     u64::from_le_bytes(key)
@@ -234,6 +290,8 @@ pub(super) struct Dirty {
 struct DirtyState {
     everything: bool,
     paths: BTreeSet<PathBuf>,
+    /// What was renamed, by the new name.
+    renamed: BTreeMap<PathBuf, PathBuf>,
     first: Option<Instant>,
     latest: Option<Instant>,
     woken: bool,
@@ -242,7 +300,8 @@ struct DirtyState {
 /// What to walk through.
 pub(super) enum Target {
     Everything,
-    Paths(BTreeSet<PathBuf>),
+    /// These, and what some of them were called before.
+    Paths(BTreeSet<PathBuf>, BTreeMap<PathBuf, PathBuf>),
     Nothing,
 }
 
@@ -267,9 +326,19 @@ impl Dirty {
         state.paths.extend(paths);
         if state.paths.len() > DIRTY_MAX {
             state.paths.clear();
+            state.renamed.clear();
             state.everything = true;
         }
         self.changed.notify_all();
+    }
+
+    /// A file or folder is called otherwise now; [`Dirty::add`] follows.
+    pub(super) fn renamed(&self, from: PathBuf, to: PathBuf) {
+        let mut state = lock(&self.state);
+        if state.renamed.len() < DIRTY_MAX {
+            let first = state.renamed.remove(&from).unwrap_or(from);
+            state.renamed.insert(to, first);
+        }
     }
 
     pub(super) fn wake(&self) {
@@ -287,8 +356,8 @@ impl Dirty {
                 _ => None,
             };
             if state.everything || settled.is_some_and(|settled| settled <= now) {
-                let DirtyState { everything, paths, .. } = std::mem::take(&mut *state);
-                return if everything { Target::Everything } else { Target::Paths(paths) };
+                let DirtyState { everything, paths, renamed, .. } = std::mem::take(&mut *state);
+                return if everything { Target::Everything } else { Target::Paths(paths, renamed) };
             }
             if state.woken || deadline <= now {
                 state.woken = false;

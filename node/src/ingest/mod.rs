@@ -12,7 +12,11 @@
 //!   state is compared before and after.
 //! - The queue is the folders themselves: a file that was not acknowledged as catalogued is found again by the next
 //!   walk, also after a crash.
-//! - A missing or emptied folder, or one that cannot be read, removes no names.
+//! - A missing or emptied folder, or one that cannot be read, removes no names: at any depth, until a person says that it is
+//!   gone or a day has passed.
+//! - A file is read once it is finished: nobody has it open for writing as far as the system tells, two looks agree, and its
+//!   format does not say that its end is missing.
+//! - Everything that lies in a folder is taken in, or counted with the reason why not.
 //! - Memory is bounded: a buffer of 8 MiB and a chunk per reading thread, [`IN_FLIGHT_MAX`] files on their way.
 
 #![allow(
@@ -21,14 +25,22 @@
     reason = "a driver: it reads folders, clocks and threads"
 )]
 
+mod absence;
+mod depart;
 mod event;
+mod file_system;
 mod finish;
 mod flow;
+mod look;
 mod read;
+mod settle;
+mod skip;
 #[cfg(test)]
 mod tests;
 mod walk;
 mod watch;
+mod whole;
+mod writing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,12 +51,14 @@ use std::time::Duration;
 use holdfast_protocol::secrets::LibrarySecrets;
 use tokio::sync::mpsc;
 
+pub use absence::MissedFolder;
 pub use event::{
     FileName, FolderFiles, ImportEvent, ImportId, ImportProblem, ImportedPhoto, IngestProgress, RemovedName,
     ScanSummary,
 };
 use finish::{Finisher, Step};
 use flow::Flow;
+pub use skip::{SkipReason, Skipped};
 use walk::Walker;
 
 use crate::media::MediaPool;
@@ -107,6 +121,10 @@ pub(crate) fn labels(folders: &[PathBuf]) -> Vec<String> {
 pub struct IngestConfig {
     /// The folders.
     pub folders: Vec<WatchedFolder>,
+    /// Folders that are watched no longer: what is held in their files is copied into the store, and then they are let go.
+    pub leaving: Vec<WatchedFolder>,
+    /// The number of the first import: above those of an earlier run that may still be acknowledged.
+    pub first_import: ImportId,
     /// Folders inside them that are not looked into: the node's own home, an export.
     pub excluded: Vec<PathBuf>,
     /// Whether to go on after the first walk.
@@ -125,6 +143,8 @@ impl IngestConfig {
     pub fn new(folders: Vec<WatchedFolder>) -> Self {
         Self {
             folders,
+            leaving: Vec::new(),
+            first_import: ImportId(0),
             excluded: Vec::new(),
             watching: Watching::default(),
             rescan_interval: Duration::from_secs(15 * 60),
@@ -154,6 +174,8 @@ pub enum IngestError {
 /// is found again at the next start.
 pub struct Ingest {
     flow: Arc<Flow>,
+    store: Arc<ChunkStore>,
+    media: Option<Arc<MediaPool>>,
     steps: Sender<Step>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -173,25 +195,46 @@ impl Ingest {
         media: Option<Arc<MediaPool>>,
     ) -> Result<(Self, mpsc::Receiver<ImportEvent>), IngestError> {
         let mut config = config;
-        for path in config.folders.iter_mut().map(|folder| &mut folder.path).chain(&mut config.excluded) {
+        let folders = config.folders.iter_mut().chain(&mut config.leaving).map(|folder| &mut folder.path);
+        for path in folders.chain(&mut config.excluded) {
             *path = absolute(path)?;
         }
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let (steps, steps_receiver) = channel();
         let (found, found_receiver) = sync_channel(FOUND_MAX);
         let flow = Arc::new(Flow::new(config, secrets));
-        let mut ingest = Self { flow: flow.clone(), steps: steps.clone(), threads: Vec::new() };
-        let finisher = Finisher::new(flow.clone(), store.clone(), events);
+        let mut ingest = Self { flow, store, media, steps, threads: Vec::new() };
+        let finisher = Finisher::new(ingest.flow.clone(), ingest.store.clone(), events);
         ingest.spawn("finish", move || finisher.run(&steps_receiver))?;
         let found_receiver = Arc::new(std::sync::Mutex::new(found_receiver));
-        for _ in 0..flow.config.readers.max(1) {
+        for _ in 0..ingest.flow.config.readers.max(1) {
+            let Self { flow, store, media, steps, .. } = &ingest;
             let reader = read::Reader::new(flow.clone(), store.clone(), media.clone(), steps.clone());
             let found = found_receiver.clone();
             ingest.spawn("read", move || reader.run(&found))?;
         }
-        let walker = Walker::new(flow, store, steps, found);
+        let walker = Walker::new(ingest.flow.clone(), ingest.store.clone(), ingest.steps.clone(), found);
         ingest.spawn("walk", move || walker.run())?;
         Ok((ingest, receiver))
+    }
+
+    /// Stops importing until [`Ingest::restart`].
+    pub fn pause(&mut self) {
+        self.stop();
+    }
+
+    /// Goes on with other folders. What was handed out and is not acknowledged is handed out again.
+    ///
+    /// # Errors
+    /// As [`Ingest::start`]; then nothing is imported any more.
+    pub fn restart(&mut self, config: IngestConfig) -> Result<mpsc::Receiver<ImportEvent>, IngestError> {
+        self.stop();
+        // What is still acknowledged to the run before is no import of this one.
+        let config = IngestConfig { first_import: self.flow.next_import(), ..config };
+        let secrets = self.flow.keys().secrets;
+        let (ingest, receiver) = Self::start(config, self.store.clone(), secrets, self.media.clone())?;
+        *self = ingest;
+        Ok(receiver)
     }
 
     /// What these name is in the catalog, durably: it need not be found again.
@@ -208,6 +251,17 @@ impl Ingest {
     /// Seals with these secrets from now on: a new epoch began.
     pub fn renew_secrets(&self, secrets: LibrarySecrets) {
         self.flow.renew(secrets);
+    }
+
+    /// A person says that a folder which is missed is gone: with the next walk, its files count as deleted.
+    pub fn forget(&self, missed: PathBuf) {
+        self.flow.forget(missed);
+    }
+
+    /// What was passed over in a watched folder, given by its place in the order of all.
+    #[must_use]
+    pub fn skipped(&self, folder: usize) -> Skipped {
+        self.flow.skipped(folder)
     }
 
     /// What is known of each watched folder, in their order.
@@ -229,14 +283,20 @@ impl Ingest {
     }
 }
 
-impl Drop for Ingest {
-    fn drop(&mut self) {
+impl Ingest {
+    fn stop(&mut self) {
         self.flow.stop();
         _ = self.steps.send(Step::Stop);
         for thread in self.threads.drain(..) {
             // A panic was already reported by the thread itself.
             _ = thread.join();
         }
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -14,15 +14,19 @@ use holdfast_protocol::metadata::StorageError;
 
 use super::finish::Step;
 use super::flow::{Flow, Keys, lock};
+use super::skip::{self, SkipReason};
+use super::whole::is_cut;
 use super::{ImportProblem, Keep};
 use crate::media::{MediaPool, PendingExamination};
-use crate::store::{ChunkStore, FileStat, InPlaceCut};
+use crate::store::{ChunkStore, FileIdentity, FileStat, InPlaceCut};
 
 /// Files that changed more recently are written through to the disk before their chunks count as held in place: the
 /// system writes everything older by itself.
 const WRITTEN_BACK: Duration = Duration::from_secs(10 * 60);
 /// How far ahead of the hashing the disk is asked to read.
 const READ_AHEAD_BYTES: u64 = 8 << 20;
+/// A file that its format says is cut off is waited for until it is so old.
+const CUT_AGE_MAX: Duration = Duration::from_secs(60);
 /// Times a file is read again at once when it changed meanwhile, before it is left alone for a while.
 const ATTEMPTS: usize = 2;
 
@@ -33,6 +37,8 @@ pub(super) struct Found {
     /// Index of its watched folder.
     pub(super) folder: usize,
     pub(super) size: u64,
+    /// What it was called a moment ago.
+    pub(super) renamed_from: Option<PathBuf>,
     /// How often it was found changing before.
     pub(super) attempt: u32,
 }
@@ -41,8 +47,11 @@ pub(super) struct Found {
 pub(super) struct ReadFile {
     pub(super) found: Found,
     pub(super) stat: FileStat,
+    pub(super) identity: FileIdentity,
     pub(super) media: MediaType,
     pub(super) content: Content,
+    /// Whether its end is missing, as its format says.
+    pub(super) ending: Ending,
     /// The chunks that stay in the file.
     pub(super) cuts: Vec<InPlaceCut>,
     /// The keys it was sealed with.
@@ -50,12 +59,21 @@ pub(super) struct ReadFile {
     pub(super) examination: Option<PendingExamination>,
 }
 
+/// Whether a file has its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    There,
+    Missing,
+}
+
 /// Why a file was not read.
 pub(super) enum NotRead {
-    /// It is neither photo nor video.
-    NotMedia(FileStat),
+    /// It holds neither photo nor video.
+    PassedOver(FileStat, SkipReason),
     /// It changed meanwhile or may be about to.
     Changing,
+    /// Its end is not there yet, most likely; it is looked at again after this time.
+    Cut(Duration),
     /// It is not there any more, or no file.
     Gone,
     Unreadable(io::Error),
@@ -128,11 +146,16 @@ impl Reader {
                 Ok(read) => return Some(Step::Read(Box::new(read))),
                 Err(NotRead::Changing) => {}
                 Err(NotRead::Gone) => return None,
-                Err(NotRead::NotMedia(stat)) => {
-                    self.flow.ignore(found.folder, &found.path, &stat);
+                Err(NotRead::PassedOver(stat, reason)) => {
+                    self.flow.ignore(found.folder, &found.path, &stat, reason);
+                    return None;
+                }
+                Err(NotRead::Cut(delay)) => {
+                    self.flow.again_after(delay, found.path, found.attempt);
                     return None;
                 }
                 Err(NotRead::Unreadable(error)) => {
+                    self.flow.skip(found.folder, &found.path, SkipReason::Unreadable);
                     lock(&self.flow.scan).summary.failed += 1;
                     let detail = error.to_string();
                     return Some(Step::Problem(ImportProblem::FileUnreadable { path: found.path, detail }));
@@ -152,10 +175,14 @@ impl Reader {
         if !metadata.is_file() {
             return Err(NotRead::Gone);
         }
-        if modified_within(&stat, self.flow.config.quiet) {
-            return Err(NotRead::Changing);
+        let media = sniff(&mut file, found)?.map_err(|reason| NotRead::PassedOver(stat, reason))?;
+        let age = age(&stat);
+        if let Some(young) = age.and_then(|age| CUT_AGE_MAX.checked_sub(age))
+            && is_cut(&mut file, media, stat.size)?
+        {
+            return Err(NotRead::Cut(young));
         }
-        let media = sniff(&mut file, found)?.ok_or(NotRead::NotMedia(stat))?;
+        file.rewind()?;
         let examination = self.media.as_ref().map(|media_pool| media_pool.examine(&found.path, media));
         let keys = self.flow.keys();
         let keep = self.flow.config.folders[found.folder].keep;
@@ -181,10 +208,13 @@ impl Reader {
         if !unchanged {
             return Err(NotRead::Changing);
         }
-        if !cuts.is_empty() && modified_within(&stat, WRITTEN_BACK) {
+        // Nobody will complete it any more: what there is of it is kept.
+        let ending = if is_cut(&mut file, media, stat.size)? { Ending::Missing } else { Ending::There };
+        if !cuts.is_empty() && age.is_some_and(|age| age < WRITTEN_BACK) {
             file.sync_data()?;
         }
-        Ok(ReadFile { found: found.clone(), stat, media, content, cuts, keys, examination })
+        let identity = FileIdentity::of(&metadata);
+        Ok(ReadFile { found: found.clone(), stat, identity, media, ending, content, cuts, keys, examination })
     }
 }
 
@@ -227,16 +257,20 @@ fn open(path: &std::path::Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn sniff(file: &mut File, found: &Found) -> io::Result<Option<MediaType>> {
+/// What kind of photo or video the file is, or why it is none.
+fn sniff(file: &mut File, found: &Found) -> io::Result<Result<MediaType, SkipReason>> {
     let mut head = Vec::with_capacity(SNIFF_BYTES);
     file.by_ref().take(SNIFF_BYTES as u64).read_to_end(&mut head)?;
-    file.rewind()?;
-    Ok(MediaType::sniff(&head, found.path.extension().and_then(|extension| extension.to_str())))
+    let media = MediaType::sniff(&head, found.path.extension().and_then(|extension| extension.to_str()));
+    Ok(match (media, skip::by_content(&found.path, &head, media)) {
+        (_, Some(reason)) => Err(reason),
+        (None, None) => Err(SkipReason::NotMedia),
+        (Some(media), None) => Ok(media),
+    })
 }
 
-/// Whether the file was modified less than `period` ago; a modification in the future says nothing.
-fn modified_within(stat: &FileStat, period: Duration) -> bool {
+/// How long ago the file was modified; `None` for a time in the future, which says nothing.
+pub(super) fn age(stat: &FileStat) -> Option<Duration> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let modified = Duration::from_nanos(u64::try_from(stat.mtime_ns).unwrap_or(0));
-    now.checked_sub(modified).is_some_and(|age| age < period)
+    now.checked_sub(Duration::from_nanos(u64::try_from(stat.mtime_ns).unwrap_or(0)))
 }

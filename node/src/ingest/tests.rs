@@ -102,6 +102,8 @@ struct Walk {
     removed: Vec<RemovedName>,
     lost: Vec<ChunkId>,
     problems: Vec<ImportProblem>,
+    moved: Vec<(PathBuf, PathBuf)>,
+    left: Vec<PathBuf>,
     summary: ScanSummary,
 }
 
@@ -144,6 +146,8 @@ impl Running {
                 ImportEvent::NameRemoved(removed) => walk.removed.push(*removed),
                 ImportEvent::ChunksLost(chunks) => walk.lost.extend(chunks),
                 ImportEvent::Problem(problem) => walk.problems.push(problem),
+                ImportEvent::FolderMoved { from, to } => walk.moved.push((from, to)),
+                ImportEvent::FolderLeft { path } => walk.left.push(path),
                 ImportEvent::ScanFinished(summary) => return Walk { summary, ..walk },
             }
         }
@@ -173,8 +177,15 @@ impl Running {
 fn jpeg(description: &str, picture_bytes: usize) -> Vec<u8> {
     let mut picture = vec![0; picture_bytes];
     blake3::Hasher::new().update(b"picture").finalize_xof().fill(&mut picture);
+    picture.iter_mut().for_each(|byte| *byte &= 0x7f); // no markers
     let length = u16::try_from(description.len() + 2).unwrap().to_be_bytes();
-    [&b"\xff\xd8\xff\xe1"[..], &length, description.as_bytes(), b"\xff\xda\0\x02", &picture].concat()
+    [&b"\xff\xd8\xff\xe1"[..], &length, description.as_bytes(), b"\xff\xda\0\x02", &picture, b"\xff\xd9"].concat()
+}
+
+/// Makes a file look as if it was written long ago.
+fn age(path: &Path) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
 }
 
 #[test]
@@ -185,21 +196,25 @@ fn photos_are_imported_once_and_come_back_byte_for_byte() {
             ("2021/07/a.jpg", jpeg("a", 3_000_000)),
             ("2021/07/copy of a.jpg", jpeg("a", 3_000_000)),
             ("b.JPG", jpeg("b", 100)),
-            ("movie.mp4", [b"\0\0\0\x10ftypisom\0\0\0\0", &[7; 5_000_000][..]].concat()),
+            ("movie.mp4", [b"\0\0\0\x10ftypisom\0\0\0\0\0\x4c\x4b\x48mdat", &[7; 5_000_000][..]].concat()),
             ("renamed to.txt", jpeg("a JPEG whatever its name", 10)),
-            ("broken.heic", b"not at all".to_vec()),
-            ("empty.jpg", Vec::new()),
+            ("broken.nef", vec![0xfe; 100]),
         ]);
         for (name, bytes) in &files {
             home.write(name, bytes);
         }
         home.write("notes.txt", b"no photo");
+        home.write("empty.jpg", b"");
+        let example = home.write("a page.jpg", b"<!DOCTYPE html><html>please sign in</html>");
+        home.write("half.jpg.part", &jpeg("half", 10));
         home.write(".hidden/c.jpg", &jpeg("hidden", 10));
         home.write("@eaDir/c.jpg", &jpeg("a NAS's own thumbnail", 10));
         let walk = home.walk();
         assert_eq!(walk.names(), files.keys().copied().collect::<Vec<_>>());
-        let expected = ScanSummary { files: 7, imported: 7, ignored: 1, ..ScanSummary::default() };
-        assert_eq!((walk.summary, walk.problems), (expected, vec![]));
+        let expected = ScanSummary { files: 6, imported: 6, ignored: 3, ..ScanSummary::default() };
+        let folder = home.folder().canonicalize().unwrap();
+        let told = ImportProblem::NoPictures { folder, files: 2, example: example.canonicalize().unwrap() };
+        assert_eq!((walk.summary, walk.problems), (expected, vec![told]));
         let photos = Walk { imported: walk.imported, ..Walk::default() };
         let photos = photos.by_name();
         for (name, bytes) in &files {
@@ -211,7 +226,7 @@ fn photos_are_imported_once_and_come_back_byte_for_byte() {
         assert_eq!(photos["2021/07/a.jpg"].photo, photos["2021/07/copy of a.jpg"].photo);
         assert_eq!(photos["2021/07/a.jpg"].chunks, photos["2021/07/copy of a.jpg"].chunks);
         let again = home.walk();
-        assert_eq!((again.imported.len(), again.summary.unchanged, again.summary.files), (0, 7, 7));
+        assert_eq!((again.imported.len(), again.summary.unchanged, again.summary.files), (0, 6, 6));
     }
 }
 
@@ -323,6 +338,135 @@ fn a_missing_or_emptied_folder_removes_nothing() {
     fs::rename(&elsewhere, &folder).unwrap();
     let back = home.walk();
     assert_eq!((back.summary.unchanged, back.problems.len()), (2, 0));
+}
+
+#[test]
+fn a_folder_inside_that_is_not_there_is_missed_until_a_person_says_that_it_is_gone() {
+    let home = Home::new();
+    home.write("here.jpg", &jpeg("here", 1000));
+    home.write("nas/2020/a.jpg", &jpeg("a", 1000));
+    home.write("nas/2020/b.jpg", &jpeg("b", 1000));
+    let mut running = home.start(|_| {});
+    let first = running.walk();
+    running.acknowledge(&first);
+    let nas = home.folder().canonicalize().unwrap().join("nas");
+    let elsewhere = home.directory.path().join("unmounted");
+    fs::rename(&nas, &elsewhere).unwrap();
+    for _ in 0..2 {
+        let missed = running.rescan();
+        assert_eq!(missed.problems, [ImportProblem::SubfolderMissed { path: nas.clone(), files: 2 }]);
+        assert_eq!((missed.removed.len(), missed.lost.len()), (0, 0));
+    }
+    assert_eq!(running.ingest.folders()[0].missed.len(), 1);
+    fs::rename(&elsewhere, &nas).unwrap();
+    let back = running.rescan();
+    assert_eq!((back.summary.unchanged, back.problems, running.ingest.folders()[0].missed.len()), (3, vec![], 0));
+    fs::remove_dir_all(&nas).unwrap();
+    running.rescan();
+    drop(running);
+    // It is remembered over a restart, and a word is enough.
+    let mut running = home.start(|_| {});
+    assert_eq!(running.walk().problems.len(), 1);
+    running.ingest.forget(nas);
+    assert_eq!(running.walk().removed.len(), 2);
+}
+
+#[test]
+fn a_renamed_folder_is_not_missed() {
+    let home = Home::new();
+    home.write("2023/a.jpg", &jpeg("a", 1000));
+    home.write("here.jpg", &jpeg("here", 1000));
+    home.walk();
+    fs::rename(home.folder().join("2023"), home.folder().join("Rome")).unwrap();
+    let walk = home.walk();
+    assert_eq!((walk.names(), walk.removed.len(), walk.problems.len()), (vec!["Rome/a.jpg"], 1, 0));
+}
+
+#[test]
+fn an_edit_that_puts_the_old_date_back_is_noticed() {
+    let home = Home::new();
+    let path = home.write("a.jpg", &jpeg("2021:07:28", 1000));
+    age(&path);
+    let before = home.walk().imported.remove(0);
+    fs::write(&path, jpeg("2021:07:29", 1000)).unwrap();
+    age(&path);
+    assert_eq!(home.walk().imported[0].replaces, [before.photo]);
+}
+
+#[test]
+fn a_file_whose_end_is_missing_waits_for_it_until_it_is_old() {
+    let home = Home::new();
+    let whole = jpeg("whole", 100_000);
+    let path = home.write("a.jpg", &whole[..50_000]);
+    assert!(home.walk().imported.is_empty());
+    age(&path);
+    let half = home.walk().imported.remove(0);
+    assert!(home.gives_back(&half, &whole[..50_000]), "what nobody completes is kept as it is");
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(home.walk().imported[0].replaces, [half.photo]);
+}
+
+#[test]
+fn half_a_file_that_is_renamed_when_it_is_whole_is_replaced() {
+    let home = Home::new();
+    let whole = jpeg("whole", 100_000);
+    let before = home.write("a.jpg", &whole[..50_000]);
+    age(&before);
+    let mut running = home.start(|config| config.watching = Watching::Always);
+    let first = running.walk();
+    running.acknowledge(&first);
+    fs::write(&before, &whole).unwrap();
+    fs::rename(&before, home.folder().join("b.jpg")).unwrap();
+    let ImportEvent::Imported(photo) = running.next_photo() else { panic!("the whole photo is new") };
+    assert_eq!((photo.name.path.as_str(), &photo.replaces[..]), ("b.jpg", &[first.imported[0].photo][..]));
+    assert_eq!(photo.renamed_from.map(|name| name.path), Some("a.jpg".to_owned()));
+}
+
+#[test]
+fn what_a_folder_held_is_copied_before_it_is_left() {
+    let home = Home::new();
+    let path = home.write("a.jpg", &jpeg("a", 100_000));
+    let photo = home.walk().imported.remove(0);
+    let mut running = home.start(|config| config.leaving = std::mem::take(&mut config.folders));
+    let mut walk = Walk::default();
+    while walk.left.is_empty() {
+        match running.next() {
+            ImportEvent::NameRemoved(removed) => {
+                running.ingest.catalogued(vec![removed.import]);
+                walk.removed.push(*removed);
+            }
+            ImportEvent::ChunksLost(lost) => walk.lost.extend(lost),
+            ImportEvent::FolderLeft { path } => walk.left.push(path),
+            _ => {}
+        }
+    }
+    assert_eq!((walk.removed.len(), walk.removed[0].name.folder.as_str(), walk.lost), (1, "Pictures", vec![]));
+    fs::remove_file(path).unwrap();
+    assert!(photo.chunks.iter().all(|(chunk, _)| home.store.read(chunk).is_ok()));
+}
+
+#[test]
+fn a_folder_that_was_moved_is_known_by_its_files_and_they_are_not_read_again() {
+    let home = Home::new();
+    home.write("2021/a.jpg", &jpeg("a", 100_000));
+    let photo = home.walk().imported.remove(0);
+    let (from, to) =
+        (home.folder().canonicalize().unwrap(), home.directory.path().canonicalize().unwrap().join("Photos"));
+    fs::rename(&from, &to).unwrap();
+    let both = |config: &mut IngestConfig| {
+        config.folders.push(WatchedFolder { path: to.clone(), keep: Keep::InPlace, label: None });
+    };
+    let mut running = home.start(both);
+    let told = running.walk();
+    assert_eq!((told.moved, told.imported.len()), (vec![(from.clone(), to.clone())], 0));
+    running.ingest.pause();
+    assert_eq!(home.store.move_files(&from, &to).unwrap(), 1);
+    let mut config = IngestConfig::new(vec![WatchedFolder { path: to.clone(), keep: Keep::InPlace, label: None }]);
+    config.watching = Watching::OnRequest;
+    running.events = running.ingest.restart(config).unwrap();
+    let walk = running.walk();
+    assert_eq!((walk.imported.len(), walk.removed.len(), walk.summary.unchanged), (0, 0, 1));
+    assert!(photo.chunks.iter().all(|(chunk, _)| home.store.read(chunk).is_ok()));
 }
 
 #[test]

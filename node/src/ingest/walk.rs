@@ -1,4 +1,4 @@
-//! Walking through the watched folders: which files are new, changed or gone.
+//! The walking thread: waits for something to do, and goes through everything, one folder, or what the watcher named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,64 +9,110 @@ use std::sync::mpsc::{Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use holdfast_protocol::metadata::StorageError;
-use roaring::RoaringBitmap;
-use walkdir::{DirEntry, WalkDir};
 
 use super::finish::Step;
-use super::flow::{Flow, Scan, Target, ignored_key, lock};
+use super::flow::{Flow, Scan, Target, lock};
 use super::read::Found;
+use super::settle::Look;
+use super::skip::Skipped;
 use super::watch::Watch;
-use super::{ImportProblem, ScanSummary, Watching};
-use crate::library::FileChange;
-use crate::store::{ChunkStore, FileStat, Known};
+use super::{ImportProblem, ScanSummary, Watching, skip};
+use crate::store::{ChunkStore, FileStat};
 
 /// How often a missing folder is looked for.
 const MISSING_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is looked whether all of a folder that is left has been let go.
+const LEAVING_INTERVAL: Duration = Duration::from_secs(2);
 /// When to try again after the store failed.
 const HALTED_DELAY: Duration = Duration::from_secs(30);
 /// Between walks through everything that were caused by a folder that vanished.
 const VANISHED_DELAY: Duration = Duration::from_secs(10);
-/// Folders that other programs keep their own things in.
-const SKIPPED: [&str; 6] =
-    ["@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "Thumbs.db"];
+/// Between walks through folders whose changes the system does not hear of, and how much longer than a walk it is at least.
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
+const POLL_PAUSE: u32 = 10;
 
 /// What a folder looks like whose disk is not connected.
 #[derive(Debug, Clone, Copy)]
-enum Missing {
+pub(super) enum Missing {
     /// It is not there.
     Gone,
     /// It shows nothing, although photos of it are known.
     Empty,
 }
 
+/// How far a folder is that is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// What is held in its files is not in the store yet.
+    Held,
+    /// It is, and the library is to forget the files.
+    Copied,
+}
+
 /// The walking thread.
 pub(super) struct Walker {
-    flow: Arc<Flow>,
-    store: Arc<ChunkStore>,
-    steps: Sender<Step>,
-    found: SyncSender<Found>,
-    watch: Option<Watch>,
+    pub(super) flow: Arc<Flow>,
+    pub(super) store: Arc<ChunkStore>,
+    pub(super) steps: Sender<Step>,
+    pub(super) found: SyncSender<Found>,
+    pub(super) watch: Option<Watch>,
     /// Watched folders whose disk is not connected, most likely, by index.
-    missing: BTreeMap<usize, Missing>,
+    pub(super) missing: BTreeMap<usize, Missing>,
+    /// Folders inside them that are missed, since when.
+    pub(super) missed: BTreeMap<PathBuf, Duration>,
+    /// Folders of [`super::IngestConfig::leaving`] whose files are still known, by index.
+    pub(super) leaving: BTreeMap<usize, Leaving>,
+    /// Watched folders that another one was moved to, by index: what is in them is known, and the library is being told how.
+    pub(super) moved: BTreeSet<usize>,
+    /// Watched folders whose changes the system may not hear of, by index.
+    pub(super) polled: BTreeSet<usize>,
+    /// Folders that the walk came through.
+    pub(super) walked: BTreeSet<PathBuf>,
+    /// Folders whose watching failed in this walk: it is said once.
+    pub(super) unwatched: BTreeSet<usize>,
     next_walk: Instant,
+    next_poll: Instant,
 }
 
 impl Walker {
     pub(super) fn new(flow: Arc<Flow>, store: Arc<ChunkStore>, steps: Sender<Step>, found: SyncSender<Found>) -> Self {
         let watch = (flow.config.watching == Watching::Always).then(|| Watch::new(flow.clone()));
-        Self { flow, store, steps, found, watch, missing: BTreeMap::new(), next_walk: Instant::now() }
+        let leaving = (0..flow.config.leaving.len()).map(|index| (index, Leaving::Held)).collect();
+        Self {
+            flow,
+            store,
+            steps,
+            found,
+            watch,
+            missing: BTreeMap::new(),
+            missed: BTreeMap::new(),
+            leaving,
+            moved: BTreeSet::new(),
+            polled: BTreeSet::new(),
+            walked: BTreeSet::new(),
+            unwatched: BTreeSet::new(),
+            next_walk: Instant::now(),
+            next_poll: Instant::now(),
+        }
     }
 
     pub(super) fn run(mut self) {
+        match self.store.missed() {
+            Ok(missed) => self.missed = missed,
+            Err(error) => self.storage_failed(error),
+        }
+        self.moved = self.tell_moved();
         let mut target = Target::Everything;
         while !self.flow.is_stopping() {
             self.flow.walking(true);
             match target {
                 Target::Everything => self.walk_everything(),
-                Target::Paths(paths) => self.walk_paths(paths, 0),
+                Target::Paths(paths, renamed) => self.walk_paths(paths, &renamed),
                 Target::Nothing => {}
             }
+            self.poll();
             self.look_again();
+            self.leave();
             self.flow.walking(false);
             target = self.wait();
         }
@@ -78,44 +124,65 @@ impl Walker {
         let mut deadline = now + Duration::from_secs(3600);
         if self.watch.is_some() {
             deadline = deadline.min(self.next_walk);
-            if !self.missing.is_empty() {
+            if !self.missing.is_empty() || !self.missed.is_empty() {
                 deadline = deadline.min(now + MISSING_INTERVAL);
             }
+            if !self.polled.is_empty() {
+                deadline = deadline.min(self.next_poll);
+            }
         }
-        if let Some(due) = lock(&self.flow.scan).again.iter().map(|(due, ..)| *due).min() {
+        if !self.leaving.is_empty() {
+            deadline = deadline.min(now + LEAVING_INTERVAL);
+        }
+        if let Some(due) = self.flow.settling().deadline() {
             deadline = deadline.min(due);
         }
         let target = self.flow.dirty.wait(deadline);
-        let back = self.missing.iter().any(|(folder, missing)| {
+        let due = self.watch.is_some() && self.next_walk <= Instant::now();
+        if matches!(target, Target::Nothing) && (due || self.is_back()) { Target::Everything } else { target }
+    }
+
+    /// Whether something that was missing is there again.
+    fn is_back(&self) -> bool {
+        let roots = self.missing.iter().any(|(folder, missing)| {
             let path = &self.flow.config.folders[*folder].path;
             match missing {
                 Missing::Gone => path.is_dir(),
                 Missing::Empty => !is_empty(path),
             }
         });
-        let due = self.watch.is_some() && self.next_walk <= Instant::now();
-        if matches!(target, Target::Nothing) && (back || due) { Target::Everything } else { target }
+        // A folder that another disk lies in the place of is there all the while: the periodic walk tells.
+        roots || self.missed.keys().any(|folder| !self.walked.contains(folder) && !is_empty(folder))
     }
 
     fn walk_everything(&mut self) {
         self.next_walk = Instant::now() + self.flow.config.rescan_interval;
         self.begin();
-        lock(&self.flow.folders).iter_mut().for_each(|folder| folder.new = 0);
+        for missed in self.flow.take_forgotten() {
+            self.missed.entry(missed).and_modify(|since| *since = Duration::ZERO);
+        }
+        self.walked.clear();
+        self.unwatched.clear();
+        self.polled.clear();
         let mut walked = Vec::new();
         let flow = self.flow.clone();
         for (index, folder) in flow.config.folders.iter().enumerate() {
+            lock(&flow.folders)[index].new = 0;
+            if self.moved.contains(&index) {
+                continue;
+            }
             if !folder.path.is_dir() {
                 self.problem(ImportProblem::FolderMissing { folder: folder.path.clone() });
                 self.misses(index, Missing::Gone);
                 continue;
             }
             self.missing.remove(&index);
-            // Watching begins before the walk, so that no change falls between them.
-            if let Some(Err(problem)) = self.watch.as_mut().map(|watch| watch.begin(&folder.path)) {
-                self.problem(problem);
-            }
+            lock(&flow.folders)[index].skipped = Skipped::default();
             self.walk_tree(index, &folder.path, 0);
             walked.push(index);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.retain(&self.walked);
         }
         self.flow.wait_idle();
         if self.flow.is_halted() {
@@ -124,40 +191,56 @@ impl Walker {
         let seen = std::mem::take(&mut lock(&self.flow.scan).seen);
         for index in walked {
             self.report_gone(index, &seen);
+            self.tell_skipped(index);
         }
+        self.remember_missed();
         self.finish();
     }
 
-    /// Walks through what the watcher named: files, new folders, and things that are gone.
-    fn walk_paths(&mut self, paths: BTreeSet<PathBuf>, attempt: u32) {
+    /// Walks through the folders whose changes the system does not hear of.
+    fn poll(&mut self) {
+        if self.watch.is_none() || self.polled.is_empty() || Instant::now() < self.next_poll {
+            return;
+        }
+        let begun = Instant::now();
         self.begin();
-        let (mut gone, mut walked) = (Vec::new(), None::<PathBuf>);
+        for index in self.polled.clone() {
+            let folder = self.flow.config.folders[index].path.clone();
+            if folder.is_dir() {
+                self.walk_tree(index, &folder, 0);
+            }
+        }
+        self.flow.wait_idle();
+        self.next_poll = Instant::now() + POLL_INTERVAL.max(begun.elapsed() * POLL_PAUSE);
+    }
+
+    /// Walks through what the watcher named: files, new folders, and things that are gone.
+    fn walk_paths(&mut self, paths: BTreeSet<PathBuf>, renamed: &BTreeMap<PathBuf, PathBuf>) {
+        self.begin();
+        let (mut gone, mut covered) = (Vec::new(), None::<PathBuf>);
+        if let Some(watch) = &mut self.watch {
+            // Before what they are called now is watched: the system would take the one for the other.
+            renamed.values().for_each(|before| watch.end(before));
+        }
         // A folder comes before what is in it.
         for path in paths {
-            let covered = walked.as_ref().is_some_and(|walked| path.starts_with(walked));
-            let Some(folder) = self.flow.folder_of(&path) else { continue };
-            let root = &self.flow.config.folders[folder].path;
-            let hidden = path.strip_prefix(root).is_ok_and(|inside| inside.iter().any(is_skipped));
-            if hidden || self.is_excluded(&path) {
+            if covered.as_ref().is_some_and(|covered| path.starts_with(covered)) && path.exists() {
                 continue;
             }
-            if !root.is_dir() || path == *root && is_empty(root) {
-                // Unmounted, perhaps: the walk through everything says so.
-                self.next_walk = self.next_walk.min(Instant::now() + VANISHED_DELAY);
-                continue;
-            }
+            let Some(folder) = self.taken_in(&path) else { continue };
             match path.symlink_metadata() {
-                Ok(_) if covered => {}
                 Ok(metadata) if metadata.is_dir() => {
-                    self.walk_tree(folder, &path, attempt);
-                    walked = Some(path);
+                    self.walk_tree(folder, &path, 0);
+                    covered = Some(path);
                 }
-                Ok(metadata) if metadata.is_file() => self.look_at(folder, path, FileStat::of(&metadata), attempt),
+                Ok(metadata) if metadata.is_file() => {
+                    let look = Look { seen: None, attempt: 0, path };
+                    let before = renamed.get(&look.path).cloned();
+                    self.look_at(folder, look, FileStat::of(&metadata), before);
+                }
                 Ok(_) => {}
-                Err(error) if is_gone(&error) => gone.push(path),
-                Err(error) => {
-                    self.problem(ImportProblem::FileUnreadable { path, detail: error.to_string() });
-                }
+                Err(error) if is_gone(&error) => gone.push((folder, path)),
+                Err(error) => self.problem(ImportProblem::FileUnreadable { path, detail: error.to_string() }),
             }
         }
         // Names go only after everything new is in: a moved file is never without one.
@@ -165,39 +248,51 @@ impl Walker {
         if self.flow.is_halted() {
             return self.halted();
         }
-        for path in gone {
-            // An emptied folder is more likely an unmounted disk: the walk through everything tells.
-            let root = self.flow.folder_of(&path).map(|folder| &self.flow.config.folders[folder].path);
-            if root.is_none_or(|root| is_empty(root)) {
-                self.next_walk = self.next_walk.min(Instant::now() + VANISHED_DELAY);
-                continue;
-            }
-            match self.store.file(&path) {
-                Ok(Some(_)) => self.step(Step::Gone(path)),
-                // Perhaps a whole folder: that is found out by comparing everything.
-                Ok(None) => self.next_walk = self.next_walk.min(Instant::now() + VANISHED_DELAY),
-                Err(error) => self.storage_failed(error),
-            }
+        for (folder, path) in gone {
+            lock(&self.flow.folders)[folder].skipped.remove(&path);
+            self.path_gone(folder, path);
         }
     }
 
-    /// Looks at files again that were changing when they were read.
+    /// The watched folder that `path` is taken in from, if it is.
+    fn taken_in(&mut self, path: &Path) -> Option<usize> {
+        let is_watched = |folder: &usize| *folder < self.flow.config.folders.len() && !self.moved.contains(folder);
+        let folder = self.flow.folder_of(path).filter(is_watched)?;
+        let root = &self.flow.config.folders[folder].path;
+        let is_hidden =
+            path.strip_prefix(root).is_ok_and(|inside| inside.iter().any(|part| skip::by_name(part).is_some()));
+        if is_hidden || self.is_excluded(path) {
+            return None;
+        }
+        if !root.is_dir() || path == *root && is_empty(root) {
+            // Unmounted, perhaps: the walk through everything says so.
+            self.walk_soon();
+            return None;
+        }
+        Some(folder)
+    }
+
+    /// Looks at files again that were being written, or changed while they were read.
     fn look_again(&mut self) {
-        let now = Instant::now();
-        let due: Vec<_> = lock(&self.flow.scan).again.extract_if(.., |(due, ..)| *due <= now).collect();
-        for (_, path, attempt) in due {
-            self.walk_paths(BTreeSet::from([path]), attempt);
+        let due = self.flow.settling().take_due(Instant::now());
+        if due.is_empty() {
+            return;
+        }
+        self.begin();
+        for look in due {
+            let Some(folder) = self.taken_in(&look.path) else { continue };
+            match look.path.symlink_metadata() {
+                Ok(metadata) if metadata.is_file() => self.look_at(folder, look, FileStat::of(&metadata), None),
+                // What is gone the watcher names, or the next walk.
+                Ok(_) | Err(_) => {}
+            }
         }
     }
 
     fn begin(&mut self) {
         self.flow.resume();
         let mut scan = lock(&self.flow.scan);
-        *scan = Scan {
-            ignored: std::mem::take(&mut scan.ignored),
-            again: std::mem::take(&mut scan.again),
-            ..Scan::default()
-        };
+        *scan = Scan { ignored: std::mem::take(&mut scan.ignored), ..Scan::default() };
     }
 
     fn finish(&mut self) {
@@ -212,163 +307,44 @@ impl Walker {
         self.next_walk = Instant::now() + HALTED_DELAY;
     }
 
-    fn walk_tree(&mut self, folder: usize, root: &Path, attempt: u32) {
-        let flow = self.flow.clone();
-        let entered = |entry: &DirEntry| {
-            entry.depth() == 0
-                || !(is_skipped(entry.file_name())
-                    || entry.file_type().is_dir() && flow.config.excluded.iter().any(|path| path == entry.path()))
-        };
-        let mut seen = RoaringBitmap::new();
-        let mut summary = ScanSummary::default();
-        for entry in WalkDir::new(root).into_iter().filter_entry(entered) {
-            if self.flow.is_halted() {
-                return;
-            }
-            match entry {
-                Ok(entry) if entry.file_type().is_file() => match entry.metadata() {
-                    Ok(metadata) => {
-                        let stat = FileStat::of(&metadata);
-                        if self.changed(entry.path(), &stat, &mut seen, &mut summary) {
-                            self.hand_over(folder, entry.into_path(), &stat, attempt);
-                        }
-                    }
-                    Err(error) => self.walk_problem(&error),
-                },
-                Ok(_) => {}
-                Err(error) => self.walk_problem(&error),
-            }
-        }
-        {
-            let of_folder = &mut lock(&self.flow.folders)[folder];
-            of_folder.files |= &seen;
-            of_folder.new += summary.files - summary.unchanged;
-        }
-        let mut scan = lock(&self.flow.scan);
-        scan.seen |= seen;
-        scan.summary.files += summary.files;
-        scan.summary.unchanged += summary.unchanged;
-        scan.summary.ignored += summary.ignored;
-    }
-
-    fn look_at(&mut self, folder: usize, path: PathBuf, stat: FileStat, attempt: u32) {
-        let (mut seen, mut summary) = (RoaringBitmap::new(), ScanSummary::default());
-        if self.changed(&path, &stat, &mut seen, &mut summary) {
-            self.hand_over(folder, path, &stat, attempt);
-        }
-    }
-
-    /// Whether the file has to be read.
-    fn changed(&self, path: &Path, stat: &FileStat, seen: &mut RoaringBitmap, summary: &mut ScanSummary) -> bool {
-        let known = self.store.look_up(path, stat);
-        let pending = |wanted: fn(&FileChange) -> bool| {
-            let unacknowledged = lock(&self.flow.unacknowledged);
-            !unacknowledged.is_empty() && unacknowledged.latest(path).is_some_and(wanted)
-        };
-        match known {
-            Known::No => {
-                let scan = lock(&self.flow.scan);
-                if !scan.ignored.is_empty() && scan.ignored.contains(&ignored_key(path, stat)) {
-                    summary.ignored += 1;
-                    return false;
-                }
-                summary.files += 1;
-                true
-            }
-            Known::Changed(number) => {
-                seen.insert(number.get());
-                summary.files += 1;
-                true
-            }
-            Known::Unfinished(number) => {
-                seen.insert(number.get());
-                summary.files += 1;
-                !pending(|change| matches!(change, FileChange::Imported(_)))
-            }
-            Known::Unchanged(number) => {
-                seen.insert(number.get());
-                summary.files += 1;
-                summary.unchanged += 1;
-                // Its name is just being removed, and now it is back.
-                pending(|change| matches!(change, FileChange::Removed(_)))
-            }
-        }
-    }
-
-    fn hand_over(&mut self, folder: usize, path: PathBuf, stat: &FileStat, attempt: u32) {
-        self.flow.begin(stat.size);
-        // Fails only when ingest ends.
-        _ = self.found.send(Found { path, folder, size: stat.size, attempt });
+    /// Walks through everything soon: what vanished is found out about by comparing everything.
+    pub(super) fn walk_soon(&mut self) {
+        self.next_walk = self.next_walk.min(Instant::now() + VANISHED_DELAY);
     }
 
     /// A folder is most likely not connected: looks for it often, and watches anew what will be in its place.
-    fn misses(&mut self, folder: usize, missing: Missing) {
+    pub(super) fn misses(&mut self, folder: usize, missing: Missing) {
         self.missing.insert(folder, missing);
         if let Some(watch) = &mut self.watch {
             watch.end(&self.flow.config.folders[folder].path);
         }
     }
 
-    /// Reports the known files of a watched folder that the walk did not see, if they are really gone.
-    fn report_gone(&mut self, folder: usize, seen: &RoaringBitmap) {
-        let flow = self.flow.clone();
-        let root = &flow.config.folders[folder].path;
-        let unseen = match self.store.unseen(root, seen) {
-            Ok(unseen) => unseen,
-            Err(error) => return self.storage_failed(error),
-        };
-        if unseen.is_empty() {
-            return;
-        }
-        if is_empty(root) {
-            self.problem(ImportProblem::FolderEmptied { folder: root.to_owned(), photos: unseen.len() });
-            return self.misses(folder, Missing::Empty);
-        }
-        for path in unseen {
-            if matches!(path.symlink_metadata(), Err(error) if is_gone(&error)) {
-                self.step(Step::Gone(path));
-            }
-        }
-    }
-
-    fn is_excluded(&self, path: &Path) -> bool {
+    pub(super) fn is_excluded(&self, path: &Path) -> bool {
         self.flow.config.excluded.iter().any(|excluded| path.starts_with(excluded))
     }
 
-    fn walk_problem(&mut self, error: &walkdir::Error) {
-        let Some(system) = error.io_error() else { return };
-        // What vanished during the walk is no problem.
-        if !is_gone(system) {
-            let path = error.path().unwrap_or(Path::new("")).to_owned();
-            self.problem(ImportProblem::FolderUnreadable { path, detail: system.to_string() });
-        }
-    }
-
-    fn storage_failed(&self, error: StorageError) {
+    pub(super) fn storage_failed(&self, error: StorageError) {
         if self.flow.halt() {
             self.problem(ImportProblem::Storage(error));
         }
     }
 
-    fn problem(&self, problem: ImportProblem) {
+    pub(super) fn problem(&self, problem: ImportProblem) {
         self.step(Step::Problem(problem));
     }
 
-    fn step(&self, step: Step) {
+    pub(super) fn step(&self, step: Step) {
         // Fails only when ingest ends.
         _ = self.steps.send(step);
     }
 }
 
-fn is_skipped(name: &std::ffi::OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".") || SKIPPED.iter().any(|skipped| name == *skipped)
-}
-
 /// Whether a folder shows nothing: it is empty, or not there any more.
-fn is_empty(root: &Path) -> bool {
+pub(super) fn is_empty(root: &Path) -> bool {
     fs::read_dir(root).map_or(true, |mut entries| entries.next().is_none())
 }
 
-fn is_gone(error: &io::Error) -> bool {
+pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

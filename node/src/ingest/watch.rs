@@ -1,84 +1,104 @@
-//! Noticing changes as they happen. What is missed here, the periodic walk finds.
+//! Noticing changes as they happen, folder by folder. What is missed here, the periodic walk finds.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::ImportProblem;
 use super::flow::Flow;
 
-/// The system's notifications for the watched folders.
+/// The system's notifications for the watched folders and every folder in them.
 pub(super) struct Watch {
-    flow: Arc<Flow>,
     watcher: Result<RecommendedWatcher, notify::Error>,
-    folders: BTreeSet<PathBuf>,
+    directories: BTreeSet<PathBuf>,
+    /// The system takes no more, as far as is known.
+    is_full: bool,
 }
 
 impl Watch {
     pub(super) fn new(flow: Arc<Flow>) -> Self {
-        let told = flow.clone();
         let watcher = notify::recommended_watcher(move |event: Result<Event, notify::Error>| match event {
-            Ok(event) if event.need_rescan() => told.dirty.everything(),
-            Ok(event) if is_change(&event.kind) => told.dirty.add(event.paths),
-            Ok(_) => {}
-            Err(_) => told.dirty.everything(),
+            Ok(event) if event.need_rescan() => flow.dirty.everything(),
+            Ok(event) => take(&flow, event),
+            Err(_) => flow.dirty.everything(),
         });
-        Self { flow, watcher, folders: BTreeSet::new() }
+        Self { watcher, directories: BTreeSet::new(), is_full: false }
     }
 
-    /// Watches `folder`, if it is not watched yet. Tries again and says what keeps it from being watched for as long as
-    /// something does.
-    pub(super) fn begin(&mut self, folder: &Path) -> Result<(), ImportProblem> {
-        if self.folders.contains(folder) {
+    /// Watches `directory`, not what is below it, unless it is watched already. Fails with what keeps it from being watched,
+    /// in words for the person who can change it; the system's limit is said once, and then no more is tried until
+    /// [`Watch::retain`].
+    pub(super) fn begin(&mut self, directory: &Path) -> Result<(), String> {
+        if self.is_full || self.directories.contains(directory) {
             return Ok(());
         }
         let outcome = match &mut self.watcher {
-            Ok(watcher) => watcher.watch(folder, RecursiveMode::Recursive).map_err(|error| detail(&error)),
-            Err(error) => Err(detail(error)),
+            Ok(watcher) => watcher.watch(directory, RecursiveMode::NonRecursive),
+            Err(error) => {
+                self.is_full = true;
+                return Err(error.to_string());
+            }
         };
         match outcome {
             Ok(()) => {
-                self.folders.insert(folder.to_owned());
+                self.directories.insert(directory.to_owned());
                 Ok(())
             }
-            Err(detail) => Err(ImportProblem::NotWatched {
-                folder: folder.to_owned(),
-                interval_minutes: (self.flow.config.rescan_interval.as_secs() / 60).max(1),
-                detail,
-            }),
+            Err(error) => match error.kind {
+                notify::ErrorKind::MaxFilesWatch => {
+                    self.is_full = true;
+                    let watched = self.directories.len();
+                    Err(format!(
+                        "the system watches no more than {watched} folders; raise the limit with \
+                         `sudo sysctl fs.inotify.max_user_watches=524288`"
+                    ))
+                }
+                // It is gone again, or not readable: the walk says so.
+                notify::ErrorKind::PathNotFound => Ok(()),
+                notify::ErrorKind::Io(ref error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+                _ => Err(error.to_string()),
+            },
         }
     }
 
-    /// Stops watching a folder that is gone, so that it is watched again when it is back.
-    pub(super) fn end(&mut self, folder: &Path) {
-        if self.folders.remove(folder)
-            && let Ok(watcher) = &mut self.watcher
-        {
-            // It is gone: the system stopped watching by itself.
-            _ = watcher.unwatch(folder);
-        }
+    /// Stops watching what was at `path` and below: it is gone, or called otherwise now.
+    pub(super) fn end(&mut self, path: &Path) {
+        let ended: Vec<PathBuf> = self.directories.extract_if(.., |watched| watched.starts_with(path)).collect();
+        self.unwatch(&ended);
     }
-}
 
-fn detail(error: &notify::Error) -> String {
-    match error.kind {
-        notify::ErrorKind::MaxFilesWatch => {
-            "the system watches no more folders; raise fs.inotify.max_user_watches".to_owned()
+    /// Stops watching whatever a walk through everything did not see.
+    pub(super) fn retain(&mut self, seen: &BTreeSet<PathBuf>) {
+        let ended: Vec<PathBuf> = self.directories.extract_if(.., |watched| !seen.contains(watched)).collect();
+        self.unwatch(&ended);
+        self.is_full = false;
+    }
+
+    fn unwatch(&mut self, directories: &[PathBuf]) {
+        if let Ok(watcher) = &mut self.watcher {
+            // The system has stopped by itself where they are gone.
+            directories.iter().for_each(|directory| _ = watcher.unwatch(directory));
         }
-        _ => error.to_string(),
     }
 }
 
 /// Reading is not a change; the end of writing is.
-fn is_change(kind: &EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
-        _ => true,
+fn take(flow: &Flow, event: Event) {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => flow.writing.ended(&event.paths),
+        EventKind::Access(_) => return,
+        EventKind::Modify(ModifyKind::Data(_)) => flow.writing.goes_on(&event.paths),
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+            flow.writing.ended(&event.paths)
+        }
+        _ => {}
     }
+    if let (EventKind::Modify(ModifyKind::Name(RenameMode::Both)), [from, to]) = (event.kind, &event.paths[..]) {
+        flow.dirty.renamed(from.clone(), to.clone());
+    }
+    flow.dirty.add(event.paths);
 }
 
 #[cfg(test)]
@@ -90,14 +110,20 @@ mod tests {
     use crate::ingest::IngestConfig;
 
     #[test]
-    fn a_folder_that_cannot_be_watched_is_told_of_until_it_can() {
+    fn folders_are_watched_once_they_are_there_and_let_go_when_they_are_gone() {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("Pictures");
         let secrets = LibrarySecrets::generate(LibraryId::from_bytes([1; 32]), &[2; 32]);
         let mut watch = Watch::new(Arc::new(Flow::new(IngestConfig::new(Vec::new()), secrets)));
-        let problem = watch.begin(&folder).unwrap_err();
-        assert_eq!(watch.begin(&folder), Err(problem));
-        std::fs::create_dir(&folder).unwrap();
-        assert_eq!((watch.begin(&folder), watch.begin(&folder)), (Ok(()), Ok(())));
+        assert_eq!((watch.begin(&folder), watch.directories.len()), (Ok(()), 0));
+        std::fs::create_dir_all(folder.join("2021")).unwrap();
+        for directory in [folder.clone(), folder.join("2021")] {
+            assert_eq!((watch.begin(&directory), watch.begin(&directory)), (Ok(()), Ok(())));
+        }
+        assert_eq!(watch.directories.len(), 2);
+        watch.retain(&BTreeSet::from([folder.clone()]));
+        assert_eq!(watch.directories.len(), 1);
+        watch.end(directory.path());
+        assert!(watch.directories.is_empty());
     }
 }

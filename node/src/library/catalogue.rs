@@ -196,8 +196,9 @@ impl<M: Metadata> Library<M> {
             // An earlier version is back in its folder.
             of_document.successors.push((photo.photo, None));
         }
+        let before = NamedFile { name: photo.renamed_from.clone().unwrap_or(file.name), ..file };
         for old in photo.replaces.iter().filter(|old| **old != photo.photo) {
-            self.edit_replaced(now, (*old, photo.photo), &file, edits)?;
+            self.edit_replaced(now, (*old, photo.photo), &before, edits)?;
         }
         Ok(())
     }

@@ -44,6 +44,8 @@ pub struct ImportedPhoto {
     /// The photos that this file held before it was edited: the last one whose import was acknowledged, and those that
     /// came after it.
     pub replaces: Vec<PhotoId>,
+    /// What the file was called when it held these, if that was another name.
+    pub renamed_from: Option<FileName>,
 }
 
 impl ImportedPhoto {

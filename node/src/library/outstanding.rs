@@ -45,6 +45,18 @@ pub struct Settled {
 }
 
 impl Outstanding {
+    /// Nothing yet; names begin with `first`.
+    #[must_use]
+    pub fn starting_at(first: ImportId) -> Self {
+        Self { next: first.0, ..Self::default() }
+    }
+
+    /// The name that the next change gets.
+    #[must_use]
+    pub const fn next(&self) -> ImportId {
+        ImportId(self.next)
+    }
+
     /// A change is handed out; its name.
     pub fn add(&mut self, change: FileChange) -> ImportId {
         let import = ImportId(self.next);

@@ -131,6 +131,7 @@ impl Machine {
         let import = ImportId(self.next_import);
         self.next_import += 1;
         let imported = ImportedPhoto {
+            renamed_from: None,
             import,
             photo: manifest.photo(&self.secrets),
             photo_key: manifest.photo_key(&self.secrets),

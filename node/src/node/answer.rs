@@ -11,8 +11,8 @@ use super::{NodeError, seed};
 use crate::api::handle::Call;
 use crate::api::request::{INVITATION_MINUTES_MAX, PHOTOS_PER_PAGE_MAX};
 use crate::api::view::{
-    Connection, Evidence, Folder, Holder, Importing, Invitation, Photo, PhotoDetail, PhotoPage, Problem, Status,
-    Target, Traffic,
+    Connection, Evidence, Holder, Importing, Invitation, Photo, PhotoDetail, PhotoPage, Problem, Status, Target,
+    Traffic,
 };
 use crate::api::{PhotoSelection, Refusal, RefusalKind, Request, Response};
 use crate::index::{PhotoQuery, PhotoRow};
@@ -33,6 +33,11 @@ impl Runtime {
                 self.list(selection, &PhotoQuery { search, after: after.as_deref(), limit: page_limit(limit) })
             }
             Request::Show { photo } => self.show(&photo),
+            Request::Folders { skipped } => Ok(self.list_folders(skipped)),
+            Request::WatchFolder { path } => self.watch_folder(path)?,
+            Request::MoveFolder { from, to } => self.move_folder(&from, to)?,
+            Request::LeaveFolder { path } => self.leave_folder(&path)?,
+            Request::ForgetFolder { path } => self.forget_folder(path),
             Request::Peers => Ok(Response::Peers(self.peers())),
             Request::Connect { device } => return self.connect(&device, reply),
             Request::Invite { minutes } => match self.invite(minutes)? {
@@ -104,12 +109,6 @@ impl Runtime {
             catching_up_with: self.library.replica().catching_up_with().map(|device| self.name_of(&device)),
             problems: self.news.problems(),
         }
-    }
-
-    fn folders(&self) -> Vec<Folder> {
-        let known = self.ingest.folders();
-        let folders = self.settings.folders.iter().zip(known);
-        folders.map(|(path, known)| Folder { path: path.clone(), files: known.files, present: path.is_dir() }).collect()
     }
 
     fn list(&self, selection: PhotoSelection, query: &PhotoQuery<'_>) -> Result<Response, Refusal> {

@@ -1,5 +1,7 @@
 //! Between ingest and the library: what was read from folders becomes inputs, and is told of once it is catalogued.
 
+use std::path::PathBuf;
+
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica;
 
@@ -15,12 +17,12 @@ pub(super) fn ingest_config(settings: &Settings, home: &Home) -> IngestConfig {
         Originals::InPlace => Keep::InPlace,
         Originals::Copied => Keep::Copy,
     };
-    let folders = settings
-        .folders
-        .iter()
-        .map(|path| WatchedFolder { path: path.clone(), keep, label: settings.labels.get(path).cloned() })
-        .collect();
-    let mut config = IngestConfig::new(folders);
+    let watched = |paths: &[PathBuf]| {
+        let label = |path: &PathBuf| settings.labels.get(path).cloned();
+        paths.iter().map(|path| WatchedFolder { path: path.clone(), keep, label: label(path) }).collect()
+    };
+    let mut config = IngestConfig::new(watched(&settings.folders));
+    config.leaving = watched(&settings.leaving);
     config.excluded = vec![home.root().to_owned()];
     config
 }
@@ -55,6 +57,8 @@ impl Runtime {
                 }
                 Ok(())
             }
+            ImportEvent::FolderMoved { from, to } => self.folder_moved(&from, to),
+            ImportEvent::FolderLeft { path } => self.folder_left(&path),
             ImportEvent::ScanFinished(_) => {
                 self.news.scanned(&self.settings.folders, &self.ingest.folders());
                 Ok(())

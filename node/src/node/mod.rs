@@ -15,6 +15,7 @@
 mod answer;
 mod connections;
 mod export;
+mod folders;
 mod identity;
 mod imports;
 mod network;

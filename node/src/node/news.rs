@@ -139,8 +139,9 @@ impl News {
     }
 
     pub(super) fn scanned(&mut self, folders: &[PathBuf], known: &[FolderFiles]) {
-        for (path, FolderFiles { files, new }) in folders.iter().zip(known) {
-            self.publish(Happening::FolderScanned { path: path.clone(), files: *files, new: *new });
+        for (path, FolderFiles { files, new, skipped, .. }) in folders.iter().zip(known) {
+            let (path, skipped) = (path.clone(), skipped.clone());
+            self.publish(Happening::FolderScanned { path, files: *files, new: *new, skipped });
         }
         self.problems.retain(|known| known.walk.is_none_or(|walk| walk == self.walk));
         self.walk += 1;

@@ -46,6 +46,7 @@ const NEWS_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) struct Runtime {
     pub(super) library: Library<SledMetadata>,
     pub(super) device: DeviceKey,
+    pub(super) home: Home,
     pub(super) settings: Settings,
     pub(super) store: Arc<ChunkStore>,
     pub(super) sealer: ChunkSealer,
@@ -68,6 +69,8 @@ pub(super) struct Runtime {
     pub(super) space: Space,
     workers: Workers,
     sources: Option<Sources>,
+    /// Where imports come from since the watched folders changed.
+    pub(super) new_imports: Option<mpsc::Receiver<ImportEvent>>,
     index_sent: u64,
     index_done: u64,
     /// Imports that were handed to the library and are not durable in it yet, with what is told once they are.
@@ -203,14 +206,18 @@ pub(super) fn open(
         pairings: Vec::new(),
         deposited: Vec::new(),
         space: Space::new(home.metadata(), home.store()),
+        home,
         workers,
         sources: Some(sources),
+        new_imports: None,
         index_sent: index_covers.unwrap_or(0),
         index_done: index_covers.unwrap_or(0),
         uncatalogued: BTreeMap::new(),
         held: None,
         is_stopping: false,
     };
+    // Only what a node has started with: an address that cannot be listened on would be in the way of every later start.
+    runtime.home.remember(&runtime.settings)?;
     runtime.news.recovered(&recovery);
     if let Some(problem) = listening.problem {
         runtime.news.problem(problem);
@@ -304,6 +311,9 @@ impl Runtime {
                 continue;
             }
             self.take(arrival)?;
+            if let Some(imports) = self.new_imports.take() {
+                sources.imports = imports;
+            }
             self.claim_deposited()?;
             if !self.exports.is_empty() {
                 self.start_exports();

@@ -7,13 +7,26 @@ use std::sync::Arc;
 use holdfast_protocol::metadata::StorageError;
 
 /// What tells two states of a file apart without reading it.
+///
+/// The change time is the system's own: no program sets it, so an edit that puts the old modification time back is seen.
+/// The inode is no part of it: a file that takes another's place has a change time of its own, and exFAT, SMB and most
+/// file systems in user space number their files anew with every mount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FileStat {
     /// Its length in bytes.
     pub size: u64,
     /// Its modification time in nanoseconds since the Unix epoch.
     pub mtime_ns: i64,
-    /// Its number in the file system; 0 where there are none.
+    /// When its bytes, name or permissions changed, in nanoseconds since the Unix epoch; 0 where systems do not say.
+    pub ctime_ns: i64,
+}
+
+/// Which file it is for the system, for as long as its disk stays connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileIdentity {
+    /// The file system's number.
+    pub device: u64,
+    /// The file's number in it; both are 0 where systems do not say.
     pub inode: u64,
 }
 

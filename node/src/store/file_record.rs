@@ -7,7 +7,7 @@ use holdfast_protocol::limits::CHUNK_BYTES_MAX;
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::secrets::EpochId;
 
-use super::disk::FileStat;
+use super::disk::{FileIdentity, FileStat};
 use super::path_bytes;
 
 /// A file that was taken in.
@@ -17,6 +17,8 @@ pub struct FileRecord {
     pub path: PathBuf,
     /// Its state when it was read.
     pub stat: FileStat,
+    /// Which file it was then.
+    pub identity: FileIdentity,
     /// The photo it is.
     pub photo: PhotoId,
     /// The photos that it was before, until its import is finished: at most [`REPLACES_MAX`].
@@ -63,7 +65,7 @@ pub(super) enum State {
 pub const REPLACES_MAX: usize = 64;
 
 const FORMAT: u8 = 2;
-const HEAD_BYTES: usize = 94;
+const HEAD_BYTES: usize = 110;
 const CUT_BYTES: usize = 45;
 const PHOTO_BYTES: usize = 32;
 
@@ -88,7 +90,9 @@ pub(super) fn encode(record: &FileRecord, state: State) -> Result<Vec<u8>, Stora
     value.extend_from_slice(&path_length.to_le_bytes());
     value.extend_from_slice(&record.stat.size.to_le_bytes());
     value.extend_from_slice(&record.stat.mtime_ns.to_le_bytes());
-    value.extend_from_slice(&record.stat.inode.to_le_bytes());
+    value.extend_from_slice(&record.stat.ctime_ns.to_le_bytes());
+    value.extend_from_slice(&record.identity.device.to_le_bytes());
+    value.extend_from_slice(&record.identity.inode.to_le_bytes());
     value.extend_from_slice(record.photo.as_bytes());
     value.extend_from_slice(&record.content_hash);
     value.extend_from_slice(&[epoch_count, replace_count]);
@@ -113,8 +117,8 @@ pub(super) fn decode(value: &[u8]) -> Option<(FileRecord, State)> {
         [FORMAT, 1] => State::Finished,
         _ => return None,
     };
-    let (epochs, rest) = rest.split_at_checked(usize::from(head[92]) * EpochId::BYTES)?;
-    let (replaces, rest) = rest.split_at_checked(usize::from(head[93]) * PHOTO_BYTES)?;
+    let (epochs, rest) = rest.split_at_checked(usize::from(head[108]) * EpochId::BYTES)?;
+    let (replaces, rest) = rest.split_at_checked(usize::from(head[109]) * PHOTO_BYTES)?;
     let (path, cuts) = rest.split_at_checked(usize::from(u16::from_le_bytes([head[2], head[3]])))?;
     let epochs: Vec<EpochId> = epochs
         .chunks_exact(EpochId::BYTES)
@@ -135,27 +139,28 @@ pub(super) fn decode(value: &[u8]) -> Option<(FileRecord, State)> {
     };
     let record = FileRecord {
         path: stored_path(path)?,
-        stat: FileStat { size: word(4)?, mtime_ns: word(12)?.cast_signed(), inode: word(20)? },
-        photo: photo(&head[28..60])?,
+        stat: FileStat { size: word(4)?, mtime_ns: word(12)?.cast_signed(), ctime_ns: word(20)?.cast_signed() },
+        identity: FileIdentity { device: word(28)?, inode: word(36)? },
+        photo: photo(&head[44..76])?,
         // A file whose import is finished replaces nothing any more.
         replaces: match state {
             State::Unfinished => replaces.chunks_exact(PHOTO_BYTES).map(photo).collect::<Option<_>>()?,
             State::Finished => Vec::new(),
         },
-        content_hash: head[60..92].try_into().ok()?,
+        content_hash: head[76..108].try_into().ok()?,
         cuts: cuts.chunks_exact(CUT_BYTES).map(cut).collect::<Option<_>>()?,
     };
     Some((record, state))
 }
 
 #[cfg(unix)]
-fn stored_path(bytes: &[u8]) -> Option<PathBuf> {
+pub(super) fn stored_path(bytes: &[u8]) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)))
 }
 
 #[cfg(not(unix))]
-fn stored_path(bytes: &[u8]) -> Option<PathBuf> {
+pub(super) fn stored_path(bytes: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(std::str::from_utf8(bytes).ok()?))
 }
 
@@ -176,7 +181,8 @@ mod tests {
         ) {
             let record = FileRecord {
                 path: path.into(),
-                stat: FileStat { size, mtime_ns, inode: 7 },
+                stat: FileStat { size, mtime_ns, ctime_ns: mtime_ns.wrapping_add(9) },
+                identity: FileIdentity { device: 3, inode: 7 },
                 photo: PhotoId::from_bytes([1; 32]),
                 replaces: replaces.into_iter().map(PhotoId::from_bytes).collect(),
                 content_hash: [2; 32],

@@ -8,13 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::metadata::{Batch, StorageError, Table as Tables};
 use holdfast_protocol::sealing::sealed_length;
-use roaring::RoaringBitmap;
 
 use super::disk::{Access, FileStat};
 use super::file_record::{FileRecord, InPlaceCut, State, decode, encode, set_state};
@@ -47,7 +46,7 @@ pub enum Known {
 }
 
 /// Set in the owner of a file's row until its import is finished.
-const UNFINISHED: u32 = 1 << 31;
+pub(super) const UNFINISHED: u32 = 1 << 31;
 
 /// Rows: the path's fingerprint, the state's hash in two words, and the number with [`UNFINISHED`].
 #[derive(Default)]
@@ -86,22 +85,6 @@ impl ChunkStore {
             Some(row) => Ok(self.load(row.owner & !UNFINISHED)?.filter(|record| record.path == path)),
             None => Ok(None),
         }
-    }
-
-    /// The known files at or below `root` whose numbers are not in `seen`: after a walk through `root`, those that
-    /// are gone. Costs a read for each file that was not seen, and none when all were.
-    ///
-    /// # Errors
-    /// When the metadata cannot be read.
-    pub fn unseen(&self, root: &Path, seen: &RoaringBitmap) -> Result<Vec<PathBuf>, StorageError> {
-        let numbers =
-            read(&self.files).table.iter().map(|row| row.owner & !UNFINISHED).collect::<RoaringBitmap>() - seen;
-        let mut paths = Vec::new();
-        for number in numbers {
-            paths.extend(self.load(number)?.map(|record| record.path).filter(|path| path.starts_with(root)));
-        }
-        paths.sort_unstable();
-        Ok(paths)
     }
 
     /// Takes files in: from now on their cuts are held. A record replaces the one of an earlier state of its path.
@@ -227,7 +210,9 @@ impl ChunkStore {
         // A file that cannot even be opened may lie on a disk that is not connected.
         let failed = |error: io::Error| unreadable(&record.path, &error);
         let original = self.disk.open(&record.path, Access::Read).map_err(failed)?;
-        if original.stat().map_err(failed)? != record.stat {
+        // What the hash would say as well. The change time says less: it moves when a file is linked or renamed.
+        let stat = original.stat().map_err(failed)?;
+        if (stat.size, stat.mtime_ns) != (record.stat.size, record.stat.mtime_ns) {
             return Err(changed());
         }
         let mut plaintext = lock(&self.buffers).pop().unwrap_or_default();
@@ -322,7 +307,7 @@ impl ChunkStore {
         read(&self.files).table.find(self.path_key(path)).next()
     }
 
-    fn path_key(&self, path: &Path) -> u64 {
+    pub(super) fn path_key(&self, path: &Path) -> u64 {
         self.fingerprint.of_bytes(path_bytes(path))
     }
 
@@ -330,7 +315,7 @@ impl ChunkStore {
         let mut bytes = [0; 24];
         bytes[..8].copy_from_slice(&stat.size.to_le_bytes());
         bytes[8..16].copy_from_slice(&stat.mtime_ns.to_le_bytes());
-        bytes[16..].copy_from_slice(&stat.inode.to_le_bytes());
+        bytes[16..].copy_from_slice(&stat.ctime_ns.to_le_bytes());
         let hash = self.fingerprint.of_bytes(&bytes);
         [(hash >> 32) as u32, hash as u32]
     }

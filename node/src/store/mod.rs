@@ -12,6 +12,7 @@
 
 pub mod disk;
 mod file_record;
+mod folders;
 mod in_place;
 mod index;
 mod maintenance;
@@ -42,8 +43,9 @@ use disk::{Access, Disk, DiskFile, storage_error};
 use segment::HEADER_BYTES;
 use table::{Fingerprint, Row, Table};
 
-pub use disk::FileStat;
+pub use disk::{FileIdentity, FileStat};
 pub use file_record::{FileRecord, InPlaceCut, REPLACES_MAX};
+pub use folders::Unseen;
 pub use in_place::{FileNumber, Known};
 pub use maintenance::{Scrub, ScrubCursor};
 #[cfg(feature = "io")]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, OFlags};
 
-use super::disk::{Access, Disk, DiskFile, FileStat};
+use super::disk::{Access, Disk, DiskFile, FileIdentity, FileStat};
 
 /// The system's own file systems.
 #[derive(Debug, Clone, Copy, Default)]
@@ -117,8 +117,12 @@ impl FileStat {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            let mtime_ns = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
-            Self { size: metadata.len(), mtime_ns, inode: metadata.ino() }
+            let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+            Self {
+                size: metadata.len(),
+                mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+                ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            }
         }
         #[cfg(not(unix))]
         {
@@ -128,7 +132,24 @@ impl FileStat {
                 .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
                 .and_then(|since| i64::try_from(since.as_nanos()).ok())
                 .unwrap_or(0);
-            Self { size: metadata.len(), mtime_ns, inode: 0 }
+            Self { size: metadata.len(), mtime_ns, ctime_ns: 0 }
+        }
+    }
+}
+
+impl FileIdentity {
+    /// Which file or folder `metadata` is of.
+    #[must_use]
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            Self { device: metadata.dev(), inode: metadata.ino() }
+        }
+        #[cfg(not(unix))]
+        {
+            _ = metadata;
+            Self::default()
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use holdfast::library::{FileChange, FileName, ImportId, ImportedPhoto, Input, RemovedName, Settled};
-use holdfast::store::{FileRecord, FileStat, Known};
+use holdfast::store::{FileIdentity, FileRecord, FileStat, Known};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica;
@@ -101,7 +101,15 @@ impl Machine {
         let content = Some(content).filter(|content| content.bytes() == bytes);
         let replaces = before.map_or(Some(Vec::new()), |before| before.replaced_by(photo));
         let Some(replaces) = replaces else { return Ok(Looked::Unreadable) };
-        let record = FileRecord { path: file, stat, photo, replaces: replaces.clone(), content_hash, cuts };
+        let record = FileRecord {
+            path: file,
+            stat,
+            identity: FileIdentity::default(),
+            photo,
+            replaces: replaces.clone(),
+            content_hash,
+            cuts,
+        };
         self.batch.push(ReadFile { record, imported: Box::new(ImportedPhoto { replaces, ..imported }), content });
         Ok(Looked::Read(photo))
     }
@@ -192,7 +200,8 @@ impl Machine {
                 Some(Known::No) | None => to_read.push(path.clone()),
             }
         }
-        Ok((to_read, store.unseen(Path::new(FOLDER), &seen)?))
+        let gone = store.unseen(Path::new(FOLDER), &seen)?;
+        Ok((to_read, gone.into_iter().map(|file| file.path).collect()))
     }
 
     /// The library has acknowledged `imports`: files are finished or forgotten. Returns what is to be said of chunks.

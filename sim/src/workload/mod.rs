@@ -137,6 +137,7 @@ pub fn prepare_file(secrets: &LibrarySecrets, content: Content, file: &[u8], nam
     chunks.push((thumbnail.id, thumbnail.bytes.into()));
     chunks.extend(pieces);
     let imported = ImportedPhoto {
+        renamed_from: None,
         import: ImportId(0),
         photo: manifest.photo(secrets),
         photo_key: manifest.photo_key(secrets),

@@ -493,7 +493,7 @@ impl DiskFile for SimulatedFile {
         self.with(|state, file| {
             let content = state.files.get(&file).ok_or(io::ErrorKind::NotFound)?;
             let mtime_ns = i64::try_from(content.changes).unwrap_or(i64::MAX);
-            Ok(FileStat { size: content.len() as u64, mtime_ns, inode: file })
+            Ok(FileStat { size: content.len() as u64, mtime_ns, ctime_ns: mtime_ns })
         })
     }
 }

@@ -6,7 +6,7 @@ use roaring::RoaringBitmap;
 use super::*;
 use crate::store::disk::{Access, Disk};
 use crate::store::simulated::Failing;
-use crate::store::{FileRecord, InPlaceCut, Known, ReadError, ScrubCursor};
+use crate::store::{FileIdentity, FileRecord, InPlaceCut, Known, ReadError, ScrubCursor};
 
 /// Writes a file of `content` and returns its record, cut into pieces of 1000 bytes.
 fn file(machine: &Machine, path: &str, content: &[u8]) -> FileRecord {
@@ -21,6 +21,7 @@ fn file(machine: &Machine, path: &str, content: &[u8]) -> FileRecord {
         epoch: sealer.epoch(),
     });
     FileRecord {
+        identity: FileIdentity::default(),
         path: path.to_owned(),
         stat,
         photo: PhotoId::from_bytes([1; 32]),
@@ -138,8 +139,12 @@ fn files_that_a_walk_did_not_see_are_named() {
             _ => None,
         })
         .collect();
-    assert_eq!(store.unseen(Path::new("/b"), &seen).unwrap(), [Path::new("/b/4")]);
-    assert_eq!(store.unseen(Path::new("/"), &seen).unwrap(), [Path::new("/a/2"), Path::new("/b/4")]);
+    let unseen = |root: &str| {
+        let unseen = store.unseen(Path::new(root), &seen).unwrap();
+        unseen.into_iter().map(|file| file.path).collect::<Vec<_>>()
+    };
+    assert_eq!(unseen("/b"), [Path::new("/b/4")]);
+    assert_eq!(unseen("/"), [Path::new("/a/2"), Path::new("/b/4")]);
 }
 
 #[test]
