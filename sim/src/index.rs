@@ -104,7 +104,7 @@ impl VirtualIndex {
     pub fn files(&self) -> BTreeSet<(String, PhotoId)> {
         let files = |(photo, shown): (&PhotoId, &ShownPhoto)| {
             let here = shown.names.values().filter(|name| name.gone_since.is_none());
-            here.map(|name| (name.path.clone(), *photo)).collect::<Vec<_>>()
+            here.map(|name| (name.path.to_string(), *photo)).collect::<Vec<_>>()
         };
         self.photos.iter().flat_map(files).collect()
     }

@@ -433,6 +433,12 @@ pub struct ExportOutcome {
     pub unchanged: u64,
     /// Bytes that were written.
     pub bytes: u64,
+    /// Files of those that had lost their date or mode, and have them again.
+    #[serde(default)]
+    pub repaired: u64,
+    /// Files that are there with another date: the file system does not keep theirs.
+    #[serde(default)]
+    pub undated: u64,
     /// Files that could not be written.
     #[serde(default)]
     pub missing: u64,

@@ -46,7 +46,7 @@ mod tests {
         let failures = vec![failure(Some("/ip4/10.0.0.7/tcp/1"), "connection refused"), failure(None, "odd\u{7}")];
         assert_eq!(
             lines(&Peer { failures, ..silent }, offline),
-            format!("nas is {offline}.\n  /ip4/10.0.0.7/tcp/1: connection refused\n  odd\u{fffd}")
+            format!("nas is {offline}.\n  /ip4/10.0.0.7/tcp/1: connection refused\n  odd\\x07")
         );
     }
 }

@@ -6,7 +6,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, unexpected};
 use super::terminal::Paint;
-use super::words::{bytes, count, printable};
+use super::words::{bytes, count, printable, thousands};
 use crate::api::view::ExportOutcome;
 use crate::api::{Request, Response};
 
@@ -35,7 +35,13 @@ fn lines(outcome: &ExportOutcome, paint: Paint) -> String {
     if outcome.unchanged > 0 {
         text.push_str(&format!(", {} there already", count(outcome.unchanged, "file")));
     }
+    if outcome.repaired > 0 {
+        text.push_str(&format!(", of which {} got back their dates", thousands(outcome.repaired)));
+    }
     text.push('.');
+    if outcome.undated > 0 {
+        text.push_str(&format!(" The dates of {} could not be kept there.", count(outcome.undated, "file")));
+    }
     let missing = missing(outcome);
     if missing > 0 {
         text.push_str(&format!(" {} missing:", count(missing, "file")));
@@ -71,6 +77,14 @@ mod tests {
             "1,204 files (5.2 GB) written to /out, 1 file there already. 1 file missing:\n\
             ! a.jpg: not on this device yet\n  → export again later"
         );
+        (outcome.repaired, outcome.undated, outcome.missing) = (1, 2, 0);
+        outcome.problems.clear();
+        assert_eq!(
+            lines(&outcome, Paint::Plain),
+            "1,204 files (5.2 GB) written to /out, 1 file there already, of which 1 got back their dates. \
+            The dates of 2 files could not be kept there."
+        );
+        outcome.problems = vec![Problem { what: "a.jpg: not on this device yet".into(), next: None }];
         outcome.missing = 3001;
         let text = lines(&outcome, Paint::Plain);
         assert!(text.contains(" 3,001 files missing:\n") && text.ends_with("\n! 3,000 files more"), "{text}");

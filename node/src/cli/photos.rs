@@ -146,7 +146,7 @@ pub(super) mod tests {
         assert_eq!(
             lines(&[photo(0xa7, "IMG_0412.HEIC", 2), undated], Paint::Plain),
             "a7a7a7a7  2021-07-04 18:03  2.1 MB  2 copies in 2 places  safe    IMG_0412.HEIC\n\
-             0b0b0b0b  undated            980 B  1 copy in 1 place     unsafe  scan\u{fffd}[2J.png"
+             0b0b0b0b  undated            980 B  1 copy in 1 place     unsafe  scan\\x1B[2J.png"
         );
     }
 

@@ -264,7 +264,7 @@ pub(super) mod tests {
             "2 photos, all safe in 2 places.\n\
             Importing 31 files (1.2 GB).\n\
             ! /home/anna/Pictures is missing; nothing in it counts as deleted\n  → mount or create it\n\
-            ! cannot read a\u{fffd}.jpg\n  → make it readable"
+            ! cannot read a\\x07.jpg\n  → make it readable"
         );
     }
 

@@ -82,12 +82,20 @@ fn zoned(time: WallTime, zone: &TimeZone) -> Zoned {
     Timestamp::from_millisecond(time.0).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone())
 }
 
-/// Text from files and other devices with everything that could steer a terminal replaced.
+/// Text from files and other devices with everything that could steer a terminal escaped: what differs looks different.
 pub(super) fn printable(text: &str) -> String {
     let steers = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            _ if !steers(c) => printable.push(c),
+            _ if c.is_ascii() => printable.push_str(&format!("\\x{:02X}", u32::from(c))),
+            _ => printable.extend(c.escape_unicode()),
+        }
+    }
+    printable
 }
 
 /// Rows as columns, each as wide as its widest cell, two spaces apart; the last one is ragged. Columns in `right` are
@@ -199,7 +207,7 @@ mod tests {
 
     #[test]
     fn foreign_text_cannot_steer_the_terminal() {
-        assert_eq!(printable("IMG\u{1b}[2J\n\u{202e}gpj.exe"), "IMG\u{fffd}[2J\u{fffd}\u{fffd}gpj.exe");
+        assert_eq!(printable("IMG\u{1b}[2J\n\u{202e}gpj.exe"), r"IMG\x1B[2J\x0A\u{202e}gpj.exe");
         assert_eq!(printable("Übersicht 日本.heic"), "Übersicht 日本.heic");
     }
 

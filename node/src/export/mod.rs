@@ -4,22 +4,32 @@
 //! - A file appears under its name only when all its bytes are there, hash to what was imported and are on the disk.
 //! - Nothing that is there already is overwritten: equal files are left alone, which makes an export resumable, and
 //!   other ones keep their name while the export takes `name (2).jpg`.
+//!   It does not matter whether the file system tells `a.jpg` from `A.jpg`, or composed characters from decomposed ones.
 //! - Names come from members of the library and may be hostile: they never lead out of the directory.
+//! - A name is written as it was, byte for byte; only what the file system refuses is replaced.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it writes files with their dates")]
 
+mod attributes;
 mod name;
+mod part;
+mod probe;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::manifest::{Content, Manifest, ManifestRefused};
 use holdfast_protocol::sealing::{ChunkSealer, OpenError};
 
-use crate::ingest::FileName;
+pub use attributes::Kept;
+
+use attributes::Attributes;
+use part::Part;
+use probe::NameRules;
+
+use crate::library::FileName;
 
 /// Different files that may claim one name.
 const NAMESAKES_MAX: u32 = 10_000;
@@ -34,11 +44,15 @@ pub enum Exported {
         path: PathBuf,
         /// Its bytes.
         bytes: u64,
+        /// Whether it has its date and mode.
+        kept: Kept,
     },
     /// The same file was there already.
     AlreadyThere {
         /// Where it is.
         path: PathBuf,
+        /// Whether it has its date and mode.
+        kept: Kept,
     },
 }
 
@@ -95,18 +109,20 @@ pub enum ExportError<E: std::error::Error + 'static> {
 #[derive(Debug)]
 pub struct Export {
     directory: PathBuf,
+    rules: NameRules,
     sealer: ChunkSealer,
     sealed: Vec<u8>,
 }
 
 impl Export {
-    /// An export into `directory`, which is made when missing.
+    /// An export into `directory`, which is made when missing; finds out which names can be written there.
     ///
     /// # Errors
-    /// When the directory cannot be made.
+    /// When the directory cannot be made, or nothing can be written there.
     pub fn new(directory: &Path, sealer: ChunkSealer) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
-        Ok(Self { directory: directory.to_owned(), sealer, sealed: Vec::new() })
+        let rules = NameRules::of(directory)?;
+        Ok(Self { directory: directory.to_owned(), rules, sealer, sealed: Vec::new() })
     }
 
     /// Writes the photo whose first manifest chunk is `manifest` under `name`, below the watched folder's own name.
@@ -121,26 +137,38 @@ impl Export {
         mut read: impl FnMut(&ChunkId, &mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Exported, ExportError<E>> {
         let content = self.manifest(manifest, name, &mut read)?.content;
-        let wanted = self.directory.join(name::relative(name));
-        let target = match self.target(&wanted, &content, name)? {
-            Target::Free(path) => path,
-            Target::Same(path) => return Ok(Exported::AlreadyThere { path }),
-        };
-        let parent = target.parent().unwrap_or(&self.directory);
+        let (wanted, attributes) = (self.directory.join(name::relative(name, &self.rules)), Attributes::of(name));
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |error| ExportError::Write { path, error }
         };
-        fs::create_dir_all(parent).map_err(failed(parent))?;
-        let (part, file) = new_part(parent)?;
-        let outcome = self.write((&part, file), &content, name, &mut read);
-        let outcome = outcome.and_then(|()| fs::rename(&part, &target).map_err(failed(&target)));
-        if let Err(error) = outcome {
-            // What cannot be removed is a hidden file that no export takes for anything.
-            _ = fs::remove_file(&part);
-            return Err(error);
+        let parent = wanted.parent().map_or_else(|| self.directory.clone(), Path::to_owned);
+        let mut written = None;
+        loop {
+            let path = match self.target(&wanted, &content, name)? {
+                Target::Free(path) => path,
+                Target::Same(path) => {
+                    let kept = attributes.repair(&path).map_err(failed(&path))?;
+                    return Ok(Exported::AlreadyThere { path, kept });
+                }
+            };
+            let part = match written.take() {
+                Some(part) => part,
+                None => {
+                    fs::create_dir_all(&parent).map_err(failed(&parent))?;
+                    self.write(&parent, &content, name, &mut read)?
+                }
+            };
+            match part.publish(&path) {
+                Ok(()) => {
+                    let kept = attributes.repair(&path).map_err(failed(&path))?;
+                    return Ok(Exported::Written { path, bytes: content.length, kept });
+                }
+                // Somebody else's file has the name since.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => written = Some(part),
+                Err(error) => return Err(failed(&path)(error)),
+            }
         }
-        Ok(Exported::Written { path: target, bytes: content.length })
     }
 
     fn manifest<E: std::error::Error + 'static>(
@@ -150,8 +178,8 @@ impl Export {
         read: &mut impl FnMut(&ChunkId, &mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Manifest, ExportError<E>> {
         let mut failure = None;
-        let refused = |error| ExportError::Manifest { name: name.path.clone(), error };
-        read(manifest, &mut self.sealed).map_err(|error| ExportError::Chunk { name: name.path.clone(), error })?;
+        let refused = |error| ExportError::Manifest { name: name.path.to_string(), error };
+        read(manifest, &mut self.sealed).map_err(|error| ExportError::Chunk { name: name.path.to_string(), error })?;
         let opened = self.sealer.open(manifest, &self.sealed).map_err(|error| refused(error.into()))?;
         let parsed = Manifest::parse(&opened, |chunk| {
             if let Err(error) = read(chunk, &mut self.sealed) {
@@ -161,7 +189,7 @@ impl Export {
             Ok(self.sealer.open(chunk, &self.sealed)?)
         });
         match failure {
-            Some(error) => Err(ExportError::Chunk { name: name.path.clone(), error }),
+            Some(error) => Err(ExportError::Chunk { name: name.path.to_string(), error }),
             None => parsed.map_err(refused),
         }
     }
@@ -174,7 +202,7 @@ impl Export {
         name: &FileName,
     ) -> Result<Target, ExportError<E>> {
         for number in 1..=NAMESAKES_MAX {
-            let path = name::numbered(wanted, number);
+            let path = name::numbered(wanted, number, &self.rules);
             match path.symlink_metadata() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Target::Free(path)),
                 Err(error) => return Err(ExportError::Write { path, error }),
@@ -186,49 +214,46 @@ impl Export {
                 Ok(_) => {}
             }
         }
-        Err(ExportError::Namesakes { name: name.path.clone() })
+        Err(ExportError::Namesakes { name: name.path.to_string() })
     }
 
+    /// Writes all bytes of a file, durably, under a name that nobody sees.
     fn write<E: std::error::Error + 'static>(
         &mut self,
-        (part, mut file): (&Path, File),
+        folder: &Path,
         content: &Content,
         name: &FileName,
         read: &mut impl FnMut(&ChunkId, &mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), ExportError<E>> {
-        let failed = |error| ExportError::Write { path: part.to_owned(), error };
+    ) -> Result<Part, ExportError<E>> {
+        let attributes = Attributes::of(name);
+        let mut part = Part::new(folder, attributes.mode_at_first())
+            .map_err(|error| ExportError::Write { path: folder.to_owned(), error })?;
+        let path = part.path().to_owned();
+        let failed = |error| ExportError::Write { path: path.clone(), error };
         let mut hasher = blake3::Hasher::new();
         for piece in &content.chunks {
             read(&piece.chunk, &mut self.sealed)
-                .map_err(|error| ExportError::Chunk { name: name.path.clone(), error })?;
+                .map_err(|error| ExportError::Chunk { name: name.path.to_string(), error })?;
             let bytes = self
                 .sealer
                 .open(&piece.chunk, &self.sealed)
-                .map_err(|error| ExportError::Sealed { name: name.path.clone(), error })?;
+                .map_err(|error| ExportError::Sealed { name: name.path.to_string(), error })?;
             hasher.update(&bytes);
-            file.write_all(&bytes).map_err(failed)?;
+            part.file().write_all(&bytes).map_err(failed)?;
         }
         if *hasher.finalize().as_bytes() != content.hash {
-            return Err(ExportError::Damaged { name: name.path.clone() });
+            return Err(ExportError::Damaged { name: name.path.to_string() });
         }
-        file.set_modified(system_time(name.mtime_ns)).map_err(failed)?;
-        file.sync_all().map_err(failed)
+        // What cannot be kept is found out once the file has its name.
+        _ = attributes.give(part.file());
+        part.file().sync_all().map_err(failed)?;
+        Ok(part)
     }
 }
 
 enum Target {
     Free(PathBuf),
     Same(PathBuf),
-}
-
-/// A new hidden file in `folder`, which no other export writes to at the same time.
-fn new_part<E: std::error::Error + 'static>(folder: &Path) -> Result<(PathBuf, File), ExportError<E>> {
-    let mut random = [0; 8];
-    let failed = |path: &Path, error| ExportError::Write { path: path.to_owned(), error };
-    getrandom::fill(&mut random).map_err(|error| failed(folder, io::Error::other(error.to_string())))?;
-    let part = folder.join(format!(".holdfast-{:016x}.part", u64::from_le_bytes(random)));
-    let file = File::create_new(&part).map_err(|error| failed(&part, error))?;
-    Ok((part, file))
 }
 
 fn hash(path: &Path) -> io::Result<[u8; 32]> {
@@ -241,16 +266,6 @@ fn hash(path: &Path) -> io::Result<[u8; 32]> {
             Err(error) => return Err(error),
         }
     }
-}
-
-fn system_time(mtime_ns: i64) -> SystemTime {
-    let distance = Duration::from_nanos(mtime_ns.unsigned_abs());
-    let moved = if mtime_ns < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(distance)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(distance)
-    };
-    moved.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, SystemTime};
 
 use holdfast_protocol::cutting::cuts;
 use holdfast_protocol::id::LibraryId;
@@ -7,6 +11,9 @@ use holdfast_protocol::media_type::MediaType;
 use holdfast_protocol::secrets::LibrarySecrets;
 
 use super::*;
+use crate::library::FilePath;
+
+const DATE_NS: i64 = 1_600_000_000_123_456_789;
 
 #[derive(Debug, thiserror::Error)]
 #[error("not here")]
@@ -38,9 +45,14 @@ impl Library {
         first
     }
 
-    fn export(&self, to: &Path, manifest: &ChunkId, path: &str) -> Result<Exported, ExportError<NotHere>> {
+    fn export(
+        &self,
+        to: &Path,
+        manifest: &ChunkId,
+        path: impl Into<FilePath>,
+    ) -> Result<Exported, ExportError<NotHere>> {
         let name =
-            FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: 1_600_000_000_123_456_789, size: 0 };
+            FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: DATE_NS, size: 0, mode: Some(0o640) };
         Export::new(to, self.sealer.clone()).unwrap().photo(manifest, &name, |chunk, buffer| {
             buffer.clear();
             buffer.extend_from_slice(self.chunks.get(chunk).ok_or(NotHere)?);
@@ -65,15 +77,21 @@ fn originals_come_back_with_their_bytes_and_dates_and_once_only() {
     let (mut library, directory) = (Library::new(), tempfile::tempdir().unwrap());
     let file: Vec<u8> = (0..3_000_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let manifest = library.import(&file);
-    let Exported::Written { path, bytes } = library.export(directory.path(), &manifest, "2021/a.jpg").unwrap() else {
+    let Exported::Written { path, bytes, kept } = library.export(directory.path(), &manifest, "2021/a.jpg").unwrap()
+    else {
         panic!("it was not there before");
     };
-    assert_eq!((fs::read(&path).unwrap() == file, bytes), (true, 3_000_000));
+    assert_eq!((fs::read(&path).unwrap() == file, bytes, kept), (true, 3_000_000, Kept::AsTheyWere));
     assert_eq!(path, directory.path().join("Pictures/2021/a.jpg"));
-    let modified = path.metadata().unwrap().modified().unwrap();
-    assert_eq!(modified, SystemTime::UNIX_EPOCH + Duration::from_nanos(1_600_000_000_123_456_789));
-    let again = library.export(directory.path(), &manifest, "2021/a.jpg").unwrap();
-    assert_eq!(again, Exported::AlreadyThere { path });
+    let modified = |path: &Path| path.metadata().unwrap().modified().unwrap();
+    let date = SystemTime::UNIX_EPOCH + Duration::from_nanos(DATE_NS.unsigned_abs());
+    assert_eq!((modified(&path), path.metadata().unwrap().permissions().mode() & 0o777), (date, 0o640));
+    let again = || library.export(directory.path(), &manifest, "2021/a.jpg").unwrap();
+    assert_eq!(again(), Exported::AlreadyThere { path: path.clone(), kept: Kept::AsTheyWere });
+    // Copied without its date since.
+    File::open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
+    assert_eq!(again(), Exported::AlreadyThere { path: path.clone(), kept: Kept::Repaired });
+    assert_eq!(modified(&path), date);
     let other = library.import(b"another photo of the same name");
     library.export(directory.path(), &other, "2021/a.jpg").unwrap();
     library.export(directory.path(), &other, "2021/a.jpg").unwrap();
@@ -86,6 +104,46 @@ fn an_empty_file_comes_back_too() {
     let manifest = library.import(b"");
     library.export(directory.path(), &manifest, "empty.jpg").unwrap();
     assert_eq!(fs::read(directory.path().join("Pictures/empty.jpg")).unwrap(), b"");
+}
+
+#[test]
+fn names_come_back_byte_for_byte_and_none_takes_anothers_place() {
+    let (mut library, directory) = (Library::new(), tempfile::tempdir().unwrap());
+    let names: [&[u8]; 7] = [
+        b"caf\xe9.jpg",
+        b"caf\xe8.jpg",
+        b"a\nb.jpg",
+        b"10:30?.jpg",
+        b"c.jpg ",
+        "\u{e9}.jpg".as_bytes(),
+        b"e\xcc\x81.jpg",
+    ];
+    for (number, name) in names.into_iter().enumerate() {
+        let manifest = library.import(&[number as u8; 9]);
+        library.export(directory.path(), &manifest, name.to_vec()).unwrap();
+    }
+    let mut found = fs::read_dir(directory.path().join("Pictures")).unwrap();
+    let content = |name: &[u8]| fs::read(directory.path().join("Pictures").join(OsStr::from_bytes(name))).unwrap();
+    assert!(names.iter().enumerate().all(|(number, name)| content(name) == [number as u8; 9]));
+    assert!(found.all(|entry| names.contains(&entry.unwrap().file_name().as_bytes())));
+}
+
+#[test]
+fn a_file_that_appears_meanwhile_keeps_its_name() {
+    let (mut library, directory) = (Library::new(), tempfile::tempdir().unwrap());
+    let manifest = library.import(&[7; 10_000]);
+    let theirs = directory.path().join("Pictures/a.jpg");
+    let name = FileName { folder: "Pictures".into(), path: "a.jpg".into(), mtime_ns: 0, size: 0, mode: None };
+    let read = |chunk: &ChunkId, buffer: &mut Vec<u8>| {
+        if *chunk != manifest {
+            fs::write(&theirs, b"theirs").unwrap();
+        }
+        buffer.clone_from(&library.chunks[chunk]);
+        Ok::<_, NotHere>(())
+    };
+    Export::new(directory.path(), library.sealer.clone()).unwrap().photo(&manifest, &name, read).unwrap();
+    assert_eq!(fs::read(&theirs).unwrap(), b"theirs");
+    assert_eq!(files_in(directory.path()), ["a (2).jpg", "a.jpg"]);
 }
 
 #[test]
@@ -107,7 +165,7 @@ fn nothing_is_left_of_an_export_that_fails() {
 fn two_exports_into_one_folder_do_not_meet() {
     let (mut library, directory) = (Library::new(), tempfile::tempdir().unwrap());
     let manifest = library.import(&[7; 10_000]);
-    let name = FileName { folder: "Pictures".into(), path: "a.jpg".into(), mtime_ns: 0, size: 0 };
+    let name = FileName { folder: "Pictures".into(), path: "a.jpg".into(), mtime_ns: 0, size: 0, mode: None };
     let read = |chunk: &ChunkId, buffer: &mut Vec<u8>| {
         // While this export writes its part, another begins and ends.
         if *chunk != manifest {

@@ -5,6 +5,8 @@ use std::fmt;
 use holdfast_protocol::id::{DeviceId, PhotoId};
 use holdfast_protocol::time::WallTime;
 
+use crate::library::FilePath;
+
 /// One change of what the index shows. Changes may come again: the last one wins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IndexChange {
@@ -123,10 +125,12 @@ pub struct IndexedPhoto {
 /// Where a photo's file lies, or lay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexedName {
-    /// The path relative to its folder, with `/` between the parts.
-    pub path: String,
+    /// The path in its folder, the folder's name first.
+    pub path: FilePath,
     /// When the file was last modified, in nanoseconds since the Unix epoch.
     pub modified_ns: i64,
+    /// Who may read, write and execute it: nine bits; `None` when that is not known.
+    pub mode: Option<u16>,
     /// Since when the file is known to be gone; `None` while it is there.
     pub gone_since: Option<WallTime>,
 }

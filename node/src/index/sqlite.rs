@@ -1,7 +1,9 @@
 //! The index on disk, and how changes reach it.
 //!
 //! Invariants: a batch of changes and the marker of what they cover are one transaction. A photo has a row as soon as
-//! any change names it, and is shown once its facts are known. `search` holds exactly the words of the photo's row: its
+//! any change names it, and is shown once its facts are known. `path` and `file` of a name are composed (Unicode's form C), as
+//! what is asked for is, so that a name is found however it is spelt; `raw` has the path's bytes where those are others.
+//! `search` holds exactly the words of the photo's row: its
 //! slots are rewritten in the transaction that changed them.
 
 use std::collections::BTreeSet;
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use holdfast_protocol::id::PhotoId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::query::IndexReader;
 use super::{Captured, IndexChange, IndexedPhoto, IndexedState};
@@ -54,8 +57,10 @@ CREATE TABLE name (
     slot INTEGER NOT NULL,
     key BLOB NOT NULL,
     path TEXT NOT NULL,
+    raw BLOB,
     file TEXT NOT NULL,
     modified_ns INTEGER NOT NULL,
+    mode INTEGER,
     gone_ms INTEGER,
     PRIMARY KEY (slot, key)
 ) WITHOUT ROWID;
@@ -247,10 +252,14 @@ fn apply_change(
         }
         IndexChange::Name { photo, key, name } => {
             let slot = slot_of(photo)?;
-            let file = name.path.rsplit('/').next().unwrap_or_default();
+            let path = composed(&name.path.to_string());
+            let raw = Some(name.path.as_bytes()).filter(|bytes| *bytes != path.as_bytes());
+            let file = path.rsplit('/').next().unwrap_or_default();
+            let gone_ms = name.gone_since.map(|since| since.0);
             run(
-                "INSERT OR REPLACE INTO name (slot, key, path, file, modified_ns, gone_ms) VALUES (?, ?, ?, ?, ?, ?)",
-                &[&slot, key, &name.path, &file, &name.modified_ns, &name.gone_since.map(|since| since.0)],
+                "INSERT OR REPLACE INTO name (slot, key, path, raw, file, modified_ns, mode, gone_ms)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                &[&slot, key, &path, &raw, &file, &name.modified_ns, &name.mode, &gone_ms],
             )?;
             reworded.insert(slot);
         }
@@ -349,6 +358,11 @@ fn put_facts(transaction: &Transaction<'_>, slot: i64, photo: &IndexedPhoto) -> 
     Ok(())
 }
 
+/// Text in the form in which names, captions and tags are looked for: what looks alike is alike.
+pub(super) fn composed(text: &str) -> String {
+    text.nfc().collect()
+}
+
 /// Writes the words that a photo is found by.
 fn reword(transaction: &Transaction<'_>, slot: i64) -> Result<(), rusqlite::Error> {
     let mut words = transaction.prepare_cached(
@@ -361,7 +375,7 @@ fn reword(transaction: &Transaction<'_>, slot: i64) -> Result<(), rusqlite::Erro
     )?;
     let words: Option<String> = words.query_row([slot], |row| row.get(0))?;
     transaction.prepare_cached("DELETE FROM search WHERE rowid = ?")?.execute([slot])?;
-    if let Some(words) = words {
+    if let Some(words) = words.map(|words| composed(&words)) {
         transaction.prepare_cached("INSERT INTO search (rowid, words) VALUES (?, ?)")?.execute(params![slot, words])?;
     }
     Ok(())

@@ -4,6 +4,8 @@
 //! when on their chunks count as held · events. An import is final when the library acknowledges it; a crash before
 //! that leaves the record unfinished, and the next walk imports the file again.
 
+use std::fs::Metadata;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -155,9 +157,8 @@ impl Finisher {
             None => Examination { facts: Facts::default(), thumbnail: None },
         };
         // The examination opened the file by its name, a while after it was read.
-        if !path.symlink_metadata().is_ok_and(|metadata| FileStat::of(&metadata) == stat) {
-            return Err(NotFinished::Changing);
-        }
+        let metadata = path.symlink_metadata().ok().filter(|metadata| FileStat::of(metadata) == stat);
+        let Some(metadata) = metadata else { return Err(NotFinished::Changing) };
         let mut thumbnails = Vec::new();
         if let Some(image) = examined.thumbnail {
             let sealed = keys.sealer.seal(&image.bytes);
@@ -194,7 +195,7 @@ impl Finisher {
             chunks: run(&manifest, &sealed.iter().map(|chunk| (chunk.id, chunk.bytes.len())).collect::<Vec<_>>()),
             facts: manifest.facts,
             media,
-            name: self.flow.name(found.folder, &path, &stat),
+            name: FileName { mode: Some(mode(&metadata)), ..self.flow.name(found.folder, &path, &stat) },
             replaces: replaces.clone(),
             renamed_from,
         };
@@ -384,16 +385,22 @@ impl Flow {
         &folder.path
     }
 
-    /// What the library calls the file at `path`.
+    /// What the library calls the file at `path`; who may use it is not known from that.
     pub(super) fn name(&self, folder: usize, path: &Path, stat: &FileStat) -> FileName {
         let root = self.root(folder);
         let relative = path.strip_prefix(root).unwrap_or(path);
-        let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        let parts: Vec<_> = relative.components().map(|part| part.as_os_str().as_encoded_bytes()).collect();
         FileName {
             folder: self.labels[folder].clone(),
-            path: parts.join("/"),
+            path: parts.join(&b'/').into(),
             mtime_ns: stat.mtime_ns,
             size: stat.size,
+            mode: None,
         }
     }
+}
+
+/// Who may read, write and execute a file.
+fn mode(metadata: &Metadata) -> u16 {
+    (metadata.permissions().mode() & 0o777) as u16 // nine bits
 }

@@ -1,8 +1,11 @@
 //! Ingest on real folders, a real store and real threads.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Instant, SystemTime};
 
 use holdfast_protocol::id::{ChunkId, LibraryId, PhotoId};
@@ -11,6 +14,7 @@ use holdfast_protocol::sealing::ChunkSealer;
 
 use super::*;
 use crate::export::Export;
+use crate::library::FilePath;
 use crate::store::disk::Disk;
 use crate::store::simulated::SimulatedDisk;
 use crate::store::{SledMetadata, StoreConfig, SystemDisk};
@@ -77,7 +81,7 @@ impl Home {
         let out = tempfile::tempdir().unwrap();
         let mut export = Export::new(out.path(), ChunkSealer::new(&secrets())).unwrap();
         let written = export.photo(&photo.chunks[0].0, &photo.name, |id, buffer| self.store.read_into(id, buffer));
-        written.is_ok() && fs::read(out.path().join("Pictures").join(&photo.name.path)).unwrap() == file
+        written.is_ok() && fs::read(out.path().join("Pictures").join(photo.name.path.to_string())).unwrap() == file
     }
 }
 
@@ -103,15 +107,19 @@ struct Walk {
     summary: ScanSummary,
 }
 
+fn text(path: &FilePath) -> &str {
+    str::from_utf8(path.as_bytes()).unwrap()
+}
+
 impl Walk {
     fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.imported.iter().map(|photo| photo.name.path.as_str()).collect();
+        let mut names: Vec<&str> = self.imported.iter().map(|photo| text(&photo.name.path)).collect();
         names.sort_unstable();
         names
     }
 
     fn by_name(&self) -> BTreeMap<&str, &ImportedPhoto> {
-        self.imported.iter().map(|photo| (photo.name.path.as_str(), photo)).collect()
+        self.imported.iter().map(|photo| (text(&photo.name.path), photo)).collect()
     }
 }
 
@@ -235,7 +243,7 @@ fn what_was_not_catalogued_is_found_again_after_a_restart() {
     drop(running);
     home.metadata.flush().unwrap();
     let second = home.walk();
-    assert_eq!(second.names(), [other.as_str()]);
+    assert_eq!(second.names(), [text(&other)]);
     assert!(home.walk().imported.is_empty());
 }
 
@@ -300,7 +308,7 @@ fn deleted_and_moved_files_lose_their_names_and_then_their_chunks() {
     assert_eq!(second.names(), ["new/name.jpg"]);
     assert_eq!(second.imported[0].photo, photos["moved.jpg"].photo);
     let removed: BTreeMap<&str, PhotoId> =
-        second.removed.iter().map(|removed| (removed.name.path.as_str(), removed.photo)).collect();
+        second.removed.iter().map(|removed| (text(&removed.name.path), removed.photo)).collect();
     let expected = ["deleted.jpg", "moved.jpg"].map(|name| (name, photos[name].photo));
     assert_eq!(removed, BTreeMap::from(expected));
     running.acknowledge(&second);
@@ -410,8 +418,8 @@ fn half_a_file_that_is_renamed_when_it_is_whole_is_replaced() {
     fs::write(&before, &whole).unwrap();
     fs::rename(&before, home.folder().join("b.jpg")).unwrap();
     let ImportEvent::Imported(photo) = running.next_photo() else { panic!("the whole photo is new") };
-    assert_eq!((photo.name.path.as_str(), &photo.replaces[..]), ("b.jpg", &[first.imported[0].photo][..]));
-    assert_eq!(photo.renamed_from.map(|name| name.path), Some("a.jpg".to_owned()));
+    assert_eq!((text(&photo.name.path), &photo.replaces[..]), ("b.jpg", &[first.imported[0].photo][..]));
+    assert_eq!(photo.renamed_from.map(|name| name.path), Some("a.jpg".into()));
 }
 
 #[test]
@@ -489,11 +497,11 @@ fn changes_are_noticed_while_watching() {
     running.acknowledge(&first);
     let deeper = home.write("2024/05/new.jpg", &jpeg("new", 1000));
     let ImportEvent::Imported(new) = running.next_photo() else { panic!("the photo is new") };
-    assert_eq!(new.name.path, "2024/05/new.jpg");
+    assert_eq!(text(&new.name.path), "2024/05/new.jpg");
     running.ingest.catalogued(vec![new.import]);
     fs::remove_file(deeper).unwrap();
     let ImportEvent::NameRemoved(removed) = running.next_photo() else { panic!("the photo is gone") };
-    assert_eq!((removed.photo, removed.name.path.as_str()), (new.photo, "2024/05/new.jpg"));
+    assert_eq!((removed.photo, text(&removed.name.path)), (new.photo, "2024/05/new.jpg"));
 }
 
 #[test]
@@ -552,11 +560,28 @@ fn dates_come_with_names() {
     let path = home.write("a.jpg", &jpeg("a", 10));
     let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_234_567_890_123_456_789);
     File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
     let photo = home.walk().imported.remove(0);
     let size = path.metadata().unwrap().len();
-    let expected =
-        FileName { folder: "Pictures".into(), path: "a.jpg".into(), mtime_ns: 1_234_567_890_123_456_789, size };
+    let expected = FileName {
+        folder: "Pictures".into(),
+        path: "a.jpg".into(),
+        mtime_ns: 1_234_567_890_123_456_789,
+        size,
+        mode: Some(0o640),
+    };
     assert_eq!(photo.name, expected);
+}
+
+#[test]
+fn names_are_kept_byte_for_byte() {
+    let home = Home::new();
+    for (name, content) in [(&b"caf\xe9.jpg"[..], "e"), (b"caf\xe8.jpg", "f")] {
+        fs::write(home.folder().join(OsStr::from_bytes(name)), jpeg(content, 10)).unwrap();
+    }
+    let mut names: Vec<_> = home.walk().imported.into_iter().map(|photo| photo.name.path).collect();
+    names.sort();
+    assert_eq!(names, [FilePath::from(b"caf\xe8.jpg".to_vec()), FilePath::from(b"caf\xe9.jpg".to_vec())]);
 }
 
 #[test]
@@ -579,7 +604,7 @@ fn every_real_photo_is_kept_as_it_is() {
         .filter_map(Result::ok)
         .filter(|entry| entry.file_type().is_file())
         .map(|entry| entry.path().strip_prefix(&photos).unwrap().to_string_lossy().into_owned())
-        .filter(|path| !walk.imported.iter().any(|photo| photo.name.path == *path))
+        .filter(|path| !walk.imported.iter().any(|photo| text(&photo.name.path) == *path))
         .collect();
     println!("left out: {left_out:?}");
     assert_eq!(

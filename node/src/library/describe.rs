@@ -15,7 +15,7 @@ use holdfast_protocol::replica::TaskId;
 use holdfast_protocol::sealing::PhotoKey;
 use holdfast_protocol::time::Now;
 
-use super::import::ImportedPhoto;
+use super::import::{FileName, ImportedPhoto};
 use super::record;
 use super::{Effect, Library, LibraryError, READS_MAX};
 use crate::index::{Captured, IndexChange, IndexedName, IndexedPhoto, IndexedState};
@@ -180,8 +180,9 @@ fn sealed_changes(photo: PhotoId, key: &PhotoKey, state: &PhotoState) -> Vec<Ind
 fn shown_names(key: &PhotoKey, state: &PhotoState) -> Vec<([u8; 16], IndexedName)> {
     let names = state.names.iter().filter_map(|(id, name)| {
         let file = record::open_name(key, &name.sealed)?.name;
-        let path = format!("{}/{}", file.folder, file.path);
-        Some((*id.as_bytes(), IndexedName { path, modified_ns: file.mtime_ns, gone_since: name.gone_since }))
+        let FileName { folder, path, mtime_ns: modified_ns, mode, .. } = file;
+        let name = IndexedName { path: path.inside(&folder), modified_ns, mode, gone_since: name.gone_since };
+        Some((*id.as_bytes(), name))
     });
     let (here, gone): (Vec<_>, Vec<_>) = names.partition(|(_, name)| name.gone_since.is_none());
     if here.is_empty() {

@@ -11,6 +11,8 @@ use holdfast_protocol::media_type::MediaType;
 use holdfast_protocol::sealing::PhotoKey;
 use holdfast_protocol::time::{Now, Timestamp};
 
+use super::path::FilePath;
+
 /// Photos of one batch: one deposit, and one change for each document that they belong to.
 const BATCH_PHOTOS_MAX: usize = 100;
 /// Chunks of one batch: some huge videos rather than a hundred photos.
@@ -59,12 +61,14 @@ impl ImportedPhoto {
 pub struct FileName {
     /// The watched folder's own name, `Pictures`.
     pub folder: String,
-    /// The path inside it, with `/` between its parts. Bytes that are no UTF-8 are shown as U+FFFD.
-    pub path: String,
+    /// The path inside it.
+    pub path: FilePath,
     /// When the file was last modified, in nanoseconds since the Unix epoch.
     pub mtime_ns: i64,
     /// Bytes of the file.
     pub size: u64,
+    /// Who may read, write and execute it: nine bits, as Unix has them. `None` when that is not known.
+    pub mode: Option<u16>,
 }
 
 /// A name that went: the file was deleted, moved or edited.

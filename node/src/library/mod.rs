@@ -24,6 +24,7 @@ mod founding;
 mod import;
 mod membership;
 mod outstanding;
+mod path;
 mod photos;
 mod record;
 mod retirement;
@@ -54,6 +55,9 @@ pub use founding::{Founding, Membership};
 pub use import::{FileName, ImportId, ImportedPhoto, RemovedName};
 pub use membership::RemoveError;
 pub use outstanding::{FileChange, Outstanding, Settled};
+pub use path::FilePath;
+#[cfg(feature = "io")]
+pub(crate) use path::from_character;
 pub use photos::{PhotoRow, PhotoTable};
 pub use status::{PhotoCopies, Summary};
 

@@ -11,6 +11,7 @@ use holdfast_protocol::sealing::PhotoKey;
 use holdfast_protocol::secrets::LibrarySecrets;
 
 use super::import::FileName;
+use super::path::FilePath;
 
 const FORMAT: u8 = 1;
 const RECORD_BYTES_MAX: usize = 256;
@@ -70,18 +71,9 @@ pub(super) fn name_id(secrets: &LibrarySecrets, photo: &PhotoId, file: &NamedFil
 /// A name that is too long for the catalog is sealed with the last folders of its path.
 pub(super) fn seal_name(key: &PhotoKey, file: &NamedFile) -> Vec<u8> {
     let FileName { folder, path, .. } = &file.name;
-    let name = FileName { folder: end(folder, FOLDER_BYTES_MAX), path: end(path, PATH_BYTES_MAX), ..file.name };
+    let folder = FilePath::from(folder.as_str()).end(FOLDER_BYTES_MAX).to_string();
+    let name = FileName { folder, path: path.end(PATH_BYTES_MAX), ..file.name };
     key.seal(NAME_CONTEXT, &codec::encode(&NamedFile { name, ..*file }))
-}
-
-/// `path` as it is, or `…/` and the last of its parts, in no more than `bytes_max` bytes beside that mark.
-fn end(path: &str, bytes_max: usize) -> String {
-    if path.len() <= bytes_max {
-        return path.to_owned();
-    }
-    let end = &path[path.ceil_char_boundary(path.len() - bytes_max)..];
-    let whole = end.split_once('/').map_or(end, |(_, parts)| parts);
-    format!("…/{whole}")
 }
 
 /// `None` for what was not sealed as a name under this key.
@@ -114,20 +106,27 @@ mod tests {
         let (photo, key) = (PhotoId::from_bytes([1; 32]), PhotoKey::derive(&secrets, &[7; 32]));
         let named = |folder: &str, path: &str| NamedFile {
             device: DeviceId::from_bytes([2; 32]),
-            name: FileName { folder: folder.into(), path: path.into(), mtime_ns: i64::MIN, size: u64::MAX },
+            name: FileName {
+                folder: folder.into(),
+                path: path.into(),
+                mtime_ns: i64::MIN,
+                size: u64::MAX,
+                mode: Some(u16::MAX),
+            },
         };
         let sealed = |file: &NamedFile| {
             let sealed = seal_name(&key, file);
-            assert!(sealed.len() <= VALUE_BYTES_MAX);
+            // Behind it stands when the file went.
+            assert!(1 + size_of::<u64>() + sealed.len() <= VALUE_BYTES_MAX);
             open_name(&key, &sealed).unwrap()
         };
         let usual = named("Pictures", "2021/07/Ätna.jpg");
         assert_eq!(sealed(&usual), usual);
         let (deep, broken) = ("a folder/".repeat(450), "\u{fffd}".repeat(5000));
         let long = sealed(&named(&deep, &format!("{deep}IMG_0001.jpg"))).name;
-        assert!(long.folder.starts_with("…/a folder/") && long.path.starts_with("…/a folder/"));
-        assert!(long.path.ends_with("/a folder/IMG_0001.jpg"));
-        assert!(sealed(&named(&broken, &broken)).name.path.ends_with('\u{fffd}'));
+        assert!(long.folder.starts_with("…/a folder/") && long.path.to_string().starts_with("…/a folder/"));
+        assert!(long.path.to_string().ends_with("/a folder/IMG_0001.jpg"));
+        assert!(sealed(&named(&broken, &broken)).name.path.to_string().ends_with('\u{fffd}'));
         // They look alike, and are two names.
         let [one, other] = ["b", "c"].map(|folder| named("Pictures", &format!("{folder}/{deep}IMG_0001.jpg")));
         assert_eq!(sealed(&one), sealed(&other));

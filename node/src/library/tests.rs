@@ -147,7 +147,7 @@ impl Machine {
 }
 
 fn file(path: &str, size: u64) -> FileName {
-    FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: 7, size }
+    FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: 7, size, mode: Some(0o644) }
 }
 
 impl Open {
@@ -211,7 +211,7 @@ impl Open {
         let described = |change: &IndexChange| matches!(change, IndexChange::Photo(facts) if facts.photo == *photo);
         let last = self.indexed.iter().rposition(described).unwrap();
         let names = self.indexed[last..].iter().filter_map(|change| match change {
-            IndexChange::Name { photo: of, name, .. } if of == photo => Some((name.path.clone(), name.gone_since)),
+            IndexChange::Name { photo: of, name, .. } if of == photo => Some((name.path.to_string(), name.gone_since)),
             _ => None,
         });
         let mut names: Vec<_> = names.collect();

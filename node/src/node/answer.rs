@@ -147,12 +147,12 @@ impl Runtime {
     }
 
     fn show(&self, text: &str) -> Result<Response, Refusal> {
-        let mut found = self.index.find(text, MATCHES_MAX).map_err(|error| Refusal::failed(&error))?;
+        let mut found = self.index.find(text, MATCHES_MAX + 1).map_err(|error| Refusal::failed(&error))?;
         if found.len() > 1 {
-            let names: Vec<_> = found
-                .iter()
-                .map(|row| format!("{} ({})", row.name().unwrap_or("a photo without a name"), row.photo.short()))
-                .collect();
+            let named =
+                |row: &PhotoRow| format!("{} ({})", row.name().unwrap_or("a photo without a name"), row.photo.short());
+            let mut names: Vec<_> = found.iter().take(MATCHES_MAX).map(named).collect();
+            names.extend((found.len() > MATCHES_MAX).then(|| "others".to_owned()));
             let message = format!("`{text}` could be {}", names.join(", "));
             return Err(Refusal::new(RefusalKind::NotFound, message, "name the one you mean by its identifier"));
         }
@@ -183,7 +183,7 @@ impl Runtime {
         let others = peers.iter().map(|peer| holder(peer.device, peer.last_heard));
         let degrees = |e7: i32| {
             let (sign, e7) = (if e7 < 0 { "-" } else { "" }, e7.unsigned_abs());
-            format!("{sign}{}.{:05}", e7 / 10_000_000, e7 % 10_000_000 / 100)
+            format!("{sign}{}.{:07}", e7 / 10_000_000, e7 % 10_000_000)
         };
         PhotoDetail {
             target: self.target(),
@@ -222,7 +222,7 @@ impl Runtime {
     }
 
     pub(super) fn name_of(&self, device: &DeviceId) -> String {
-        self.library.replica().registry().name(device).unwrap_or(super::news::UNNAMED).to_owned()
+        self.library.replica().registry().distinct_name(device).unwrap_or_else(|| super::news::UNNAMED.to_owned())
     }
 }
 

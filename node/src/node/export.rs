@@ -12,7 +12,7 @@ use super::runtime::Runtime;
 use super::workers::Losses;
 use crate::api::view::{ExportOutcome, Problem, Progress};
 use crate::api::{Refusal, RefusalKind, Reply, Response};
-use crate::export::{Export, Exported};
+use crate::export::{Export, Exported, Kept};
 use crate::index::{IndexError, IndexedFile};
 use crate::library::FileName;
 use crate::store::ChunkStore;
@@ -59,25 +59,47 @@ fn start(runtime: &Runtime, WaitingExport { directory, reply, .. }: WaitingExpor
         Ok(jobs) => jobs,
         Err(error) => return reply.finish(Err(Refusal::failed(&error))),
     };
-    let export = match Export::new(&directory, runtime.sealer.clone()) {
-        Ok(export) => export,
-        Err(error) => {
-            let message = format!("cannot use {}: {error}", directory.display());
-            return reply.finish(Err(Refusal::new(RefusalKind::Failed, message, "choose another folder")));
-        }
-    };
-    let (store, losses) = (runtime.store.clone(), runtime.losses.clone());
-    let started = std::thread::Builder::new()
-        .name("export".to_owned())
-        .spawn(move || reply_to(reply, |reply| run(export, &directory, &Chunks { store, losses }, jobs, reply)));
+    if let Some(watched) = watched_target(&directory, &runtime.settings.folders, &jobs) {
+        let message = format!("{} leads into the watched folder {}", directory.display(), watched.display());
+        let next = "choose a folder apart from those that are watched: what is written there would be imported again";
+        return reply.finish(Err(Refusal::new(RefusalKind::Usage, message, next)));
+    }
+    let chunks = Chunks { store: runtime.store.clone(), losses: runtime.losses.clone() };
+    let sealer = runtime.sealer.clone();
+    let started = std::thread::Builder::new().name("export".to_owned()).spawn(move || {
+        let answer = match Export::new(&directory, sealer) {
+            Ok(export) => Ok(Response::Export(run(export, &directory, &chunks, jobs, &reply))),
+            Err(error) => {
+                let message = format!("cannot use {}: {error}", directory.display());
+                Err(Refusal::new(RefusalKind::Failed, message, "choose another folder"))
+            }
+        };
+        reply.finish(answer);
+    });
     if let Err(error) = started {
         tracing::warn!(%error, "an export could not be started");
     }
 }
 
-fn reply_to(reply: Reply, run: impl FnOnce(&Reply) -> ExportOutcome) {
-    let outcome = run(&reply);
-    reply.finish(Ok(Response::Export(outcome)));
+/// The watched folder that an export into `directory` would write in: originals are only ever read, and what is imported
+/// again has one more name each time.
+fn watched_target<'a>(directory: &Path, watched: &'a [PathBuf], jobs: &[Job]) -> Option<&'a PathBuf> {
+    let directory = real(directory);
+    let is_written_in = |folder: &&PathBuf| {
+        let folder = real(folder);
+        let begins = |inside: &Path| {
+            let inside = [inside.as_os_str().as_encoded_bytes(), b"/"].concat();
+            jobs.iter().any(|job| job.name.path.as_bytes().starts_with(&inside))
+        };
+        directory.starts_with(&folder) || folder.strip_prefix(&directory).is_ok_and(begins)
+    };
+    watched.iter().find(is_written_in)
+}
+
+/// Where a path leads, whether all of it is there yet or not.
+fn real(path: &Path) -> PathBuf {
+    let known = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
+    known.and_then(|(ancestor, real)| Some(real.join(path.strip_prefix(ancestor).ok()?))).unwrap_or(path.to_owned())
 }
 
 fn run(mut export: Export, directory: &Path, chunks: &Chunks, jobs: Vec<Job>, reply: &Reply) -> ExportOutcome {
@@ -92,11 +114,16 @@ fn run(mut export: Export, directory: &Path, chunks: &Chunks, jobs: Vec<Job>, re
             break;
         }
         match write(&mut export, chunks, &job) {
-            Ok(Exported::Written { bytes, .. }) => {
+            Ok(Exported::Written { bytes, kept, .. }) => {
                 outcome.written += 1;
                 outcome.bytes += bytes;
+                outcome.undated += u64::from(kept == Kept::WithoutDate);
             }
-            Ok(Exported::AlreadyThere { .. }) => outcome.unchanged += 1,
+            Ok(Exported::AlreadyThere { kept, .. }) => {
+                outcome.unchanged += 1;
+                outcome.repaired += u64::from(kept == Kept::Repaired);
+                outcome.undated += u64::from(kept == Kept::WithoutDate);
+            }
             Err(what) => {
                 outcome.missing += 1;
                 if outcome.problems.len() < PROBLEMS_MAX {
@@ -139,8 +166,11 @@ impl Runtime {
         let photos = self.library.photos();
         let rows = (0..photos.len() as u32).map(|slot| photos.row(slot));
         let unnamed = rows.filter(|row| row.listed && !named.contains(&row.photo)).map(|row| {
-            let path = format!("photo {}", row.photo.short());
-            Job { manifest: None, name: FileName { folder: String::new(), path, mtime_ns: 0, size: row.bytes } }
+            let path = format!("photo {}", row.photo.short()).into();
+            Job {
+                manifest: None,
+                name: FileName { folder: String::new(), path, mtime_ns: 0, size: row.bytes, mode: None },
+            }
         });
         let unnamed: Vec<_> = unnamed.collect();
         let named = files.into_iter().map(|file| Job { manifest: self.manifest(&file.photo), name: file_name(file) });
@@ -156,5 +186,26 @@ impl Runtime {
 }
 
 fn file_name(file: IndexedFile) -> FileName {
-    FileName { folder: String::new(), path: file.path, mtime_ns: file.modified_ns, size: file.bytes }
+    let IndexedFile { path, modified_ns: mtime_ns, mode, bytes: size, .. } = file;
+    FileName { folder: String::new(), path, mtime_ns, size, mode }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_exported_into_a_watched_folder() {
+        let directory = tempfile::tempdir().unwrap();
+        let pictures = directory.path().join("Pictures");
+        std::fs::create_dir(&pictures).unwrap();
+        let linked = directory.path().join("linked");
+        std::os::unix::fs::symlink(&pictures, &linked).unwrap();
+        let name = FileName { folder: String::new(), path: "Pictures/a.jpg".into(), mtime_ns: 0, size: 0, mode: None };
+        let (watched, jobs) = ([pictures.clone()], [Job { manifest: None, name }]);
+        let target = |path: &Path| watched_target(path, &watched, &jobs).is_some();
+        assert!(target(&pictures) && target(&pictures.join("new/folder")) && target(&linked.join("new")));
+        assert!(target(directory.path()), "it would write into Pictures");
+        assert!(!target(&directory.path().join("Pictures 2")) && !target(Path::new("/")));
+    }
 }

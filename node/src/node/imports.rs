@@ -31,7 +31,7 @@ impl Runtime {
     pub(super) fn take_import(&mut self, event: ImportEvent) -> Result<(), NodeError> {
         match event {
             ImportEvent::Imported(photo) => {
-                let (photo_id, name, bytes) = (photo.photo, photo.name.path.clone(), photo.name.size);
+                let (photo_id, name, bytes) = (photo.photo, photo.name.path.to_string(), photo.name.size);
                 let happening = Happening::Imported { photo: photo_id, name, bytes };
                 self.uncatalogued.insert(photo.import, Some(happening));
                 // A while after it was handed out: what the store has lost since, it may have said before this.

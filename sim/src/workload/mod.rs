@@ -160,7 +160,7 @@ mod tests {
         let content = Content { picture: 4, revision: 0 };
         assert!(kinds(content).contains(&CutKind::Metadata) && kinds(content).contains(&CutKind::Picture));
         let secrets = LibrarySecrets::generate(holdfast_protocol::id::LibraryId::from_bytes([1; 32]), &[2; 32]);
-        let name = FileName { folder: "a".into(), path: "b".into(), mtime_ns: 0, size: 0 };
+        let name = FileName { folder: "a".into(), path: "b".into(), mtime_ns: 0, size: 0, mode: None };
         let prepared = |content: Content| prepare_file(&secrets, content, &content.bytes(), name.clone());
         let (before, after) = (prepared(content), prepared(Content { revision: 1, ..content }));
         assert_ne!(before.imported.photo, after.imported.photo);

@@ -1,7 +1,12 @@
 //! Photos become safe on other devices.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use holdfast_tests::folder::Contents;
 use holdfast_tests::node::Node;
@@ -54,6 +59,46 @@ fn two_nodes_from_nothing_to_safe() {
     office.wait_until_safe(40);
     let scans = home.events("folder-scanned");
     assert!(scans.iter().all(|scan| scan["files"] == 40 && scan["new"] == 0), "{scans:?}");
+}
+
+/// Whatever bytes a name is made of, and whoever may read the file.
+#[test]
+fn names_and_permissions_come_back_as_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let pictures = directory.path().join("Pictures");
+    fs::create_dir(&pictures).unwrap();
+    let names: [&[u8]; 8] = [
+        b"caf\xe9.jpg",
+        b"caf\xe8.jpg",
+        b"a\nb.jpg",
+        b"10:30 Uhr?.jpg",
+        b"IMG_0001.jpg ",
+        b"-rf.jpg",
+        "K\u{f6}ln.jpg".as_bytes(),
+        "Ko\u{308}ln.jpg".as_bytes(),
+    ];
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for (seed, name) in (0..).zip(names) {
+        let path = pictures.join(OsStr::from_bytes(name));
+        write_settled(&path, &Photo::new(seed).jpeg(), seed).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(if seed % 2 == 0 { 0o440 } else { 0o664 })).unwrap();
+    }
+    let (home, office) = pair(directory.path(), &pictures);
+    home.wait_until_safe(names.len() as u64);
+    office.wait_until_safe(names.len() as u64);
+    let listed: BTreeSet<_> = office.photos().into_iter().map(|photo| photo.name).collect();
+    assert_eq!(listed.len(), names.len(), "{listed:?}");
+    assert_eq!(office.show(r"caf\xE9").paths, [r"Pictures/caf\xE9.jpg"]);
+    let export = directory.path().join("export");
+    assert_exports(&office, &pictures, &export);
+    for name in names.map(OsStr::from_bytes) {
+        assert_eq!(mode(&export.join("Pictures").join(name)), mode(&pictures.join(name)), "{name:?}");
+    }
+    // What was copied about without its date gets it back.
+    fs::File::open(export.join("Pictures/-rf.jpg")).unwrap().set_modified(SystemTime::now()).unwrap();
+    let again = office.export(&export);
+    assert_eq!((again.written, again.unchanged, again.repaired, again.undated), (0, names.len() as u64, 1, 0));
+    assert_exports(&office, &pictures, &export);
 }
 
 /// What each device tells of the way from nothing to safe: names, sums and folders, and nothing that did not happen.

@@ -6,8 +6,9 @@ use holdfast_protocol::id::PhotoId;
 use holdfast_protocol::time::WallTime;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
-use super::sqlite::UNDATED_MS;
+use super::sqlite::{UNDATED_MS, composed};
 use super::{Captured, IndexError};
+use crate::library::FilePath;
 
 /// A connection that only reads. It belongs to one thread; open another for another.
 #[derive(Debug)]
@@ -41,9 +42,11 @@ pub struct IndexedFile {
     /// The photo.
     pub photo: PhotoId,
     /// Its path, the watched folder's name first.
-    pub path: String,
+    pub path: FilePath,
     /// When the file was last modified, in nanoseconds since the Unix epoch; 0 when unknown.
     pub modified_ns: i64,
+    /// Who may read, write and execute it: nine bits; `None` when unknown.
+    pub mode: Option<u16>,
     /// The length of the original.
     pub bytes: u64,
 }
@@ -133,7 +136,7 @@ impl IndexReader {
         mut keep: impl FnMut(&PhotoId) -> bool,
     ) -> Result<PhotoPage, IndexError> {
         let (before_ms, before_slot) = query.after.and_then(parse_cursor).unwrap_or((i64::MAX, i64::MAX));
-        let words = query.search.map(match_expression);
+        let words = query.search.map(|search| match_expression(&composed(search)));
         if words.as_deref() == Some("") {
             return Ok(PhotoPage::default());
         }
@@ -168,8 +171,9 @@ impl IndexReader {
     /// # Errors
     /// When the index cannot be read.
     pub fn find(&self, text: &str, limit: usize) -> Result<Vec<PhotoRow>, IndexError> {
+        let text = composed(text);
         let mut slots = Vec::new();
-        if let Some((from, to)) = id_range(text) {
+        if let Some((from, to)) = id_range(&text) {
             let sql = "SELECT slot FROM photo WHERE id BETWEEN ? AND ? AND media IS NOT NULL ORDER BY id LIMIT ?";
             let mut statement = self.connection.prepare_cached(sql)?;
             for slot in statement.query_map(params![from, to, limit as i64], |row| row.get(0))? {
@@ -186,9 +190,14 @@ impl IndexReader {
             "{column} COLLATE NOCASE > ?1 || '.' AND {column} COLLATE NOCASE < ?1 || '/'
             AND instr(substr({column}, length(?1) + 2), '.') = 0 AND instr(substr({column}, length(?1) + 2), '/') = 0"
         );
-        // A path may leave out the folders in front. This looks at every name, so it comes last.
+        // A path may leave out the folders in front. These look at every name, so they come last.
         let tail = "substr(path, -length(?1) - 1) = '/' || ?1 COLLATE NOCASE".to_owned();
-        for named in [exactly, stem, tail] {
+        let behind = "substr(path, instr(lower(path), lower('/' || ?1 || '.')) + length(?1) + 2)";
+        let tail_stem = format!(
+            "instr(lower(path), lower('/' || ?1 || '.')) > 0
+            AND instr({behind}, '.') = 0 AND instr({behind}, '/') = 0"
+        );
+        for named in [exactly, stem, tail, tail_stem] {
             if !slots.is_empty() {
                 break;
             }
@@ -214,24 +223,27 @@ impl IndexReader {
     }
 
     /// The files of all listed photos, in the order of their paths: every path that a photo lies under, else the one that
-    /// it lay under last, or a name made of its identifier when it has none that can be read.
+    /// it lay under last, or a name made of its identifier when it has none that can be read. Of files of several devices at
+    /// one path the one that was modified first counts: copying makes dates younger.
     ///
     /// # Errors
     /// When the index cannot be read.
     pub fn files(&self) -> Result<Vec<IndexedFile>, IndexError> {
+        // Columns without an aggregate are those of the row that has the minimum.
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, path, modified_ns, bytes, media FROM photo LEFT JOIN name USING (slot) WHERE shown ORDER BY path, slot",
+            "SELECT id, bytes, media, path, raw, min(modified_ns), mode FROM photo LEFT JOIN name USING (slot) WHERE shown
+            GROUP BY slot, path, raw ORDER BY path, slot",
         )?;
         let files = statement.query_map([], |row| {
             let photo = PhotoId::from_bytes(row.get(0)?);
-            let path: Option<String> = row.get(1)?;
-            let media: String = row.get(4)?;
+            let media: String = row.get(2)?;
+            let unnamed = || format!("{}.{}", photo.short(), media.rsplit('/').next().unwrap_or("bin")).into();
             Ok(IndexedFile {
                 photo,
-                path: path
-                    .unwrap_or_else(|| format!("{}.{}", photo.short(), media.rsplit('/').next().unwrap_or("bin"))),
-                modified_ns: row.get::<_, Option<i64>>(2)?.unwrap_or(0),
-                bytes: row.get::<_, i64>(3)? as u64,
+                path: path(row.get(3)?, row.get(4)?).unwrap_or_else(unnamed),
+                modified_ns: row.get::<_, Option<i64>>(5)?.unwrap_or(0),
+                mode: row.get(6)?,
+                bytes: row.get::<_, i64>(1)? as u64,
             })
         })?;
         Ok(files.collect::<Result<_, _>>()?)
@@ -299,12 +311,13 @@ impl IndexReader {
 
     /// The paths of a photo's files, sorted, and what it was called last.
     fn names(&self, slot: i64) -> Result<(Vec<String>, Option<LastName>), IndexError> {
-        let mut find = self.connection.prepare_cached("SELECT path, gone_ms FROM name WHERE slot = ? ORDER BY path")?;
+        let mut find =
+            self.connection.prepare_cached("SELECT path, raw, gone_ms FROM name WHERE slot = ? ORDER BY path")?;
         let (mut paths, mut last_name) = (Vec::new(), None);
         let mut rows = find.query([slot])?;
         while let Some(row) = rows.next()? {
-            let (path, gone_ms): (String, Option<i64>) = (row.get(0)?, row.get(1)?);
-            match gone_ms {
+            let path = path(row.get(0)?, row.get(1)?).unwrap_or_default().to_string();
+            match row.get::<_, Option<i64>>(2)? {
                 None => paths.push(path),
                 Some(gone_ms) => last_name = Some(LastName { path, gone_since: WallTime(gone_ms) }),
             }
@@ -315,6 +328,11 @@ impl IndexReader {
     fn texts(&self, sql: &str, slot: i64) -> Result<Vec<String>, rusqlite::Error> {
         self.connection.prepare_cached(sql)?.query_map([slot], |row| row.get(0))?.collect()
     }
+}
+
+/// The path of a name: the bytes that are kept beside it, where its own are others.
+fn path(path: Option<String>, raw: Option<Vec<u8>>) -> Option<FilePath> {
+    raw.map(FilePath::from).or_else(|| path.map(FilePath::from))
 }
 
 fn parse_cursor(text: &str) -> Option<(i64, i64)> {

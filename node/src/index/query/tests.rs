@@ -24,7 +24,7 @@ fn facts(number: u8, captured: Option<(i16, u8, u8)>) -> IndexChange {
 }
 
 fn name(number: u8, path: &str) -> IndexChange {
-    let name = IndexedName { path: path.into(), modified_ns: 5, gone_since: None };
+    let name = IndexedName { path: path.into(), modified_ns: 5, mode: None, gone_since: None };
     IndexChange::Name { photo: id(number), key: [1; 16], name }
 }
 
@@ -158,6 +158,7 @@ fn photos_are_found_by_the_beginning_of_their_id_by_file_and_by_path() {
     assert_eq!(find("img_1.jpg"), [0xab, 0xac, 0xad]);
     assert_eq!(find("b/IMG_1.jpg"), [0xac]);
     assert_eq!((find("2021/img_1.jpg"), find("g_1.jpg")), (vec![0xad], vec![]));
+    assert_eq!((find("2021/img_1"), find("021/img_1"), find("c/2021")), (vec![0xad], vec![], vec![]));
     assert_eq!(
         (find("IMG_1"), find("b/img_1"), find("IMG"), find("b")),
         (vec![0xab, 0xac, 0xad], vec![0xac], vec![], vec![])
@@ -169,7 +170,8 @@ fn photos_are_found_by_the_beginning_of_their_id_by_file_and_by_path() {
 
 #[test]
 fn a_photo_without_files_is_found_shown_and_exported_by_its_last_name() {
-    let name = IndexedName { path: "a/IMG_1.jpg".into(), modified_ns: 5, gone_since: Some(WallTime(9)) };
+    let name =
+        IndexedName { path: "a/IMG_1.jpg".into(), modified_ns: 5, mode: Some(0o640), gone_since: Some(WallTime(9)) };
     let fixture = Fixture::new(&[facts(1, None), IndexChange::Name { photo: id(1), key: [1; 16], name }]);
     let reader = fixture.index.reader().unwrap();
     let row = reader.photo(&id(1)).unwrap().unwrap();
@@ -177,8 +179,46 @@ fn a_photo_without_files_is_found_shown_and_exported_by_its_last_name() {
     assert_eq!(row.last_name.unwrap().gone_since, WallTime(9));
     assert_eq!((fixture.all(), fixture.search("IMG_1")), (vec![1], vec![1]));
     assert_eq!(reader.find("IMG_1.jpg", 10).unwrap().len(), 1);
-    let files: Vec<_> = reader.files().unwrap().into_iter().map(|file| (file.path, file.modified_ns)).collect();
-    assert_eq!(files, [("a/IMG_1.jpg".to_owned(), 5)]);
+    let files: Vec<_> =
+        reader.files().unwrap().into_iter().map(|file| (file.path, file.modified_ns, file.mode)).collect();
+    assert_eq!(files, [("a/IMG_1.jpg".into(), 5, Some(0o640))]);
+}
+
+#[test]
+fn names_are_found_however_they_are_spelt_and_come_back_in_their_bytes() {
+    let (composed, decomposed) = ("a/K\u{f6}ln.jpg", "a/Ko\u{308}ln.jpg");
+    let broken = IndexedName { path: b"a/caf\xe9.jpg".to_vec().into(), modified_ns: 5, mode: None, gone_since: None };
+    let broken = IndexChange::Name { photo: id(3), key: [1; 16], name: broken };
+    let fixture = Fixture::new(&[
+        facts(1, None),
+        name(1, composed),
+        facts(2, None),
+        name(2, decomposed),
+        facts(3, None),
+        broken,
+        IndexChange::Caption { photo: id(3), captions: vec!["Im Cafe\u{301}".into()] },
+    ]);
+    let reader = fixture.index.reader().unwrap();
+    let found = |text: &str| reader.find(text, 10).unwrap().len();
+    for text in ["K\u{f6}ln", "Ko\u{308}ln", "a/Ko\u{308}ln.jpg", "K\u{f6}ln.jpg"] {
+        assert_eq!(found(text), 2, "{text:?}");
+    }
+    assert_eq!((fixture.search("K\u{f6}ln"), fixture.search("Ko\u{308}ln")), (vec![2, 1], vec![2, 1]));
+    assert_eq!((fixture.search("Caf\u{e9}"), found(r"caf\xE9.jpg")), (vec![3], 1));
+    assert_eq!(reader.photo(&id(3)).unwrap().unwrap().paths, [r"a/caf\xE9.jpg"]);
+    let files: Vec<_> = reader.files().unwrap().into_iter().map(|file| file.path).collect();
+    assert_eq!(files, [composed.into(), decomposed.into(), b"a/caf\xe9.jpg".to_vec().into()]);
+}
+
+#[test]
+fn a_path_on_several_devices_is_one_file_with_the_oldest_date() {
+    let on = |device, modified_ns| {
+        let name = IndexedName { path: "a/b.jpg".into(), modified_ns, mode: None, gone_since: None };
+        IndexChange::Name { photo: id(1), key: [device; 16], name }
+    };
+    let fixture = Fixture::new(&[facts(1, None), on(1, 9), on(2, 5), on(3, 7)]);
+    let files = fixture.index.reader().unwrap().files().unwrap();
+    assert_eq!(files.iter().map(|file| file.modified_ns).collect::<Vec<_>>(), [5]);
 }
 
 #[test]
