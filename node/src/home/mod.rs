@@ -59,6 +59,16 @@ pub enum HomeError {
         /// Which directory.
         path: PathBuf,
     },
+    /// The file system has no permissions, or does not change them.
+    #[error(
+        "{} lies on a disk that keeps no permissions, such as one with exFAT or FAT: everybody who uses this machine could \
+         read the library's keys there; choose a place on another disk with --home DIR, the photos may lie here",
+        path.display()
+    )]
+    NoPermissions {
+        /// Which directory.
+        path: PathBuf,
+    },
     /// Another process runs on this home.
     #[error("a node already runs on {}{}; ask it with `holdfast status`, or stop it first", path.display(),
         process.map(|id| format!(" (process {id})")).unwrap_or_default())]
@@ -318,7 +328,11 @@ fn create_private_directory(path: &Path) -> Result<(), HomeError> {
         return Err(HomeError::Foreign { path: path.to_owned() });
     }
     if metadata.mode() & 0o077 != 0 {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(unusable)?;
+        // Some file systems refuse, others only seem to do it.
+        _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+        if std::fs::metadata(path).map_err(unusable)?.mode() & 0o077 != 0 {
+            return Err(HomeError::NoPermissions { path: path.to_owned() });
+        }
     }
     Ok(())
 }

@@ -8,10 +8,12 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom};
 
 use holdfast_protocol::media_type::MediaType;
 
-/// How much of a file's end is looked at for the mark that ends its format.
+/// How much of a file's end is looked at first.
 const TAIL_BYTES: u64 = 64 << 10;
 /// Boxes at the top level of a film, or chunks of a picture, that are looked at.
 const BOXES_MAX: usize = 4096;
+/// The name of a PNG's last chunk, and the checksum that it always has.
+const PNG_END: &[u8] = b"IEND\xae\x42\x60\x82";
 
 /// Whether a file of `length` bytes is cut off. Moves the file's cursor.
 ///
@@ -21,8 +23,8 @@ const BOXES_MAX: usize = 4096;
 /// When the file cannot be read.
 pub(super) fn is_cut(file: &mut File, media: MediaType, length: u64) -> io::Result<bool> {
     match media {
-        MediaType::Jpeg => Ok(!ends_with(file, length, b"\xff\xd9")? && jpeg_is_cut(file)?),
-        MediaType::Png => Ok(!ends_with(file, length, b"IEND\xae\x42\x60\x82")? && png_is_cut(file, length)?),
+        MediaType::Jpeg => jpeg_is_cut(file, length),
+        MediaType::Png => png_is_cut(file, length),
         MediaType::Webp | MediaType::Avi => riff_is_cut(file, length),
         MediaType::Heic | MediaType::Avif | MediaType::Cr3 | MediaType::Mp4 | MediaType::Mov | MediaType::ThreeGp => {
             boxes_are_cut(file, length)
@@ -31,16 +33,9 @@ pub(super) fn is_cut(file: &mut File, media: MediaType, length: u64) -> io::Resu
     }
 }
 
-/// Whether `mark` stands near the end: what is usual, and cheap to see.
-fn ends_with(file: &mut File, length: u64, mark: &[u8]) -> io::Result<bool> {
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-    let mut tail = Vec::with_capacity(TAIL_BYTES.min(length) as usize);
-    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
-    Ok(tail.windows(mark.len()).any(|bytes| bytes == mark))
-}
-
-/// Whether no end of image follows the first scan. Phones append films behind it, longer than any tail.
-fn jpeg_is_cut(file: &mut File) -> io::Result<bool> {
+/// Whether no end of image follows the first scan: those of the previews in front of it say nothing. Phones append films
+/// behind it, longer than any tail.
+fn jpeg_is_cut(file: &mut File, length: u64) -> io::Result<bool> {
     let mut at = 2; // behind the start of image
     loop {
         file.seek(SeekFrom::Start(at))?;
@@ -54,13 +49,19 @@ fn jpeg_is_cut(file: &mut File) -> io::Result<bool> {
             _ => return Ok(true),
         }
     }
+    let tail = at.max(length.saturating_sub(TAIL_BYTES));
+    Ok(!has_end_of_image(file, tail)? && (tail == at || !has_end_of_image(file, at)?))
+}
+
+fn has_end_of_image(file: &mut File, from: u64) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(from))?;
     let mut scan = io::BufReader::with_capacity(TAIL_BYTES as usize, file);
     let mut follows_mark = false;
     loop {
         let bytes = scan.fill_buf()?;
-        let Some(last) = bytes.last() else { return Ok(true) };
+        let Some(last) = bytes.last() else { return Ok(false) };
         if follows_mark && bytes[0] == 0xd9 || bytes.windows(2).any(|pair| pair == b"\xff\xd9") {
-            return Ok(false);
+            return Ok(true);
         }
         follows_mark = *last == 0xff;
         let read = bytes.len();
@@ -68,7 +69,7 @@ fn jpeg_is_cut(file: &mut File) -> io::Result<bool> {
     }
 }
 
-/// Whether a chunk reaches beyond the end before the last one comes.
+/// Whether the file ends before its last chunk does. What has more chunks than are looked at is told by its last bytes.
 fn png_is_cut(file: &mut File, length: u64) -> io::Result<bool> {
     let mut at = 8; // behind the signature
     for _ in 0..BOXES_MAX {
@@ -83,7 +84,10 @@ fn png_is_cut(file: &mut File, length: u64) -> io::Result<bool> {
             return Ok(at > length);
         }
     }
-    Ok(false)
+    let mut end = Vec::with_capacity(PNG_END.len());
+    file.seek(SeekFrom::Start(length.saturating_sub(PNG_END.len() as u64)))?;
+    file.take(PNG_END.len() as u64).read_to_end(&mut end)?;
+    Ok(end != PNG_END)
 }
 
 fn riff_is_cut(file: &mut File, length: u64) -> io::Result<bool> {

@@ -21,7 +21,7 @@ impl Running {
         fs::create_dir(&folder).unwrap();
         for photo in photos {
             let path = folder.join(photo);
-            fs::write(&path, [&[0xff, 0xd8, 0xff, 0xe0][..], photo.as_bytes()].concat()).unwrap();
+            fs::write(&path, [&[0xff, 0xd8, 0xff, 0xe0][..], photo.as_bytes(), &[1; 100]].concat()).unwrap();
             let long_ago = SystemTime::now() - Duration::from_secs(3600);
             File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
         }
