@@ -121,7 +121,7 @@ pub(super) mod tests {
             /mnt/usb/Photos (called Pictures 2): 1 file\n  \
             not there; nothing in it counts as deleted, it continues when it is back\n\
             /old: watched no longer; what this device holds of it is being copied\n\
-            /home/anna/Pictures/a\u{fffd}.jpg: empty"
+            /home/anna/Pictures/a\\x07.jpg: empty"
         );
         assert!(lines(&Folders::default(), WallTime(0)).starts_with("No folder is watched."));
     }
