@@ -27,8 +27,9 @@ pub(super) fn phrase(terminal: &Terminal, words: &[&str]) -> Result<(), Failure>
 
 fn phrase_lines(words: &[&str], paint: Paint) -> String {
     let mut text = String::from(
-        "A new library. Write these 24 words on paper: with them it can be brought back when every device is lost,\n\
-        and without them it cannot. Whoever has them can read it. They are shown this once.\n",
+        "A new library. Write these 24 words on paper: with them it can be brought back\n\
+        when every device is lost, and without them it cannot. Whoever has them can\n\
+        read it. They are shown this once.\n",
     );
     for (line, words) in (0..).zip(words.chunks(WORDS_PER_LINE)) {
         let numbered = (line * WORDS_PER_LINE + 1..).zip(words).map(|(number, word)| format!("{number:>2} {word:<9}"));

@@ -183,7 +183,7 @@ impl Runtime {
         let others = peers.iter().map(|peer| holder(peer.device, peer.last_heard));
         let degrees = |e7: i32| {
             let (sign, e7) = (if e7 < 0 { "-" } else { "" }, e7.unsigned_abs());
-            format!("{sign}{}.{:05}", e7 / 10_000_000, e7 % 10_000_000 / 100)
+            format!("{sign}{}.{:07}", e7 / 10_000_000, e7 % 10_000_000)
         };
         PhotoDetail {
             target: self.target(),
@@ -222,7 +222,7 @@ impl Runtime {
     }
 
     pub(super) fn name_of(&self, device: &DeviceId) -> String {
-        self.library.replica().registry().name(device).unwrap_or(super::news::UNNAMED).to_owned()
+        self.library.replica().registry().distinct_name(device).unwrap_or_else(|| super::news::UNNAMED.to_owned())
     }
 }
 

@@ -12,7 +12,6 @@ use holdfast_protocol::replica::Input as ReplicaInput;
 use holdfast_protocol::time::Timestamp;
 use indexmap::IndexSet;
 
-use super::news::UNNAMED;
 use super::runtime::Runtime;
 use super::workers::Losses;
 use super::{NodeError, seed};
@@ -131,8 +130,8 @@ impl Runtime {
             }
             Event::Disconnected { link, peer, end } => {
                 self.connections.ended(link);
-                let name = self.library.replica().registry().name(&peer).unwrap_or(UNNAMED);
-                self.news.link_ended(&peer, name, &end);
+                let name = self.name_of(&peer);
+                self.news.link_ended(&peer, &name, &end);
                 ReplicaInput::Disconnected { link }
             }
             Event::AddressesFailed { peer, failures } => {

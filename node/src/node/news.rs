@@ -221,7 +221,8 @@ impl News {
 
     pub(super) fn of_replica<M: Metadata>(&mut self, event: replica::Event, library: &Library<M>) {
         use replica::Event;
-        let name = |device: &DeviceId| library.replica().registry().name(device).unwrap_or(UNNAMED).to_owned();
+        let registry = library.replica().registry();
+        let name = |device: &DeviceId| registry.distinct_name(device).unwrap_or_else(|| UNNAMED.to_owned());
         match event {
             Event::PeerConnected { peer } if self.passing.remove(&peer) => {}
             Event::PeerConnected { peer } => {
@@ -280,7 +281,7 @@ impl News {
         }
         let (registry, now) = (library.replica().registry(), self.clock.now().elapsed);
         for (device, since) in std::mem::take(&mut self.unnamed) {
-            match registry.name(&device).map(str::to_owned) {
+            match registry.distinct_name(&device) {
                 Some(name) => self.publish(Happening::Connected { device, name }),
                 None if now.since(since) < NAME_DELAY => _ = self.unnamed.insert(device, since),
                 None => self.publish(Happening::Connected { device, name: UNNAMED.to_owned() }),
@@ -297,7 +298,7 @@ impl News {
         self.received_told = now;
         let registry = library.replica().registry();
         for (device, photos) in std::mem::take(&mut self.received) {
-            let name = registry.name(&device).unwrap_or(UNNAMED).to_owned();
+            let name = registry.distinct_name(&device).unwrap_or_else(|| UNNAMED.to_owned());
             self.publish(Happening::Received { photos, device, name });
         }
     }

@@ -116,7 +116,7 @@ impl Runtime {
                 Route { kind, transport: transport(carrier), through: None }
             }
             Path::Relayed { relay, address, transport: carrier } => {
-                let name = relay.and_then(|relay| self.library.replica().registry().name(&relay).map(str::to_owned));
+                let name = relay.and_then(|relay| self.library.replica().registry().distinct_name(&relay));
                 let through = Some(name.unwrap_or_else(|| address.clone()));
                 Route { kind: RouteKind::Relayed, transport: transport(carrier), through }
             }

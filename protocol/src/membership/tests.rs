@@ -241,6 +241,20 @@ fn a_newer_certificate_changes_role_and_name() {
     assert_eq!(members(&self::registry(&said)), ids(&[&anna, &ben]), "what Ben certified no longer counts");
 }
 
+#[test]
+fn devices_of_one_name_are_told_apart_in_the_order_in_which_they_came() {
+    let (anna, ben, cleo, said) = household();
+    let mut registry = registry(&said);
+    for (seq, (device, issued)) in (1..).zip([(&cleo, 2), (&ben, 3)]) {
+        let grant = DeviceGrant { name: "vm".to_owned(), issued: WallTime(issued), ..device.grant(Role::Owner, 1) };
+        let certificate = DeviceCertificate::issue_by_device(grant, &anna.device);
+        registry.apply(&anna.author(), seq, &Statement::Admit(certificate)).unwrap();
+    }
+    let names = [&cleo, &ben].map(|device| registry.distinct_name(&device.id()));
+    assert_eq!(names, [Some("vm".to_owned()), Some("vm 2".to_owned())]);
+    assert_eq!(registry.distinct_name(&anna.id()).as_deref(), registry.name(&anna.id()));
+}
+
 fn place(device: &Person, place: u8, revision: u32) -> Statement {
     Statement::Place { device: device.id(), place: PlaceId::from_bytes([place; 32]), revision, label: vec![place] }
 }

@@ -74,8 +74,6 @@ pub enum Input {
     Arriving {
         /// Where from.
         link: LinkId,
-        /// How much of the chunk that is under way has arrived.
-        bytes: u32,
     },
     /// One chunk of a request of ours is settled.
     Fetched {

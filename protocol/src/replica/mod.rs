@@ -168,7 +168,7 @@ impl<M: Metadata> Replica<M> {
             Input::Gossiped { from, body } => self.handle_gossiped(&from, &body)?,
             Input::FetchRequested { link, request } => self.handle_fetch_requested(link, &request),
             Input::Served { bytes, .. } => self.sent_bytes += u64::from(bytes),
-            Input::Arriving { link, bytes } => self.handle_arriving(link, bytes),
+            Input::Arriving { link } => self.handle_arriving(link),
             Input::Fetched { link, request, chunk, outcome } => self.handle_fetched(link, request, &chunk, outcome)?,
             Input::FetchEnded { request, .. } => self.handle_fetch_ended(request),
             Input::ChunksStored(stored) => self.handle_stored(&stored),

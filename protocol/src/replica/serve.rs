@@ -110,9 +110,9 @@ impl<M: Metadata> Replica<M> {
         peer.serve_number
     }
 
-    pub(super) fn handle_arriving(&mut self, link: LinkId, bytes: u32) {
+    pub(super) fn handle_arriving(&mut self, link: LinkId) {
         if let Some(session) = self.sessions.get(&link) {
-            self.scheduler.arriving(self.now.elapsed, &session.peer, bytes);
+            self.scheduler.arriving(self.now.elapsed, &session.peer);
         }
     }
 

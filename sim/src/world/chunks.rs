@@ -133,7 +133,7 @@ impl World {
             }
             if at - told >= TELL_MS {
                 told = at;
-                self.push(at - self.now, Coming::Arriving { link, to, bytes: bytes - left });
+                self.push(at - self.now, Coming::Arriving { link, to });
             }
         }
     }

@@ -49,7 +49,7 @@ pub(crate) enum Coming {
     Answered { link: u64, to: usize, request: RequestId, chunk: ChunkId, answer: Result<Bytes, Declined> },
     AnswersEnd { link: u64, to: usize, request: RequestId },
     SendNext { link: u64, from: usize },
-    Arriving { link: u64, to: usize, bytes: u32 },
+    Arriving { link: u64, to: usize },
     SlotFree { link: u64, at: usize },
     Completed { node: usize, run: u32, completion: Completion },
     Dialled { from: usize, run: u32, to: DeviceId },
@@ -383,9 +383,9 @@ impl World {
                 }
             }
             Coming::SendNext { link, from } => self.send_next(link, from),
-            Coming::Arriving { link, to, bytes } => {
+            Coming::Arriving { link, to } => {
                 if self.network.alive(link).is_some() {
-                    self.input(to, ReplicaInput::Arriving { link: LinkId(link), bytes });
+                    self.input(to, ReplicaInput::Arriving { link: LinkId(link) });
                 }
             }
             Coming::SlotFree { link, at } => self.slot_free(link, at),

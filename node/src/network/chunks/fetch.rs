@@ -183,24 +183,23 @@ impl Receiver<'_> {
         if buffer.len() < length {
             buffer.resize(length, 0);
         }
-        let mut arrived = 0;
         for piece in buffer[..length].chunks_mut(frame::PIECE_BYTES) {
             match frame::read_exact(&mut self.reader, piece).await {
-                Ok(()) => arrived += piece.len() as u32,
+                Ok(()) => {}
                 Err(FrameEnd::Misbehaved(misbehaviour)) => return Err(LinkEnd::Misbehaved(misbehaviour)),
                 Err(FrameEnd::Closed | FrameEnd::Lost) => return Err(LinkEnd::Lost),
             }
-            self.progressed(arrived).await;
+            self.progressed().await;
         }
         let arrived = Arrived { tracker, chunk, buffer, length, permit };
         chunks.intake.send(arrived).await.map_err(|_| LinkEnd::Closed)
     }
 
-    /// So much of a chunk has arrived: a slow path shows that it moves.
-    async fn progressed(&mut self, bytes: u32) {
+    /// More of a chunk has arrived: a slow path shows that it moves.
+    async fn progressed(&mut self) {
         if self.told.elapsed() >= TELL_INTERVAL {
             self.told = Instant::now();
-            self.shared.tell(NetworkEvent::Replica(ReplicaInput::Arriving { link: self.link.id, bytes })).await;
+            self.shared.tell(NetworkEvent::Replica(ReplicaInput::Arriving { link: self.link.id })).await;
         }
     }
 }

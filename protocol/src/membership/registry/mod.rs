@@ -339,6 +339,17 @@ impl Registry {
         self.resolved.standing.get(device).map(|standing| standing.certificate.name())
     }
 
+    /// What people call a device, told apart from others that are called the same: `vm`, `vm 2`, in the order in which they
+    /// came into the library.
+    #[must_use]
+    pub fn distinct_name(&self, device: &DeviceId) -> Option<String> {
+        let order = |certificate: &DeviceCertificate| (certificate.grant().issued, certificate.device());
+        let own = &self.resolved.standing.get(device)?.certificate;
+        let others = self.resolved.standing.values().map(|standing| &standing.certificate);
+        let earlier = others.filter(|other| other.name() == own.name() && order(other) < order(own)).count();
+        Some(if earlier == 0 { own.name().to_owned() } else { format!("{} {}", own.name(), earlier + 1) })
+    }
+
     /// The device in whose name an author writes, whether or not it is a member.
     #[must_use]
     pub fn device_of(&self, author: &AuthorId) -> Option<DeviceId> {

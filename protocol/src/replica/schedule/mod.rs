@@ -391,9 +391,9 @@ impl Scheduler {
     }
 
     /// Part of a chunk has arrived: the peer delivers, and does not rest.
-    pub(super) fn arriving(&mut self, now: Timestamp, peer: &DeviceId, bytes: u32) {
+    pub(super) fn arriving(&mut self, now: Timestamp, peer: &DeviceId) {
         if let Some(source) = self.sources.get_mut(peer) {
-            source.arriving(now, bytes);
+            source.arriving(now);
             self.stirred = true;
         }
     }

@@ -73,8 +73,6 @@ pub(in crate::replica) struct Source {
     measured_bytes: u64,
     /// When anything of it came last.
     pub(super) progress: Timestamp,
-    /// How much of the chunk that comes now has arrived.
-    arriving: u32,
 }
 
 impl Source {
@@ -104,7 +102,6 @@ impl Source {
             measured_from: now,
             measured_bytes: 0,
             progress: now,
-            arriving: 0,
         }
     }
 
@@ -274,7 +271,7 @@ impl Source {
     /// The shortest delay says nothing about disks under load: a window made of it alone would shrink with every commit
     /// that takes longer.
     pub(super) fn arrived(&mut self, now: Timestamp, bytes: u64, first_after: Option<Duration>) {
-        self.arriving(now, 0);
+        self.arriving(now);
         (self.timeouts, self.deferrals, self.rests) = (0, 0, 0);
         self.measured_bytes += bytes;
         if let Some(delay) = first_after {
@@ -303,8 +300,8 @@ impl Source {
     }
 
     /// Part of a chunk has arrived: a peer that delivers does not rest.
-    pub(super) fn arriving(&mut self, now: Timestamp, bytes: u32) {
-        (self.progress, self.arriving, self.failures) = (now, bytes, 0);
+    pub(super) fn arriving(&mut self, now: Timestamp) {
+        (self.progress, self.failures) = (now, 0);
         self.paused_until = self.paused_until.min(now);
     }
 

@@ -96,7 +96,7 @@ fn a_chunk_that_comes_slowly_is_not_given_up() {
             return;
         }
         if second % 20 == 19 {
-            scheduler.arriving(now, &peer(0), second as u32);
+            scheduler.arriving(now, &peer(0));
         }
         let mut effects = Vec::new();
         scheduler.tick(now, &mut chunks, &mut random, &mut effects);
@@ -158,7 +158,7 @@ fn a_peer_that_delivers_does_not_rest() {
     effects.clear();
     scheduler.fill(silent, &mut chunks, &mut random, &mut effects);
     assert_eq!(effects, [], "it rests");
-    scheduler.arriving(silent, &peer(0), 65_536);
+    scheduler.arriving(silent, &peer(0));
     scheduler.fill(silent, &mut chunks, &mut random, &mut effects);
     assert!(matches!(effects[..], [Effect::Fetch { .. }]), "it is asked for one chunk until that comes: {effects:?}");
 }
@@ -176,7 +176,7 @@ fn a_chunk_that_another_is_about_to_get_is_left_to_it_while_others_come() {
     let left = left.unwrap();
     for second in 1..60 {
         let now = Timestamp::default() + Duration::from_secs(second);
-        scheduler.arriving(now, &peer(0), 1);
+        scheduler.arriving(now, &peer(0));
         let mut effects = Vec::new();
         scheduler.tick(now, &mut chunks, &mut random, &mut effects);
         scheduler.fill(now, &mut chunks, &mut random, &mut effects);
