@@ -102,7 +102,7 @@ mod tests {
             ExportOutcome { directory: "/out".into(), written: 2, unchanged: 1, bytes: 10, ..ExportOutcome::default() };
         round_trip(
             &Line::Answer(Response::Export(outcome)),
-            r#"{"schema":1,"type":"export","directory":"/out","written":2,"unchanged":1,"bytes":10,"repaired":0,"undated":0,"missing":0,"problems":[]}"#,
+            r#"{"schema":1,"type":"export","directory":"/out","written":2,"unchanged":1,"bytes":10,"passed_over_by":null,"repaired":0,"undated":0,"missing":0,"problems":[]}"#,
         );
     }
 

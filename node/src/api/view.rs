@@ -433,6 +433,9 @@ pub struct ExportOutcome {
     pub unchanged: u64,
     /// Bytes that were written.
     pub bytes: u64,
+    /// The watched folder that the directory lies in, which passes it over.
+    #[serde(default)]
+    pub passed_over_by: Option<PathBuf>,
     /// Files of those that had lost their date or mode, and have them again.
     #[serde(default)]
     pub repaired: u64,

@@ -99,8 +99,8 @@ pub(super) enum Command {
     Relay(RelayArguments),
     /// Write the originals, byte for byte, with their folders and dates
     Export {
-        /// Where to, apart from the watched folders; of files that are there already with the same content only the date
-        /// and the permissions are put right
+        /// Where to: apart from the watched folders, or a new folder in one of them, which is passed over from then on. Of
+        /// files that are there already with the same content only dates and permissions are put right
         #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
         directory: PathBuf,
     },

@@ -39,6 +39,12 @@ fn lines(outcome: &ExportOutcome, paint: Paint) -> String {
         text.push_str(&format!(", of which {} got back their dates", thousands(outcome.repaired)));
     }
     text.push('.');
+    if let Some(watched) = &outcome.passed_over_by {
+        let watched = printable(&watched.display().to_string());
+        text.push_str(&format!(
+            " It lies in the watched folder {watched}, and is passed over there: nothing in it is imported."
+        ));
+    }
     if outcome.undated > 0 {
         text.push_str(&format!(" The dates of {} could not be kept there.", count(outcome.undated, "file")));
     }

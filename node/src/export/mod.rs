@@ -144,7 +144,7 @@ impl Export {
         };
         let parent = wanted.parent().map_or_else(|| self.directory.clone(), Path::to_owned);
         let mut written = None;
-        loop {
+        for _ in 0..NAMESAKES_MAX {
             let path = match self.target(&wanted, &content, name)? {
                 Target::Free(path) => path,
                 Target::Same(path) => {
@@ -169,6 +169,7 @@ impl Export {
                 Err(error) => return Err(failed(&path)(error)),
             }
         }
+        Err(ExportError::Namesakes { name: name.path.to_string() })
     }
 
     fn manifest<E: std::error::Error + 'static>(

@@ -21,6 +21,8 @@ pub struct Settings {
     pub folders: Vec<PathBuf>,
     /// Folders that are watched no longer, as long as something of them is still to be copied into the store.
     pub leaving: Vec<PathBuf>,
+    /// Folders inside them that are passed over: exports.
+    pub excluded: Vec<PathBuf>,
     /// What each folder is called in the catalog, once that was said: names that are there are found by it.
     pub labels: BTreeMap<PathBuf, String>,
     /// Where the originals' bytes are kept.
@@ -89,6 +91,7 @@ impl Settings {
     /// Watches `folder` too, under a label that it keeps. What is watched already keeps what it was called so far, and so
     /// does what lies in a folder that is watched.
     pub fn watch(&mut self, folder: PathBuf) {
+        self.excluded.retain(|excluded| !folder.starts_with(excluded));
         self.leaving.retain(|leaving| *leaving != folder);
         let called = ingest::labels(&self.folders);
         for (known, label) in self.folders.iter().zip(called) {
@@ -160,6 +163,14 @@ pub(super) fn write<T: Serialize>(settings: &T, path: &Path) -> Result<(), HomeE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_watched_by_a_persons_word_is_not_passed_over() {
+        let excluded = vec!["/a/Restored".into(), "/a/other".into()];
+        let mut settings = Settings { folders: vec!["/a".into()], excluded, ..Settings::default() };
+        settings.watch("/a/Restored/2021".into());
+        assert_eq!(settings.excluded, [PathBuf::from("/a/other")]);
+    }
 
     #[test]
     fn a_folder_keeps_its_label_when_another_of_the_same_name_comes() {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::position::Position;
 
+use super::NodeError;
+use super::destination::{Destination, real};
 use super::runtime::Runtime;
 use super::workers::Losses;
 use crate::api::view::{ExportOutcome, Problem, Progress};
@@ -50,27 +52,31 @@ impl WaitingExport {
 }
 
 /// Writes the originals of all listed photos into `directory` and answers when it is done.
-fn start(runtime: &Runtime, WaitingExport { directory, reply, .. }: WaitingExport) {
-    if !directory.is_absolute() {
-        let next = "give a path that begins with /";
-        return reply.finish(Err(Refusal::new(RefusalKind::Usage, "the folder is no absolute path", next)));
-    }
-    let jobs = match runtime.export_jobs() {
-        Ok(jobs) => jobs,
-        Err(error) => return reply.finish(Err(Refusal::failed(&error))),
+fn start(runtime: &mut Runtime, WaitingExport { directory, reply, .. }: WaitingExport) -> Result<(), NodeError> {
+    let (jobs, destination) = match prepare(runtime, &directory) {
+        Ok(prepared) => prepared,
+        Err(refusal) => {
+            reply.finish(Err(refusal));
+            return Ok(());
+        }
     };
-    if let Some(watched) = watched_target(&directory, &runtime.settings.folders, &jobs) {
-        let message = format!("{} leads into the watched folder {}", directory.display(), watched.display());
-        let next = "choose a folder apart from those that are watched: what is written there would be imported again";
-        return reply.finish(Err(Refusal::new(RefusalKind::Usage, message, next)));
-    }
+    let passed_over_by = match destination {
+        Destination::Apart => None,
+        Destination::PassedOver(watched) => Some(watched),
+        Destination::New(watched) => {
+            // Before anything is written there, and for good.
+            runtime.pass_over(real(&directory))?;
+            Some(watched)
+        }
+    };
+    let outcome = ExportOutcome { directory, passed_over_by, ..ExportOutcome::default() };
     let chunks = Chunks { store: runtime.store.clone(), losses: runtime.losses.clone() };
     let sealer = runtime.sealer.clone();
     let started = std::thread::Builder::new().name("export".to_owned()).spawn(move || {
-        let answer = match Export::new(&directory, sealer) {
-            Ok(export) => Ok(Response::Export(run(export, &directory, &chunks, jobs, &reply))),
+        let answer = match Export::new(&outcome.directory, sealer) {
+            Ok(export) => Ok(Response::Export(run(export, outcome, &chunks, jobs, &reply))),
             Err(error) => {
-                let message = format!("cannot use {}: {error}", directory.display());
+                let message = format!("cannot use {}: {error}", outcome.directory.display());
                 Err(Refusal::new(RefusalKind::Failed, message, "choose another folder"))
             }
         };
@@ -79,31 +85,27 @@ fn start(runtime: &Runtime, WaitingExport { directory, reply, .. }: WaitingExpor
     if let Err(error) = started {
         tracing::warn!(%error, "an export could not be started");
     }
+    Ok(())
 }
 
-/// The watched folder that an export into `directory` would write in: originals are only ever read, and what is imported
-/// again has one more name each time.
-fn watched_target<'a>(directory: &Path, watched: &'a [PathBuf], jobs: &[Job]) -> Option<&'a PathBuf> {
-    let directory = real(directory);
-    let is_written_in = |folder: &&PathBuf| {
-        let folder = real(folder);
-        let begins = |inside: &Path| {
-            let inside = [inside.as_os_str().as_encoded_bytes(), b"/"].concat();
-            jobs.iter().any(|job| job.name.path.as_bytes().starts_with(&inside))
-        };
-        directory.starts_with(&folder) || folder.strip_prefix(&directory).is_ok_and(begins)
-    };
-    watched.iter().find(is_written_in)
+/// What is to be written, and what that is to the watched folders.
+fn prepare(runtime: &Runtime, directory: &Path) -> Result<(Vec<Job>, Destination), Refusal> {
+    if !directory.is_absolute() {
+        let next = "give a path that begins with /";
+        return Err(Refusal::new(RefusalKind::Usage, "the folder is no absolute path", next));
+    }
+    let jobs = runtime.export_jobs().map_err(|error| Refusal::failed(&error))?;
+    let destination = Destination::of(directory, &runtime.settings, jobs.iter().map(|job| &job.name.path))?;
+    Ok((jobs, destination))
 }
 
-/// Where a path leads, whether all of it is there yet or not.
-fn real(path: &Path) -> PathBuf {
-    let known = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
-    known.and_then(|(ancestor, real)| Some(real.join(path.strip_prefix(ancestor).ok()?))).unwrap_or(path.to_owned())
-}
-
-fn run(mut export: Export, directory: &Path, chunks: &Chunks, jobs: Vec<Job>, reply: &Reply) -> ExportOutcome {
-    let mut outcome = ExportOutcome { directory: directory.to_owned(), ..ExportOutcome::default() };
+fn run(
+    mut export: Export,
+    mut outcome: ExportOutcome,
+    chunks: &Chunks,
+    jobs: Vec<Job>,
+    reply: &Reply,
+) -> ExportOutcome {
     let mut progress = Progress {
         files_total: jobs.len() as u64,
         bytes_total: jobs.iter().map(|job| job.name.size).sum(),
@@ -150,12 +152,13 @@ fn write(export: &mut Export, chunks: &Chunks, job: &Job) -> Result<Exported, St
 
 impl Runtime {
     /// Starts the exports that wait, once the index has everything that is here: right after a start it may not.
-    pub(super) fn start_exports(&mut self) {
+    pub(super) fn start_exports(&mut self) -> Result<(), NodeError> {
         let is_settled = self.has_settled();
         let ready = |waiting: &mut WaitingExport| is_settled || waiting.since.elapsed() >= SETTLED_DEADLINE;
         for waiting in self.exports.extract_if(.., ready).collect::<Vec<_>>() {
-            start(self, waiting);
+            start(self, waiting)?;
         }
+        Ok(())
     }
 
     /// Every name of every listed photo; photos that no folder names any more, under their own. Those of which only
@@ -188,24 +191,4 @@ impl Runtime {
 fn file_name(file: IndexedFile) -> FileName {
     let IndexedFile { path, modified_ns: mtime_ns, mode, bytes: size, .. } = file;
     FileName { folder: String::new(), path, mtime_ns, size, mode }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_exported_into_a_watched_folder() {
-        let directory = tempfile::tempdir().unwrap();
-        let pictures = directory.path().join("Pictures");
-        std::fs::create_dir(&pictures).unwrap();
-        let linked = directory.path().join("linked");
-        std::os::unix::fs::symlink(&pictures, &linked).unwrap();
-        let name = FileName { folder: String::new(), path: "Pictures/a.jpg".into(), mtime_ns: 0, size: 0, mode: None };
-        let (watched, jobs) = ([pictures.clone()], [Job { manifest: None, name }]);
-        let target = |path: &Path| watched_target(path, &watched, &jobs).is_some();
-        assert!(target(&pictures) && target(&pictures.join("new/folder")) && target(&linked.join("new")));
-        assert!(target(directory.path()), "it would write into Pictures");
-        assert!(!target(&directory.path().join("Pictures 2")) && !target(Path::new("/")));
-    }
 }

@@ -117,6 +117,13 @@ impl Runtime {
         Ok(())
     }
 
+    /// Imports nothing from a folder inside a watched one from now on.
+    pub(super) fn pass_over(&mut self, path: PathBuf) -> Result<(), NodeError> {
+        let mut settings = self.settings.clone();
+        settings.excluded.push(path);
+        self.change_folders(settings).map(|_| ())
+    }
+
     /// Goes on with other folders, now and after the next start.
     fn change_folders(&mut self, settings: Settings) -> Result<Answer, NodeError> {
         self.home.remember(&settings)?;

@@ -23,7 +23,7 @@ pub(super) fn ingest_config(settings: &Settings, home: &Home) -> IngestConfig {
     };
     let mut config = IngestConfig::new(watched(&settings.folders));
     config.leaving = watched(&settings.leaving);
-    config.excluded = vec![home.root().to_owned()];
+    config.excluded = std::iter::once(home.root().to_owned()).chain(settings.excluded.iter().cloned()).collect();
     config
 }
 

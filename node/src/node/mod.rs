@@ -14,6 +14,7 @@
 
 mod answer;
 mod connections;
+mod destination;
 mod export;
 mod folders;
 mod identity;

@@ -316,7 +316,7 @@ impl Runtime {
             }
             self.claim_deposited()?;
             if !self.exports.is_empty() {
-                self.start_exports();
+                self.start_exports()?;
             }
             if !self.calls.is_empty() {
                 self.answer_calls();

@@ -110,6 +110,37 @@ fn a_growing_file_is_imported_whole_or_not_at_all() {
 }
 
 #[test]
+fn an_export_into_a_watched_folder_is_not_imported() {
+    let directory = tempfile::tempdir().unwrap();
+    let pictures = directory.path().join("Pictures");
+    write_library(&pictures, 4).unwrap();
+    let mut home = Node::new(directory.path(), "home");
+    home.up(&[&pictures], &[]);
+    home.wait_until_held(4);
+    for among in [pictures.as_path(), &pictures.join("2021"), directory.path()] {
+        let refused = home.run(&["export".into(), among.as_os_str().to_owned()]);
+        assert_eq!(refused.exit, Some(2), "{refused:?}");
+        assert!(refused.errors.contains("among the photos of the watched folder"), "{refused:?}");
+    }
+    let restored = pictures.join("Restored");
+    let outcome = home.export(&restored);
+    assert_eq!((outcome.written, outcome.passed_over_by.as_deref()), (4, Some(pictures.as_path())));
+    let assert_names = |node: &Node, seed: u64| {
+        write_settled(&pictures.join(format!("{seed}.jpg")), &Photo::new(seed).jpeg(), seed).unwrap();
+        node.wait_for("what comes later", || node.try_show(&seed.to_string()));
+        let paths: Vec<_> = node.photos().iter().flat_map(|photo| node.show(&photo.id.to_string()).paths).collect();
+        assert!(!paths.iter().any(|path| path.contains("Restored")), "{paths:?}");
+    };
+    assert_names(&home, 200);
+    let again = home.export(&restored);
+    assert_eq!((again.written, again.unchanged, walk(&restored).len()), (1, 4, 5));
+    home.stop();
+    home.up(&[], &[]);
+    assert_names(&home, 201);
+    home.stop();
+}
+
+#[test]
 fn a_missing_folder_removes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (pictures, elsewhere) = (directory.path().join("Pictures"), directory.path().join("unmounted"));

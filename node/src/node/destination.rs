@@ -1,0 +1,112 @@
+//! Where an export may write: apart from the watched folders, or into a new folder in one, which passes it over then.
+//!
+//! Originals are only ever read, and what is written into a watched folder would be imported again, under one more name each
+//! time.
+
+use std::path::{Path, PathBuf};
+
+use crate::api::{Refusal, RefusalKind};
+use crate::home::Settings;
+use crate::library::FilePath;
+
+/// What the directory of an export is to the watched folders.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// It lies apart from them.
+    Apart,
+    /// It lies in this one, which passes it over.
+    PassedOver(PathBuf),
+    /// It lies in this one, and holds nothing yet: it is to be passed over from now on.
+    New(PathBuf),
+}
+
+impl Destination {
+    /// Looks where an export of files of these names into `directory` would write.
+    pub(super) fn of<'a>(
+        directory: &Path,
+        settings: &Settings,
+        names: impl Iterator<Item = &'a FilePath> + Clone,
+    ) -> Result<Self, Refusal> {
+        let directory = real(directory);
+        let is_written_in = |folder: &Path| {
+            let inside = [folder.as_os_str().as_encoded_bytes(), b"/"].concat();
+            names.clone().any(|name| name.as_bytes().starts_with(&inside))
+        };
+        for watched in &settings.folders {
+            let folder = real(watched);
+            if directory.starts_with(&folder) {
+                if settings.excluded.iter().any(|excluded| directory.starts_with(excluded)) {
+                    return Ok(Self::PassedOver(watched.clone()));
+                }
+                return if is_empty(&directory) {
+                    Ok(Self::New(watched.clone()))
+                } else {
+                    Err(refused(&directory, watched))
+                };
+            }
+            if folder.strip_prefix(&directory).is_ok_and(is_written_in) {
+                return Err(refused(&directory, watched));
+            }
+        }
+        Ok(Self::Apart)
+    }
+}
+
+fn refused(directory: &Path, watched: &Path) -> Refusal {
+    let message = format!(
+        "cannot export to {}: that would write among the photos of the watched folder {}",
+        directory.display(),
+        watched.display()
+    );
+    Refusal::new(
+        RefusalKind::Usage,
+        message,
+        "choose a folder that is not there yet, or one apart from those that are watched",
+    )
+}
+
+/// Where a path leads, whether all of it is there yet or not.
+pub(super) fn real(path: &Path) -> PathBuf {
+    let known = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
+    known.and_then(|(ancestor, real)| Some(real.join(path.strip_prefix(ancestor).ok()?))).unwrap_or(path.to_owned())
+}
+
+/// Whether there is nothing in a folder that may be missing. A watched folder itself is not to be passed over even so.
+fn is_empty(directory: &Path) -> bool {
+    match directory.read_dir() {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_exported_among_originals() {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path().canonicalize().unwrap();
+        let [pictures, linked, trip, empty] =
+            ["Pictures", "linked", "Pictures/trip", "Pictures/empty"].map(|name| root.join(name));
+        std::fs::create_dir_all(&trip).unwrap();
+        std::fs::create_dir_all(&empty).unwrap();
+        std::fs::write(trip.join("a.jpg"), b"photo").unwrap();
+        std::os::unix::fs::symlink(&pictures, &linked).unwrap();
+        let mut settings = Settings { folders: vec![pictures.clone()], ..Settings::default() };
+        let names = [FilePath::from("Pictures/a.jpg")];
+        let of = |directory: &Path, settings: &Settings| Destination::of(directory, settings, names.iter()).ok();
+
+        for among in [&pictures, &linked, &trip, &root] {
+            assert_eq!(of(among, &settings), None, "{}", among.display());
+        }
+        for new in [&empty, &pictures.join("new/folder"), &linked.join("new")] {
+            assert_eq!(of(new, &settings), Some(Destination::New(pictures.clone())), "{}", new.display());
+        }
+        for apart in [&root.join("Pictures 2"), Path::new("/")] {
+            assert_eq!(of(apart, &settings), Some(Destination::Apart));
+        }
+        settings.excluded.push(trip.clone());
+        assert_eq!(of(&trip.join("once more"), &settings), Some(Destination::PassedOver(pictures)));
+    }
+}
