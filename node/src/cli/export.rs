@@ -36,7 +36,7 @@ fn lines(outcome: &ExportOutcome, paint: Paint) -> String {
         text.push_str(&format!(", {} there already", count(outcome.unchanged, "file")));
     }
     if outcome.repaired > 0 {
-        text.push_str(&format!(", of which {} got back their dates", thousands(outcome.repaired)));
+        text.push_str(&format!(" ({} of them put right in date or permissions)", thousands(outcome.repaired)));
     }
     text.push('.');
     if let Some(watched) = &outcome.passed_over_by {
@@ -87,7 +87,7 @@ mod tests {
         outcome.problems.clear();
         assert_eq!(
             lines(&outcome, Paint::Plain),
-            "1,204 files (5.2 GB) written to /out, 1 file there already, of which 1 got back their dates. \
+            "1,204 files (5.2 GB) written to /out, 1 file there already (1 of them put right in date or permissions). \
             The dates of 2 files could not be kept there."
         );
         outcome.problems = vec![Problem { what: "a.jpg: not on this device yet".into(), next: None }];

@@ -38,11 +38,8 @@ impl Destination {
                 if settings.excluded.iter().any(|excluded| directory.starts_with(excluded)) {
                     return Ok(Self::PassedOver(watched.clone()));
                 }
-                return if is_empty(&directory) {
-                    Ok(Self::New(watched.clone()))
-                } else {
-                    Err(refused(&directory, watched))
-                };
+                let is_new = directory != folder && is_empty(&directory);
+                return if is_new { Ok(Self::New(watched.clone())) } else { Err(refused(&directory, watched)) };
             }
             if folder.strip_prefix(&directory).is_ok_and(is_written_in) {
                 return Err(refused(&directory, watched));
@@ -68,10 +65,12 @@ fn refused(directory: &Path, watched: &Path) -> Refusal {
 /// Where a path leads, whether all of it is there yet or not.
 pub(super) fn real(path: &Path) -> PathBuf {
     let known = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
-    known.and_then(|(ancestor, real)| Some(real.join(path.strip_prefix(ancestor).ok()?))).unwrap_or(path.to_owned())
+    let Some((ancestor, mut real)) = known else { return path.to_owned() };
+    real.extend(path.strip_prefix(ancestor).into_iter().flatten());
+    real
 }
 
-/// Whether there is nothing in a folder that may be missing. A watched folder itself is not to be passed over even so.
+/// Whether there is nothing in a folder, which may be missing.
 fn is_empty(directory: &Path) -> bool {
     match directory.read_dir() {
         Ok(mut entries) => entries.next().is_none(),
@@ -106,6 +105,11 @@ mod tests {
         for apart in [&root.join("Pictures 2"), Path::new("/")] {
             assert_eq!(of(apart, &settings), Some(Destination::Apart));
         }
+        assert_eq!(real(&linked).as_os_str(), pictures.as_os_str(), "and nothing behind it");
+        settings.folders.push(empty.clone());
+        settings.folders.swap(0, 1);
+        assert_eq!(of(&empty, &settings), None, "watched itself, it is not passed over");
+        settings.folders.remove(0);
         settings.excluded.push(trip.clone());
         assert_eq!(of(&trip.join("once more"), &settings), Some(Destination::PassedOver(pictures)));
     }

@@ -493,7 +493,9 @@ impl DiskFile for SimulatedFile {
         self.with(|state, file| {
             let content = state.files.get(&file).ok_or(io::ErrorKind::NotFound)?;
             let mtime_ns = i64::try_from(content.changes).unwrap_or(i64::MAX);
-            Ok(FileStat { size: content.len() as u64, mtime_ns, ctime_ns: mtime_ns })
+            // A file that takes another's place has a change time of its own, whatever it holds.
+            let ctime_ns = mtime_ns.saturating_add(i64::try_from(file << 32).unwrap_or(i64::MAX));
+            Ok(FileStat { size: content.len() as u64, mtime_ns, ctime_ns })
         })
     }
 }
