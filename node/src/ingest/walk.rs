@@ -98,7 +98,11 @@ impl Walker {
 
     pub(super) fn run(mut self) {
         match self.store.missed() {
-            Ok(missed) => self.missed = missed,
+            Ok(missed) => {
+                let is_watched =
+                    |path: &PathBuf| self.flow.config.folders.iter().any(|root| path.starts_with(&root.path));
+                self.missed = missed.into_iter().filter(|(path, _)| is_watched(path)).collect();
+            }
             Err(error) => self.storage_failed(error),
         }
         self.moved = self.tell_moved();
@@ -161,6 +165,9 @@ impl Walker {
         for missed in self.flow.take_forgotten() {
             self.missed.entry(missed).and_modify(|since| *since = Duration::ZERO);
         }
+        if let Some(watch) = &mut self.watch {
+            watch.end_gone();
+        }
         self.walked.clear();
         self.unwatched.clear();
         self.polled.clear();
@@ -180,9 +187,6 @@ impl Walker {
             lock(&flow.folders)[index].skipped = Skipped::default();
             self.walk_tree(index, &folder.path, 0);
             walked.push(index);
-        }
-        if let Some(watch) = &mut self.watch {
-            watch.retain(&self.walked);
         }
         self.flow.wait_idle();
         if self.flow.is_halted() {

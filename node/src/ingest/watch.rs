@@ -29,7 +29,7 @@ impl Watch {
 
     /// Watches `directory`, not what is below it, unless it is watched already. Fails with what keeps it from being watched,
     /// in words for the person who can change it; the system's limit is said once, and then no more is tried until
-    /// [`Watch::retain`].
+    /// [`Watch::end_gone`].
     pub(super) fn begin(&mut self, directory: &Path) -> Result<(), String> {
         if self.is_full || self.directories.contains(directory) {
             return Ok(());
@@ -69,9 +69,10 @@ impl Watch {
         self.unwatch(&ended);
     }
 
-    /// Stops watching whatever a walk through everything did not see.
-    pub(super) fn retain(&mut self, seen: &BTreeSet<PathBuf>) {
-        let ended: Vec<PathBuf> = self.directories.extract_if(.., |watched| !seen.contains(watched)).collect();
+    /// Stops watching what is gone, before a walk through everything: should it be called otherwise now, the system would
+    /// take the one for the other. Then more is tried.
+    pub(super) fn end_gone(&mut self) {
+        let ended: Vec<PathBuf> = self.directories.extract_if(.., |watched| !watched.is_dir()).collect();
         self.unwatch(&ended);
         self.is_full = false;
     }
@@ -121,7 +122,8 @@ mod tests {
             assert_eq!((watch.begin(&directory), watch.begin(&directory)), (Ok(()), Ok(())));
         }
         assert_eq!(watch.directories.len(), 2);
-        watch.retain(&BTreeSet::from([folder.clone()]));
+        std::fs::remove_dir(folder.join("2021")).unwrap();
+        watch.end_gone();
         assert_eq!(watch.directories.len(), 1);
         watch.end(directory.path());
         assert!(watch.directories.is_empty());
