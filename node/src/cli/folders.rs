@@ -11,7 +11,7 @@ use super::session::{Session, now, unexpected};
 use super::words::{count, duration, printable, seconds, thousands};
 use crate::api::view::{Folder, Folders};
 use crate::api::{Request, Response};
-use crate::ingest::SkipReason;
+use crate::ingest::{SkipReason, real_path};
 
 pub(super) fn run(session: &Session<'_>, skipped: bool, action: Option<FolderAction>) -> Result<Exit, Failure> {
     let request = match action {
@@ -29,15 +29,7 @@ pub(super) fn run(session: &Session<'_>, skipped: bool, action: Option<FolderAct
 
 /// The folder as the node names it: by its real path, or where it was, relative to what is there of it.
 fn real(folder: &Path) -> Result<PathBuf, Failure> {
-    let absolute = std::path::absolute(folder)?;
-    let mut missing = Vec::new();
-    for ancestor in absolute.ancestors() {
-        if let Ok(real) = ancestor.canonicalize() {
-            return Ok(missing.into_iter().rev().fold(real, |path, part| path.join(part)));
-        }
-        missing.extend(ancestor.file_name());
-    }
-    Ok(absolute)
+    Ok(real_path(&std::path::absolute(folder)?))
 }
 
 fn lines(folders: &Folders, now: WallTime) -> String {

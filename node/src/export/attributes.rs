@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::library::FileName;
+use crate::store::FileStat;
 
 /// File systems keep times as coarsely as this: FAT counts two seconds.
 const GRANULARITY_NS: u64 = 2_000_000_000;
@@ -84,7 +85,7 @@ impl Attributes {
 }
 
 fn modified_ns(metadata: &Metadata) -> i64 {
-    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+    FileStat::of(metadata).mtime_ns
 }
 
 fn system_time(modified_ns: i64) -> SystemTime {

@@ -14,7 +14,7 @@ use holdfast_protocol::id::PhotoId;
 use crate::store::{FileIdentity, Unseen};
 
 /// After this, what is missed is gone.
-pub(super) const MISSED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const MISSED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder inside a watched one that is missed.
 #[derive(Debug, Clone, PartialEq, Eq)]

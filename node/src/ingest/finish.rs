@@ -22,7 +22,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::flow::{Flow, lock};
 use super::read::{Ending, Found, ReadFile};
-use super::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, Keep, RemovedName, ScanSummary};
+use super::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, Keep, RemovedName};
 use crate::library::{FileChange, Settled};
 use crate::media::{Examination, ExamineError};
 use crate::store::{ChunkStore, FileRecord, FileStat, Known};
@@ -42,18 +42,21 @@ pub(super) enum Step {
     Read(Box<ReadFile>),
     /// A file changes while it is read.
     Changing(Found),
-    /// Something is for a person to see to.
-    Problem(ImportProblem),
     /// A known file is gone.
     Gone(PathBuf),
-    /// Something else is for the library to know.
+    /// Something is for the library to know, as it is and in its turn.
     Tell(ImportEvent),
     /// The library has catalogued imports.
     Catalogued(Vec<ImportId>),
-    /// A walk is through, and so is everything it found.
-    WalkFinished(ScanSummary),
     /// Ingest ends.
     Stop,
+}
+
+impl Step {
+    /// Something is for a person to see to.
+    pub(super) const fn problem(problem: ImportProblem) -> Self {
+        Self::Tell(ImportEvent::Problem(problem))
+    }
 }
 
 /// A file on its way out.
@@ -114,11 +117,9 @@ impl Finisher {
         match step {
             Step::Read(read) => self.finish_or_give_up(*read),
             Step::Changing(found) => self.changing(found.path, found.attempt),
-            Step::Problem(problem) => self.emit(ImportEvent::Problem(problem)),
             Step::Gone(path) => self.gone(path),
             Step::Tell(event) => self.emit(event),
             Step::Catalogued(imports) => self.catalogued(imports),
-            Step::WalkFinished(summary) => self.emit(ImportEvent::ScanFinished(summary)),
             Step::Stop => {}
         }
     }

@@ -28,7 +28,7 @@ struct Tally {
 }
 
 impl Walker {
-    pub(super) fn walk_tree(&mut self, folder: usize, root: &Path, attempt: u32) {
+    pub(super) fn walk_tree(&mut self, folder: usize, root: &Path) {
         let flow = self.flow.clone();
         let entered = |entry: &DirEntry| {
             let reason = match entry.depth() {
@@ -51,7 +51,7 @@ impl Walker {
                 Ok(entry) if entry.file_type().is_dir() => self.enter(folder, entry.path()),
                 Ok(entry) if entry.file_type().is_file() => match entry.metadata() {
                     Ok(metadata) => {
-                        let look = Look { seen: None, attempt, path: entry.into_path() };
+                        let look = Look { seen: None, attempt: 0, path: entry.into_path() };
                         self.look(folder, look, FileStat::of(&metadata), None, &mut tally);
                     }
                     Err(error) => self.walk_problem(folder, &error),
@@ -188,11 +188,10 @@ impl Walker {
     /// Says of a folder what somebody may believe to be in the library, and is not.
     pub(super) fn tell_skipped(&self, index: usize) {
         let skipped = self.flow.skipped(index);
-        let folder = self.flow.config.folders[index].path.clone();
+        let (folder, counts) = (self.flow.config.folders[index].path.clone(), skipped.counts());
         let of = |wanted: fn(SkipReason) -> bool| {
             let mut paths = skipped.named().filter(|(_, reason)| wanted(*reason)).map(|(path, _)| path);
-            let counted =
-                skipped.counts().into_iter().filter(|(reason, _)| wanted(*reason)).map(|(_, count)| count).sum();
+            let counted = counts.iter().filter(|(reason, _)| wanted(**reason)).map(|(_, count)| count).sum();
             paths.next().map(|example| (counted, example.to_owned()))
         };
         if let Some((links, example)) = of(|reason| reason == SkipReason::Link) {

@@ -107,6 +107,14 @@ pub(crate) fn own_name(folder: &Path) -> Option<String> {
     folder.file_name().map(|name| name.to_string_lossy().into_owned())
 }
 
+/// Where an absolute path leads, whether all of it is there yet or not.
+pub(crate) fn real_path(path: &Path) -> PathBuf {
+    let known = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
+    let Some((ancestor, mut real)) = known else { return path.to_owned() };
+    real.extend(path.strip_prefix(ancestor).into_iter().flatten());
+    real
+}
+
 /// What folders are called that were not told: by their own name if that tells them apart, else by their path.
 pub(crate) fn labels(folders: &[PathBuf]) -> Vec<String> {
     let label = |folder: &PathBuf| {
@@ -220,7 +228,12 @@ impl Ingest {
 
     /// Stops importing until [`Ingest::restart`].
     pub fn pause(&mut self) {
-        self.stop();
+        self.flow.stop();
+        _ = self.steps.send(Step::Stop);
+        for thread in self.threads.drain(..) {
+            // A panic was already reported by the thread itself.
+            _ = thread.join();
+        }
     }
 
     /// Goes on with other folders. What was handed out and is not acknowledged is handed out again.
@@ -228,7 +241,7 @@ impl Ingest {
     /// # Errors
     /// As [`Ingest::start`]; then nothing is imported any more.
     pub fn restart(&mut self, config: IngestConfig) -> Result<mpsc::Receiver<ImportEvent>, IngestError> {
-        self.stop();
+        self.pause();
         // What is still acknowledged to the run before is no import of this one.
         let config = IngestConfig { first_import: self.flow.next_import(), ..config };
         let secrets = self.flow.keys().secrets;
@@ -283,20 +296,9 @@ impl Ingest {
     }
 }
 
-impl Ingest {
-    fn stop(&mut self) {
-        self.flow.stop();
-        _ = self.steps.send(Step::Stop);
-        for thread in self.threads.drain(..) {
-            // A panic was already reported by the thread itself.
-            _ = thread.join();
-        }
-    }
-}
-
 impl Drop for Ingest {
     fn drop(&mut self) {
-        self.stop();
+        self.pause();
     }
 }
 

@@ -158,10 +158,10 @@ impl Reader {
                     self.flow.skip(found.folder, &found.path, SkipReason::Unreadable);
                     lock(&self.flow.scan).summary.failed += 1;
                     let detail = error.to_string();
-                    return Some(Step::Problem(ImportProblem::FileUnreadable { path: found.path, detail }));
+                    return Some(Step::problem(ImportProblem::FileUnreadable { path: found.path, detail }));
                 }
                 Err(NotRead::Storage(error)) => {
-                    return self.flow.halt().then_some(Step::Problem(ImportProblem::Storage(error)));
+                    return self.flow.halt().then_some(Step::problem(ImportProblem::Storage(error)));
                 }
             }
         }
@@ -177,7 +177,8 @@ impl Reader {
         }
         let media = sniff(&mut file, found)?.map_err(|reason| NotRead::PassedOver(stat, reason))?;
         let age = age(&stat);
-        if let Some(young) = age.and_then(|age| CUT_AGE_MAX.checked_sub(age))
+        let young = age.and_then(|age| CUT_AGE_MAX.checked_sub(age));
+        if let Some(young) = young
             && is_cut(&mut file, media, stat.size)?
         {
             return Err(NotRead::Cut(young));
@@ -208,8 +209,9 @@ impl Reader {
         if !unchanged {
             return Err(NotRead::Changing);
         }
-        // Nobody will complete it any more: what there is of it is kept.
-        let ending = if is_cut(&mut file, media, stat.size)? { Ending::Missing } else { Ending::There };
+        // Nobody completes an old one any more: what there is of it is kept. It is looked at now that the system has it at hand.
+        let ending =
+            if young.is_none() && is_cut(&mut file, media, stat.size)? { Ending::Missing } else { Ending::There };
         if !cuts.is_empty() && age.is_some_and(|age| age < WRITTEN_BACK) {
             file.sync_data()?;
         }
@@ -261,12 +263,7 @@ fn open(path: &std::path::Path) -> io::Result<File> {
 fn sniff(file: &mut File, found: &Found) -> io::Result<Result<MediaType, SkipReason>> {
     let mut head = Vec::with_capacity(SNIFF_BYTES);
     file.by_ref().take(SNIFF_BYTES as u64).read_to_end(&mut head)?;
-    let media = MediaType::sniff(&head, found.path.extension().and_then(|extension| extension.to_str()));
-    Ok(match (media, skip::by_content(&found.path, &head, media)) {
-        (_, Some(reason)) => Err(reason),
-        (None, None) => Err(SkipReason::NotMedia),
-        (Some(media), None) => Ok(media),
-    })
+    Ok(skip::by_content(&found.path, &head))
 }
 
 /// How long ago the file was modified; `None` for a time in the future, which says nothing.

@@ -81,22 +81,6 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Every reason.
-    pub const ALL: [Self; 12] = [
-        Self::Hidden,
-        Self::System,
-        Self::Unfinished,
-        Self::Sidecar,
-        Self::Link,
-        Self::LinkInside,
-        Self::Special,
-        Self::NotMedia,
-        Self::Empty,
-        Self::NoPicture,
-        Self::Unreadable,
-        Self::Own,
-    ];
-
     /// The reason in a few words, to be put behind a number of things.
     #[must_use]
     pub const fn words(self) -> &'static str {
@@ -144,17 +128,17 @@ fn ends_in(name: &[u8], end: &str) -> bool {
     name.len() > end.len() && name[name.len() - end.len()..].eq_ignore_ascii_case(end.as_bytes())
 }
 
-/// Why a file whose first bytes are `head` is no photo; `sniffed` is what these bytes and its name make of it.
-pub(super) fn by_content(path: &Path, head: &[u8], sniffed: Option<MediaType>) -> Option<SkipReason> {
+/// What kind of photo or video a file is whose first bytes are `head`, or why it is none.
+pub(super) fn by_content(path: &Path, head: &[u8]) -> Result<MediaType, SkipReason> {
     let extension = path.extension().and_then(OsStr::to_str);
     // `.ts` is more often a program's source than a recording.
     let named = extension.filter(|extension| !extension.eq_ignore_ascii_case("ts")).and_then(MediaType::from_extension);
-    match (named, sniffed) {
-        (None, None) => Some(SkipReason::NotMedia),
-        (Some(_), _) if head.is_empty() => Some(SkipReason::Empty),
-        (Some(_), None) => Some(SkipReason::NoPicture),
-        (_, Some(_)) if head.len() < MEDIA_BYTES_MIN || is_blank(head) || is_text(head) => Some(SkipReason::NoPicture),
-        (_, Some(_)) => None,
+    match (named, MediaType::sniff(head, extension)) {
+        (None, None) => Err(SkipReason::NotMedia),
+        (Some(_), _) if head.is_empty() => Err(SkipReason::Empty),
+        (Some(_), None) => Err(SkipReason::NoPicture),
+        (_, Some(_)) if head.len() < MEDIA_BYTES_MIN || is_blank(head) || is_text(head) => Err(SkipReason::NoPicture),
+        (_, Some(media)) => Ok(media),
     }
 }
 
@@ -233,10 +217,7 @@ mod tests {
 
     #[test]
     fn files_that_hold_no_picture_are_told_from_those_that_do() {
-        let reason = |name: &str, head: &[u8]| {
-            let extension = Path::new(name).extension().and_then(OsStr::to_str);
-            by_content(Path::new(name), head, MediaType::sniff(head, extension))
-        };
+        let reason = |name: &str, head: &[u8]| by_content(Path::new(name), head).err();
         assert_eq!(reason("empty.jpg", b""), Some(SkipReason::Empty));
         assert_eq!(reason("empty", b""), Some(SkipReason::NotMedia));
         assert_eq!(reason("notes.txt", b"to be bought: film"), Some(SkipReason::NotMedia));

@@ -16,7 +16,7 @@ use super::read::Found;
 use super::settle::Look;
 use super::skip::Skipped;
 use super::watch::Watch;
-use super::{ImportProblem, ScanSummary, Watching, skip};
+use super::{ImportEvent, ImportProblem, ScanSummary, Watching, skip};
 use crate::store::{ChunkStore, FileStat};
 
 /// How often a missing folder is looked for.
@@ -185,7 +185,7 @@ impl Walker {
             }
             self.missing.remove(&index);
             lock(&flow.folders)[index].skipped = Skipped::default();
-            self.walk_tree(index, &folder.path, 0);
+            self.walk_tree(index, &folder.path);
             walked.push(index);
         }
         self.flow.wait_idle();
@@ -211,7 +211,7 @@ impl Walker {
         for index in self.polled.clone() {
             let folder = self.flow.config.folders[index].path.clone();
             if folder.is_dir() {
-                self.walk_tree(index, &folder, 0);
+                self.walk_tree(index, &folder);
             }
         }
         self.flow.wait_idle();
@@ -234,7 +234,7 @@ impl Walker {
             let Some(folder) = self.taken_in(&path) else { continue };
             match path.symlink_metadata() {
                 Ok(metadata) if metadata.is_dir() => {
-                    self.walk_tree(folder, &path, 0);
+                    self.walk_tree(folder, &path);
                     covered = Some(path);
                 }
                 Ok(metadata) if metadata.is_file() => {
@@ -304,7 +304,7 @@ impl Walker {
             let scan = lock(&self.flow.scan);
             ScanSummary { files: scan.summary.files.saturating_sub(scan.newly_ignored), ..scan.summary }
         };
-        self.step(Step::WalkFinished(summary));
+        self.step(Step::Tell(ImportEvent::ScanFinished(summary)));
     }
 
     fn halted(&mut self) {
@@ -335,7 +335,7 @@ impl Walker {
     }
 
     pub(super) fn problem(&self, problem: ImportProblem) {
-        self.step(Step::Problem(problem));
+        self.step(Step::problem(problem));
     }
 
     pub(super) fn step(&self, step: Step) {

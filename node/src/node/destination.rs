@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::api::{Refusal, RefusalKind};
 use crate::home::Settings;
+use crate::ingest::real_path;
 use crate::library::FilePath;
 
 /// What the directory of an export is to the watched folders.
@@ -27,13 +28,13 @@ impl Destination {
         settings: &Settings,
         names: impl Iterator<Item = &'a FilePath> + Clone,
     ) -> Result<Self, Refusal> {
-        let directory = real(directory);
+        let directory = real_path(directory);
         let is_written_in = |folder: &Path| {
             let inside = [folder.as_os_str().as_encoded_bytes(), b"/"].concat();
             names.clone().any(|name| name.as_bytes().starts_with(&inside))
         };
         for watched in &settings.folders {
-            let folder = real(watched);
+            let folder = real_path(watched);
             if directory.starts_with(&folder) {
                 if settings.excluded.iter().any(|excluded| directory.starts_with(excluded)) {
                     return Ok(Self::PassedOver(watched.clone()));
@@ -60,14 +61,6 @@ fn refused(directory: &Path, watched: &Path) -> Refusal {
         message,
         "choose a folder that is not there yet, or one apart from those that are watched",
     )
-}
-
-/// Where a path leads, whether all of it is there yet or not.
-pub(super) fn real(path: &Path) -> PathBuf {
-    let known = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
-    let Some((ancestor, mut real)) = known else { return path.to_owned() };
-    real.extend(path.strip_prefix(ancestor).into_iter().flatten());
-    real
 }
 
 /// Whether there is nothing in a folder, which may be missing.
@@ -105,7 +98,7 @@ mod tests {
         for apart in [&root.join("Pictures 2"), Path::new("/")] {
             assert_eq!(of(apart, &settings), Some(Destination::Apart));
         }
-        assert_eq!(real(&linked).as_os_str(), pictures.as_os_str(), "and nothing behind it");
+        assert_eq!(real_path(&linked).as_os_str(), pictures.as_os_str(), "and nothing behind it");
         settings.folders.push(empty.clone());
         settings.folders.swap(0, 1);
         assert_eq!(of(&empty, &settings), None, "watched itself, it is not passed over");

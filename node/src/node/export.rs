@@ -9,13 +9,14 @@ use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::position::Position;
 
 use super::NodeError;
-use super::destination::{Destination, real};
+use super::destination::Destination;
 use super::runtime::Runtime;
 use super::workers::Losses;
 use crate::api::view::{ExportOutcome, Problem, Progress};
 use crate::api::{Refusal, RefusalKind, Reply, Response};
 use crate::export::{Export, Exported, Kept};
 use crate::index::{IndexError, IndexedFile};
+use crate::ingest::real_path;
 use crate::library::FileName;
 use crate::store::ChunkStore;
 
@@ -65,7 +66,7 @@ fn start(runtime: &mut Runtime, WaitingExport { directory, reply, .. }: WaitingE
         Destination::PassedOver(watched) => Some(watched),
         Destination::New(watched) => {
             // Before anything is written there, and for good.
-            runtime.pass_over(real(&directory))?;
+            runtime.pass_over(real_path(&directory))?;
             Some(watched)
         }
     };

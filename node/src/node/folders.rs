@@ -53,7 +53,8 @@ impl Runtime {
         }
         let mut settings = self.settings.clone();
         settings.watch(path);
-        self.change_folders(settings)
+        self.change_folders(settings)?;
+        Ok(Ok(self.list_folders(false)))
     }
 
     pub(super) fn move_folder(&mut self, from: &Path, to: PathBuf) -> Result<Answer, NodeError> {
@@ -69,10 +70,11 @@ impl Runtime {
         // Between the two nothing is imported, so that no file is taken for a new one.
         self.ingest.pause();
         if let Err(error) = self.store.move_files(from, &to) {
-            self.change_folders(self.settings.clone())?.map(|_| ()).ok();
+            self.change_folders(self.settings.clone())?;
             return Ok(Err(Refusal::failed(&error)));
         }
-        self.change_folders(settings)
+        self.change_folders(settings)?;
+        Ok(Ok(self.list_folders(false)))
     }
 
     pub(super) fn leave_folder(&mut self, path: &Path) -> Result<Answer, NodeError> {
@@ -81,7 +83,8 @@ impl Runtime {
         }
         let mut settings = self.settings.clone();
         settings.leave(path);
-        self.change_folders(settings)
+        self.change_folders(settings)?;
+        Ok(Ok(self.list_folders(false)))
     }
 
     pub(super) fn forget_folder(&self, path: PathBuf) -> Answer {
@@ -100,7 +103,7 @@ impl Runtime {
         match self.move_folder(from, to)? {
             Ok(_) => Ok(()),
             // It is back where it was.
-            Err(_) if from.is_dir() => self.change_folders(self.settings.clone()).map(|_| ()),
+            Err(_) if from.is_dir() => self.change_folders(self.settings.clone()),
             Err(refusal) => {
                 tracing::warn!(problem = refusal.message, "the folder that moved is not taken in");
                 Ok(())
@@ -121,15 +124,15 @@ impl Runtime {
     pub(super) fn pass_over(&mut self, path: PathBuf) -> Result<(), NodeError> {
         let mut settings = self.settings.clone();
         settings.excluded.push(path);
-        self.change_folders(settings).map(|_| ())
+        self.change_folders(settings)
     }
 
     /// Goes on with other folders, now and after the next start.
-    fn change_folders(&mut self, settings: Settings) -> Result<Answer, NodeError> {
+    fn change_folders(&mut self, settings: Settings) -> Result<(), NodeError> {
         self.home.remember(&settings)?;
         self.new_imports = Some(self.ingest.restart(ingest_config(&settings, &self.home))?);
         self.settings = settings;
-        Ok(Ok(self.list_folders(false)))
+        Ok(())
     }
 
     fn watched(&self, path: &Path) -> Result<(), Refusal> {
