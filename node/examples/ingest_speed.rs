@@ -71,7 +71,7 @@ fn measure() -> Result<(), Box<dyn Error>> {
             ImportEvent::NameRemoved(removed) => acknowledged.push(removed.import),
             ImportEvent::ChunksLost(chunks) => println!("lost {} chunks", chunks.len()),
             ImportEvent::Problem(problem) => println!("problem {problem}"),
-            ImportEvent::FolderMoved { .. } | ImportEvent::FolderLeft { .. } => {}
+            ImportEvent::FolderMoved { .. } | ImportEvent::MoveFinished { .. } | ImportEvent::FolderLeft { .. } => {}
             ImportEvent::ScanFinished(summary) => break summary,
         }
     };

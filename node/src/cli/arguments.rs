@@ -146,7 +146,7 @@ pub(super) enum FolderAction {
         #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
         folder: PathBuf,
     },
-    /// Say that a missing folder inside a watched one was deleted, and need not be waited for
+    /// Say that a missing folder inside a watched one, or one that is being removed, need not be waited for
     Forget {
         /// Which one
         #[arg(value_name = "DIR")]

@@ -24,6 +24,7 @@ use holdfast_protocol::manifest::{Content, Manifest, ManifestRefused};
 use holdfast_protocol::sealing::{ChunkSealer, OpenError};
 
 pub use attributes::Kept;
+pub(crate) use name::parts;
 
 use attributes::Attributes;
 use part::Part;
@@ -95,6 +96,12 @@ pub enum ExportError<E: std::error::Error + 'static> {
         /// The file's name in the library.
         name: String,
     },
+    /// A link or a file lies where a folder is to be.
+    #[error("nothing was written to {}: it is no folder but a link or a file; export to an empty folder", path.display())]
+    NoFolder {
+        /// What lies there.
+        path: PathBuf,
+    },
     /// The file system refuses.
     #[error("cannot write {}: {error}; make room or choose another folder and export again", path.display())]
     Write {
@@ -112,6 +119,8 @@ pub struct Export {
     rules: NameRules,
     sealer: ChunkSealer,
     sealed: Vec<u8>,
+    /// The folder that was found to lie in the directory last.
+    checked: PathBuf,
 }
 
 impl Export {
@@ -122,7 +131,7 @@ impl Export {
     pub fn new(directory: &Path, sealer: ChunkSealer) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let rules = NameRules::of(directory)?;
-        Ok(Self { directory: directory.to_owned(), rules, sealer, sealed: Vec::new() })
+        Ok(Self { directory: directory.to_owned(), rules, sealer, sealed: Vec::new(), checked: directory.to_owned() })
     }
 
     /// Writes the photo whose first manifest chunk is `manifest` under `name`, below the watched folder's own name.
@@ -143,6 +152,7 @@ impl Export {
             move |error| ExportError::Write { path, error }
         };
         let parent = wanted.parent().map_or_else(|| self.directory.clone(), Path::to_owned);
+        self.check(&parent)?;
         let mut written = None;
         for _ in 0..NAMESAKES_MAX {
             let path = match self.target(&wanted, &content, name)? {
@@ -170,6 +180,20 @@ impl Export {
             }
         }
         Err(ExportError::Namesakes { name: name.path.to_string() })
+    }
+
+    /// Whether a folder below the directory, as far as it is there, can be written to without leaving the directory.
+    fn check<E: std::error::Error + 'static>(&mut self, folder: &Path) -> Result<(), ExportError<E>> {
+        if self.checked == folder {
+            return Ok(());
+        }
+        for ancestor in folder.ancestors().take_while(|ancestor| *ancestor != self.directory) {
+            if ancestor.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
+                return Err(ExportError::NoFolder { path: ancestor.to_owned() });
+            }
+        }
+        folder.clone_into(&mut self.checked);
+        Ok(())
     }
 
     fn manifest<E: std::error::Error + 'static>(

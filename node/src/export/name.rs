@@ -11,12 +11,16 @@ const DEPTH_MAX: usize = 64;
 /// Bytes of a path below the export's directory: systems take 4096 in all.
 const PATH_BYTES_MAX: usize = 2048;
 
+/// The parts of a path without those that would lead elsewhere.
+pub(crate) fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"." | b".."))
+}
+
 /// The path of a file below the export's directory: watched folder, folders, name. Parts that would lead elsewhere are
 /// left out, what the file system refuses becomes `_`, and of what is too deep the first part and the last stay.
 pub(super) fn relative(name: &FileName, rules: &NameRules) -> PathBuf {
-    let is_slash = |byte: &u8| *byte == b'/';
-    let parts = name.folder.as_bytes().split(is_slash).chain(name.path.as_bytes().split(is_slash));
-    let mut parts: Vec<Vec<u8>> = parts.filter_map(|part| rules.part(part)).collect();
+    let parts = parts(name.folder.as_bytes()).chain(parts(name.path.as_bytes()));
+    let mut parts: Vec<Vec<u8>> = parts.map(|part| rules.part(part)).collect();
     if parts.is_empty() {
         return PathBuf::from("photo");
     }

@@ -58,8 +58,14 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     rename_free(from, to)
 }
 
-/// Renames a file where no other was a moment before.
+/// Renames a file where there is no other: at once with a second name, where file systems have those, and else where there was
+/// none a moment before.
 fn rename_free(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => return fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+        Err(_) => {}
+    }
     match to.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
         Err(error) => Err(error),
@@ -72,4 +78,21 @@ pub(super) fn hidden_name(kind: &str) -> io::Result<String> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(format!(".holdfast-{:016x}.{kind}", u64::from_le_bytes(random)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_replaced_where_renaming_cannot_see_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("part"), "new").unwrap();
+        fs::write(path("taken"), "old").unwrap();
+        assert_eq!(rename_free(&path("part"), &path("taken")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        rename_free(&path("part"), &path("free")).unwrap();
+        assert_eq!((fs::read_to_string(path("taken")).unwrap(), path("part").exists()), ("old".to_owned(), false));
+        assert_eq!(fs::read_to_string(path("free")).unwrap(), "new");
+    }
 }

@@ -65,11 +65,8 @@ impl NameRules {
         })
     }
 
-    /// One part of a path as the file system takes it; `None` when it names no entry of a folder.
-    pub(super) fn part(&self, part: &[u8]) -> Option<Vec<u8>> {
-        if matches!(part, b"" | b"." | b"..") {
-            return None;
-        }
+    /// One part of a path as the file system takes it.
+    pub(super) fn part(&self, part: &[u8]) -> Vec<u8> {
         let mut taken = Vec::with_capacity(part.len());
         for chunk in part.utf8_chunks() {
             for character in chunk.valid().chars() {
@@ -88,7 +85,7 @@ impl NameRules {
             let kept = taken.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
             taken[kept..].fill(SUBSTITUTE);
         }
-        Some(self.cut(taken))
+        self.cut(taken)
     }
 
     /// A name that is too long keeps its end, which says what kind of file it is.
@@ -179,7 +176,7 @@ pub(super) mod tests {
         let rules = NameRules::of(directory.path()).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         for name in ["10:30 Uhr?.jpg", "Ätna 😀.jpg", "b.jpg ", "a\nb\\c"] {
-            let taken = rules.part(name.as_bytes()).unwrap();
+            let taken = rules.part(name.as_bytes());
             let path = directory.path().join(OsStr::from_bytes(&taken));
             File::create_new(&path).unwrap();
             let listed = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().file_name();

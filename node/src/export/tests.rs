@@ -179,3 +179,20 @@ fn two_exports_into_one_folder_do_not_meet() {
     assert_eq!(fs::read(directory.path().join("Pictures/b.jpg")).unwrap(), [7; 10_000]);
     assert_eq!(files_in(directory.path()), ["a.jpg", "b.jpg"]);
 }
+
+#[test]
+fn no_link_leads_out_of_the_directory() {
+    let mut library = Library::new();
+    let manifest = library.import(&[7; 1000]);
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(directory.path().join("Pictures")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), directory.path().join("Pictures/2021")).unwrap();
+    let refused = library.export(directory.path(), &manifest, "2021/07/a.jpg");
+    assert!(matches!(refused, Err(ExportError::NoFolder { path }) if path.ends_with("Pictures/2021")));
+    assert_eq!(elsewhere.path().read_dir().unwrap().count(), 0);
+    assert!(library.export(directory.path(), &manifest, "2022/a.jpg").is_ok());
+    // A person may well name the directory by a link.
+    let link = elsewhere.path().join("link");
+    std::os::unix::fs::symlink(directory.path(), &link).unwrap();
+    assert!(library.export(&link, &manifest, "2023/a.jpg").is_ok());
+}

@@ -21,6 +21,8 @@ pub struct Settings {
     pub folders: Vec<PathBuf>,
     /// Folders that are watched no longer, as long as something of them is still to be copied into the store.
     pub leaving: Vec<PathBuf>,
+    /// Folders that are to be called otherwise in the store, from old to new, until that is done.
+    pub moving: Vec<(PathBuf, PathBuf)>,
     /// Folders inside them that are passed over: exports.
     pub excluded: Vec<PathBuf>,
     /// What each folder is called in the catalog, once that was said: names that are there are found by it.
@@ -106,19 +108,33 @@ impl Settings {
         self.folders.push(folder);
     }
 
-    /// A watched folder is somewhere else now, and is called as before.
-    pub fn move_folder(&mut self, from: &Path, to: PathBuf) {
-        let label = self.labels.remove(from);
-        self.folders.retain(|folder| *folder != from && *folder != to);
-        if let Some(label) = label {
-            self.labels.insert(to.clone(), label);
+    /// A watched folder is somewhere else now, and is called as before; so is what is watched or passed over in it.
+    pub fn move_folder(&mut self, from: &Path, to: &Path) {
+        self.folders.retain(|folder| folder != to);
+        self.labels.remove(to);
+        self.excluded.retain(|excluded| !to.starts_with(excluded));
+        let moved = |path: &Path| Some(joined(to, path.strip_prefix(from).ok()?));
+        for path in self.folders.iter_mut().chain(&mut self.excluded) {
+            if let Some(moved) = moved(path) {
+                *path = moved;
+            }
         }
-        self.folders.push(to);
+        self.labels = std::mem::take(&mut self.labels)
+            .into_iter()
+            .map(|(path, label)| (moved(&path).unwrap_or(path), label))
+            .collect();
+        self.moving.push((from.to_owned(), to.to_owned()));
+    }
+
+    /// The store knows the files of a folder by their new paths.
+    pub fn moved(&mut self, from: &Path, to: &Path) {
+        self.moving.retain(|moving| (&*moving.0, &*moving.1) != (from, to));
     }
 
     /// Stops watching a folder; what is held in its files is still to be copied.
     pub fn leave(&mut self, folder: &Path) {
         self.folders.retain(|known| known != folder);
+        self.leaving.retain(|leaving| leaving != folder);
         self.leaving.push(folder.to_owned());
     }
 
@@ -129,6 +145,11 @@ impl Settings {
             self.labels.remove(folder);
         }
     }
+}
+
+/// `folder` and what is in it, without a slash behind it when that is nothing.
+fn joined(folder: &Path, inside: &Path) -> PathBuf {
+    folder.components().chain(inside.components()).collect()
 }
 
 /// What `holdfast relay` was last told.
@@ -170,6 +191,24 @@ mod tests {
         let mut settings = Settings { folders: vec!["/a".into()], excluded, ..Settings::default() };
         settings.watch("/a/Restored/2021".into());
         assert_eq!(settings.excluded, [PathBuf::from("/a/other")]);
+    }
+
+    #[test]
+    fn what_is_watched_in_a_folder_that_moves_moves_with_it() {
+        let mut settings = Settings::default();
+        for folder in ["/a/Pictures/Scans", "/a/Pictures", "/a/Pictures 2"] {
+            settings.watch(folder.into());
+        }
+        settings.excluded.push("/a/Pictures/Restored".into());
+        settings.move_folder(Path::new("/a/Pictures"), Path::new("/b/Photos"));
+        assert_eq!(settings.folders, ["/b/Photos/Scans", "/b/Photos", "/a/Pictures 2"].map(PathBuf::from));
+        assert_eq!(settings.excluded, [PathBuf::from("/b/Photos/Restored")]);
+        let labelled: Vec<(&Path, &str)> =
+            settings.labels.iter().map(|(path, label)| (path.as_path(), label.as_str())).collect();
+        let expected = [("/a/Pictures 2", "Pictures 2"), ("/b/Photos", "Pictures"), ("/b/Photos/Scans", "Scans")];
+        assert_eq!(labelled, expected.map(|(path, label)| (Path::new(path), label)));
+        settings.moved(Path::new("/a/Pictures"), Path::new("/b/Photos"));
+        assert!(settings.moving.is_empty());
     }
 
     #[test]

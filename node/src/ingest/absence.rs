@@ -7,14 +7,40 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_protocol::id::PhotoId;
 
-use crate::store::{FileIdentity, Unseen};
+use crate::store::Unseen;
 
-/// After this, what is missed is gone.
+/// After this, what is missed is gone…
 const MISSED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// …and not before the node has looked for it for so long since it was started: meanwhile the clock may have been set, and
+/// disks take their time.
+const LOOKED_FOR_MIN: Duration = Duration::from_secs(60 * 60);
+
+/// Since when a folder is missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Since {
+    /// By the clock on the wall, since the Unix epoch; zero at a person's word that it is gone.
+    pub(super) wall: Duration,
+    /// When it was missed first since the node was started.
+    pub(super) noticed: Instant,
+    /// Whether a folder was in its place all the same when it was looked for last.
+    pub(super) is_there: bool,
+}
+
+impl Since {
+    /// It has been missed since then, and is looked for from `now` on.
+    pub(super) const fn new(wall: Duration, now: Instant) -> Self {
+        Self { wall, noticed: now, is_there: false }
+    }
+
+    fn is_over(&self, wall: Duration, now: Instant) -> bool {
+        let is_looked_for = now.saturating_duration_since(self.noticed) >= LOOKED_FOR_MIN;
+        self.wall.is_zero() || is_looked_for && wall.saturating_sub(self.wall) >= MISSED_MAX
+    }
+}
 
 /// A folder inside a watched one that is missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,19 +62,27 @@ pub(super) struct Absence {
     pub(super) missed: BTreeMap<PathBuf, Vec<Unseen>>,
 }
 
-/// Tells files that are gone from those that are missed. `root` is the watched folder, which is there. `is_alive` says
-/// whether other known files of a folder are where they were: then it is the same folder, whatever number the system gives
-/// its disk since the last start.
-pub(super) fn sort(root: &Path, unseen: Vec<Unseen>, is_alive: impl Fn(&Path) -> bool) -> Absence {
+/// What is known of the disks.
+pub(super) trait Disks {
+    /// The number of the volume that a folder lies on.
+    fn volume(&self, folder: &fs::Metadata) -> u64;
+
+    /// Whether other files of `folder` that were taken in from this volume are where they were: then it is the same folder,
+    /// whatever number the system gives its disk since the last start.
+    fn is_alive(&self, folder: &Path, volume: u64) -> bool;
+}
+
+/// Tells files that are gone from those that are missed. `root` is the watched folder, which is there.
+pub(super) fn sort(root: &Path, unseen: Vec<Unseen>, disks: &impl Disks) -> Absence {
     let mut absence = Absence::default();
-    let mut places: BTreeMap<PathBuf, Place> = BTreeMap::new();
+    let mut places: BTreeMap<(PathBuf, u64), Place> = BTreeMap::new();
     for file in unseen {
         let Some(folder) = file.path.parent() else { continue };
-        let place = places.entry(folder.to_owned()).or_insert_with(|| Place::of(root, folder, &is_alive));
+        let volume = file.identity.device;
+        let place = places.entry((folder.to_owned(), volume)).or_insert_with(|| Place::of(root, folder, volume, disks));
         match place {
-            Place::Alive => absence.gone.push(file.path),
-            Place::Here { device } if *device == file.identity.device => absence.gone.push(file.path),
-            Place::Here { .. } => absence.missed.entry(folder.to_owned()).or_default().push(file),
+            Place::Here => absence.gone.push(file.path),
+            Place::OfAnother => absence.missed.entry(folder.to_owned()).or_default().push(file),
             Place::Gone { top } => absence.missed.entry(top.clone()).or_default().push(file),
         }
     }
@@ -71,57 +105,61 @@ impl Absence {
     }
 
     /// What has been missed for long enough is gone. `since` says since when folders have been missed, and learns it of
-    /// those below `root`; a moment of zero is a person's word that one is gone.
+    /// those below `root`. `wall` is the time since the Unix epoch.
     pub(super) fn settle(
         &mut self,
         root: &Path,
-        now: Duration,
-        since: &mut BTreeMap<PathBuf, Duration>,
+        wall: Duration,
+        now: Instant,
+        since: &mut BTreeMap<PathBuf, Since>,
     ) -> Vec<MissedFolder> {
         since.retain(|folder, _| !folder.starts_with(root) || self.missed.contains_key(folder));
         let mut missed = Vec::new();
         for (path, files) in std::mem::take(&mut self.missed) {
+            let known = since.entry(path.clone()).or_insert(Since::new(wall, now));
+            known.is_there = is_folder(&path);
             // A clock that was set back starts anew.
-            let began = since.get(&path).copied().filter(|began| *began <= now).unwrap_or(now);
-            if now - began >= MISSED_MAX {
+            known.wall = known.wall.min(wall);
+            if known.is_over(wall, now) {
                 self.gone.extend(files.into_iter().map(|file| file.path));
                 since.remove(&path);
             } else {
-                since.insert(path.clone(), began);
-                missed.push(MissedFolder { path, files: files.len() as u64, since: began });
+                missed.push(MissedFolder { files: files.len() as u64, since: known.wall, path });
             }
         }
         missed
     }
 }
 
+/// Whether a folder is there, and not just a link to one.
+pub(super) fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+}
+
 /// What is where a file's folder was.
 enum Place {
-    /// The same folder: others of its files are there.
-    Alive,
-    /// A folder on this device.
-    Here { device: u64 },
+    /// The same folder.
+    Here,
+    /// A folder of another volume.
+    OfAnother,
     /// Nothing; `top` is the uppermost folder that is not there.
     Gone { top: PathBuf },
 }
 
 impl Place {
-    fn of(root: &Path, folder: &Path, is_alive: impl Fn(&Path) -> bool) -> Self {
-        if is_alive(folder) {
-            return Self::Alive;
+    fn of(root: &Path, folder: &Path, volume: u64, disks: &impl Disks) -> Self {
+        if disks.is_alive(folder, volume) {
+            return Self::Here;
         }
         let mut top = folder;
         for ancestor in folder.ancestors() {
-            if let Ok(metadata) = fs::metadata(ancestor) {
-                if ancestor == folder {
-                    return Self::Here { device: FileIdentity::of(&metadata).device };
-                }
-                break;
+            match fs::metadata(ancestor) {
+                Ok(metadata) if ancestor == folder && disks.volume(&metadata) == volume => return Self::Here,
+                Ok(_) if ancestor == folder => return Self::OfAnother,
+                Ok(_) => break,
+                Err(_) if ancestor == root => break,
+                Err(_) => top = ancestor,
             }
-            if ancestor == root {
-                break;
-            }
-            top = ancestor;
         }
         Self::Gone { top: top.to_owned() }
     }
@@ -130,6 +168,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::FileIdentity;
 
     struct Album {
         directory: tempfile::TempDir,
@@ -153,12 +192,23 @@ mod tests {
         }
 
         fn sort(&self, unseen: &[Unseen]) -> Absence {
-            sort(self.directory.path(), unseen.to_vec(), |folder| folder.ends_with("alive"))
+            sort(self.directory.path(), unseen.to_vec(), self)
         }
 
         fn names(&self, paths: &[PathBuf]) -> Vec<String> {
             let name = |path: &PathBuf| path.strip_prefix(self.directory.path()).unwrap().display().to_string();
             paths.iter().map(name).collect()
+        }
+    }
+
+    impl Disks for Album {
+        fn volume(&self, folder: &fs::Metadata) -> u64 {
+            FileIdentity::of(folder).device
+        }
+
+        fn is_alive(&self, folder: &Path, volume: u64) -> bool {
+            let here = self.volume(&fs::metadata(self.directory.path()).unwrap());
+            folder.ends_with("alive") && volume != here
         }
     }
 
@@ -194,20 +244,31 @@ mod tests {
     fn what_is_missed_is_gone_after_a_day_or_at_a_persons_word() {
         let album = Album::new();
         let root = album.directory.path();
-        let (day, hour) = (MISSED_MAX, Duration::from_secs(3600));
-        let mut since = BTreeMap::from([(PathBuf::from("/elsewhere"), hour)]);
-        let mut settle = |now: Duration, word: bool| {
+        let (start, day, hour) = (Instant::now(), MISSED_MAX, LOOKED_FOR_MIN);
+        let mut since = BTreeMap::from([(PathBuf::from("/elsewhere"), Since::new(hour, start))]);
+        let mut settle = |wall: Duration, looked_for: Duration, word: bool| {
             let mut absence = album.sort(&[album.unseen("nas/a.jpg", true)]);
             if word {
-                since.insert(root.join("nas"), Duration::ZERO);
+                since.insert(root.join("nas"), Since::new(Duration::ZERO, start));
             }
-            let missed = absence.settle(root, now, &mut since);
+            let missed = absence.settle(root, wall, start + looked_for, &mut since);
             (missed.first().map(|folder| folder.since), absence.gone.len(), since.len())
         };
-        assert_eq!(settle(20 * day, false), (Some(20 * day), 0, 2));
-        assert_eq!(settle(21 * day - hour, false), (Some(20 * day), 0, 2));
-        assert_eq!(settle(5 * day, false), (Some(5 * day), 0, 2), "the clock was set back");
-        assert_eq!(settle(6 * day, false), (None, 1, 1));
-        assert_eq!(settle(6 * day, true), (None, 1, 1));
+        assert_eq!(settle(20 * day, Duration::ZERO, false), (Some(20 * day), 0, 2));
+        assert_eq!(settle(21 * day - hour, day, false), (Some(20 * day), 0, 2));
+        assert_eq!(settle(21 * day, hour / 2, false), (Some(20 * day), 0, 2), "the node was off meanwhile");
+        assert_eq!(settle(5 * day, hour, false), (Some(5 * day), 0, 2), "the clock was set back");
+        assert_eq!(settle(6 * day, 2 * hour, false), (None, 1, 1));
+        assert_eq!(settle(6 * day, Duration::ZERO, true), (None, 1, 1));
+    }
+
+    #[test]
+    fn what_is_there_all_the_while_is_told_from_what_comes_back() {
+        let album = Album::new();
+        let mut since = BTreeMap::new();
+        let mut absence =
+            album.sort(&[album.unseen("here/of another disk.jpg", false), album.unseen("nas/a.jpg", true)]);
+        absence.settle(album.directory.path(), MISSED_MAX, Instant::now(), &mut since);
+        assert_eq!(since.values().map(|since| since.is_there).collect::<Vec<_>>(), [true, false]);
     }
 }

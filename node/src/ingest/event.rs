@@ -35,6 +35,13 @@ pub enum ImportEvent {
         /// Where it is.
         to: PathBuf,
     },
+    /// The store knows the files of a folder that is somewhere else by their new paths.
+    MoveFinished {
+        /// Where it was.
+        from: PathBuf,
+        /// Where it is.
+        to: PathBuf,
+    },
     /// A folder is watched no longer, and what it held is kept in the store.
     FolderLeft {
         /// The folder.
@@ -70,6 +77,18 @@ pub enum ImportProblem {
         path: PathBuf,
         /// Files that were known in it.
         files: u64,
+    },
+    /// A folder is to be watched no longer, and what this device holds in its files cannot be copied.
+    #[error(
+        "{} is not let go of yet, as photos are held nowhere else on this device: {detail}; if the disk is lost, say so with \
+         `holdfast folders forget`",
+        folder.display()
+    )]
+    FolderNotLeft {
+        /// The folder.
+        folder: PathBuf,
+        /// What cannot be read, and why.
+        detail: String,
     },
     /// Links lead to what is not taken in.
     #[error(
@@ -191,6 +210,8 @@ pub struct FolderFiles {
     pub skipped: BTreeMap<SkipReason, u64>,
     /// Folders in it that are missed.
     pub missed: Vec<MissedFolder>,
+    /// Whether it was not there itself, or showed nothing although files of it are known, when it was looked at last.
+    pub is_missing: bool,
 }
 
 /// How far ingest is; a snapshot.

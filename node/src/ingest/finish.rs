@@ -22,6 +22,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::flow::{Flow, lock};
 use super::read::{Ending, Found, ReadFile};
+use super::settle::Look;
 use super::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, Keep, RemovedName};
 use crate::library::{FileChange, Settled};
 use crate::media::{Examination, ExamineError};
@@ -116,8 +117,11 @@ impl Finisher {
     fn take(&mut self, step: Step) {
         match step {
             Step::Read(read) => self.finish_or_give_up(*read),
-            Step::Changing(found) => self.changing(found.path, found.attempt),
-            Step::Gone(path) => self.gone(path),
+            Step::Changing(found) => self.changing(found.look),
+            Step::Gone(path) => {
+                self.gone(path);
+                self.flow.departing.fetch_sub(1, Ordering::AcqRel);
+            }
             Step::Tell(event) => self.emit(event),
             Step::Catalogued(imports) => self.catalogued(imports),
             Step::Stop => {}
@@ -125,7 +129,7 @@ impl Finisher {
     }
 
     fn finish_or_give_up(&mut self, read: ReadFile) {
-        let Found { path, size, attempt, .. } = read.found.clone();
+        let Found { look, size, .. } = read.found.clone();
         let outcome = if self.flow.is_halted() { Err(NotFinished::Gone) } else { self.finish(read) };
         let given_up = match outcome {
             Ok(finished) => {
@@ -136,7 +140,7 @@ impl Finisher {
             Err(given_up) => given_up,
         };
         match given_up {
-            NotFinished::Changing => self.changing(path, attempt),
+            NotFinished::Changing => self.changing(look),
             NotFinished::Gone => {}
             NotFinished::Problem(problem) => {
                 lock(&self.flow.scan).summary.failed += 1;
@@ -151,7 +155,7 @@ impl Finisher {
     /// Makes the manifest of a file that was read, and appends it and its thumbnail.
     fn finish(&mut self, read: ReadFile) -> Result<Finished, NotFinished> {
         let ReadFile { found, stat, identity, media, ending, content, cuts, keys, examination } = read;
-        let path = found.path;
+        let Look { path, renamed_from, .. } = found.look;
         let examined = match examination.map(|pending| pending.wait()) {
             Some(Ok(examined)) => examined,
             Some(Err(error)) => return Err(not_examined(path, error)),
@@ -185,7 +189,7 @@ impl Finisher {
         }
         let photo = manifest.photo(&keys.secrets);
         let mut replaces = self.replaced(&path, &stat, photo)?;
-        let half = if replaces.is_empty() { self.half(found.renamed_from.as_deref(), photo)? } else { None };
+        let half = if replaces.is_empty() { self.half(renamed_from.as_deref(), photo)? } else { None };
         replaces.extend(half.iter().map(|half| half.photo));
         let renamed_from =
             half.and_then(|half| Some(self.flow.name(self.flow.folder_of(&half.path)?, &half.path, &half.stat)));
@@ -278,6 +282,10 @@ impl Finisher {
             Err(error) => return self.storage_failed(error),
         };
         let Some(folder) = self.flow.folder_of(&path) else { return };
+        // Should it be back, or be watched again, before the catalog has heard of this, it is told anew.
+        if let Err(error) = self.store.reopen_file(&path) {
+            return self.storage_failed(error);
+        }
         lock(&self.flow.scan).summary.removed += 1;
         let name = self.flow.name(folder, &path, &record.stat);
         // Photos that the file was before may have kept the name, when the import of the last one was cut short.
@@ -306,13 +314,13 @@ impl Finisher {
         }
     }
 
-    fn changing(&mut self, path: PathBuf, attempt: u32) {
+    fn changing(&mut self, look: Look) {
         // Most files that change are being written and done in a moment: no word about those.
-        if attempt == ATTEMPTS_UNTOLD {
+        if look.attempt == ATTEMPTS_UNTOLD {
             lock(&self.flow.scan).summary.failed += 1;
-            self.emit(ImportEvent::Problem(ImportProblem::FileChanging { path: path.clone() }));
+            self.emit(ImportEvent::Problem(ImportProblem::FileChanging { path: look.path.clone() }));
         }
-        self.flow.again(path, attempt);
+        self.flow.again(look);
     }
 
     /// Stops this walk: nothing else can be kept either. The next one tries again.
@@ -377,6 +385,11 @@ impl Flow {
         let deepest = |(_, folder): &(usize, &super::WatchedFolder)| folder.path.components().count();
         let all = self.config.folders.iter().chain(&self.config.leaving);
         all.enumerate().filter(inside).max_by_key(deepest).map(|(index, _)| index)
+    }
+
+    /// Whether a watched folder begins at `path`, or one that is left.
+    pub(super) fn is_root(&self, path: &Path) -> bool {
+        self.config.folders.iter().chain(&self.config.leaving).any(|folder| folder.path == path)
     }
 
     /// Where a watched folder is, or one that is left.

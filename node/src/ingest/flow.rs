@@ -1,8 +1,9 @@
 //! What the threads of ingest share: keys, bounds, progress, and when to stop.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,22 +12,24 @@ use holdfast_protocol::secrets::LibrarySecrets;
 use roaring::RoaringBitmap;
 
 use super::absence::MissedFolder;
-use super::settle::Settling;
+use super::file_system::Volumes;
+use super::settle::{Look, Settling};
 use super::skip::{SkipReason, Skipped};
 use super::writing::Writing;
 use super::{FolderFiles, IN_FLIGHT_MAX, ImportId, IngestConfig, IngestProgress, labels};
 use crate::library::Outstanding;
-use crate::store::FileStat;
+use crate::store::{FileIdentity, FileStat};
 
 /// Shared by all threads.
 pub(super) struct Flow {
     pub(super) config: IngestConfig,
-    /// Missed folders of which a person says that they are gone.
-    forgotten: Mutex<Vec<PathBuf>>,
+    /// Folders that are missed or left of which a person says that they are gone.
+    forgotten: Mutex<BTreeSet<PathBuf>>,
     /// What each watched folder is called in the catalog, and behind them each that is left.
     pub(super) labels: Vec<String>,
     pub(super) dirty: Dirty,
     pub(super) writing: Writing,
+    volumes: Mutex<Volumes>,
     settling: Mutex<Settling>,
     keys: Mutex<Keys>,
     stopping: AtomicBool,
@@ -35,6 +38,8 @@ pub(super) struct Flow {
     counters: Mutex<Counters>,
     changed: Condvar,
     pub(super) unacknowledged: Mutex<Outstanding>,
+    /// Names on their way to the finishing thread that are to go.
+    pub(super) departing: AtomicUsize,
     pub(super) bytes_imported: AtomicU64,
     pub(super) files_imported: AtomicU64,
     pub(super) scan: Mutex<Scan>,
@@ -53,6 +58,8 @@ pub(super) struct Folder {
     pub(super) skipped: Skipped,
     /// Folders in it that are missed.
     pub(super) missed: Vec<MissedFolder>,
+    /// It is not there itself, or shows nothing.
+    pub(super) is_missing: bool,
 }
 
 /// The secrets in use.
@@ -101,12 +108,14 @@ impl Flow {
             forgotten: Mutex::default(),
             dirty: Dirty::default(),
             writing: Writing::default(),
+            volumes: Mutex::new(Volumes::connected()),
             keys: Mutex::new(Keys { secrets, sealer }),
             stopping: AtomicBool::new(false),
             halted: AtomicBool::new(false),
             counters: Mutex::default(),
             changed: Condvar::new(),
             unacknowledged,
+            departing: AtomicUsize::new(0),
             bytes_imported: AtomicU64::new(0),
             files_imported: AtomicU64::new(0),
             scan: Mutex::default(),
@@ -224,6 +233,7 @@ impl Flow {
             new: folder.new,
             skipped: folder.skipped.counts(),
             missed: folder.missed.clone(),
+            is_missing: folder.is_missing,
         };
         lock(&self.folders).iter().take(self.config.folders.len()).map(of_folder).collect()
     }
@@ -233,15 +243,9 @@ impl Flow {
         lock(&self.folders).get(folder).map(|folder| folder.skipped.clone()).unwrap_or_default()
     }
 
-    /// A person says that a missed folder is gone.
-    pub(super) fn forget(&self, missed: PathBuf) {
-        lock(&self.forgotten).push(missed);
-        self.dirty.everything();
-    }
-
-    /// What [`Flow::forget`] was told since this was asked last.
-    pub(super) fn take_forgotten(&self) -> Vec<PathBuf> {
-        std::mem::take(&mut lock(&self.forgotten))
+    /// Folders of which a person says that they are gone, until the walking thread has taken them out.
+    pub(super) fn forgotten(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        lock(&self.forgotten)
     }
 
     /// The number of the next import.
@@ -255,15 +259,26 @@ impl Flow {
     }
 
     /// Looks at a file again after a while, longer each time.
-    pub(super) fn again(&self, path: PathBuf, attempt: u32) {
-        self.settling().again(Instant::now(), path, attempt);
+    pub(super) fn again(&self, look: Look) {
+        self.settling().again(Instant::now(), look);
         self.dirty.wake();
     }
 
     /// Looks at a file again when it is older.
-    pub(super) fn again_after(&self, delay: Duration, path: PathBuf, attempt: u32) {
-        self.settling().after(Instant::now() + delay, path, attempt);
+    pub(super) fn again_after(&self, delay: Duration, look: Look) {
+        self.settling().after(Instant::now() + delay, look);
         self.dirty.wake();
+    }
+
+    /// Which file `metadata` is of, by its volume where that is known.
+    pub(super) fn identity(&self, metadata: &Metadata) -> FileIdentity {
+        let identity = FileIdentity::of(metadata);
+        FileIdentity { device: lock(&self.volumes).of(identity.device), ..identity }
+    }
+
+    /// Finds out anew which volumes are connected.
+    pub(super) fn look_at_volumes(&self) {
+        *lock(&self.volumes) = Volumes::connected();
     }
 }
 
@@ -339,6 +354,12 @@ impl Dirty {
             let first = state.renamed.remove(&from).unwrap_or(from);
             state.renamed.insert(to, first);
         }
+    }
+
+    /// What is at these paths now is not what was renamed to them.
+    pub(super) fn replaced(&self, paths: &[PathBuf]) {
+        let mut state = lock(&self.state);
+        paths.iter().for_each(|path| _ = state.renamed.remove(path));
     }
 
     pub(super) fn wake(&self) {

@@ -1,6 +1,7 @@
 //! Looking at what lies in a folder: which files are new or changed, which may still be being written, what is passed over.
 
-use std::path::{Path, PathBuf};
+use std::fs::Metadata;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use roaring::RoaringBitmap;
@@ -36,8 +37,8 @@ impl Walker {
                 _ if entry.file_type().is_dir() && flow.config.excluded.iter().any(|path| path == entry.path()) => {
                     Some(SkipReason::Own)
                 }
-                // Another watched folder: its files have one name, of its own.
-                _ if flow.config.folders.iter().any(|other| other.path == entry.path()) => return false,
+                // Another watched folder, or one that is left: its files have one name, of its own.
+                _ if flow.is_root(entry.path()) => return false,
                 _ => skip::by_name(entry.file_name()),
             };
             reason.inspect(|reason| flow.skip(folder, entry.path(), *reason)).is_none()
@@ -51,8 +52,8 @@ impl Walker {
                 Ok(entry) if entry.file_type().is_dir() => self.enter(folder, entry.path()),
                 Ok(entry) if entry.file_type().is_file() => match entry.metadata() {
                     Ok(metadata) => {
-                        let look = Look { seen: None, attempt: 0, path: entry.into_path() };
-                        self.look(folder, look, FileStat::of(&metadata), None, &mut tally);
+                        let look = Look::at(entry.into_path());
+                        self.look(folder, look, &FileStat::of(&metadata), &mut tally);
                     }
                     Err(error) => self.walk_problem(folder, &error),
                 },
@@ -66,14 +67,12 @@ impl Walker {
         self.count(folder, tally);
     }
 
-    pub(super) fn look_at(&mut self, folder: usize, look: Look, stat: FileStat, renamed_from: Option<PathBuf>) {
-        let mut tally = Tally::default();
-        self.look(folder, look, stat, renamed_from, &mut tally);
+    pub(super) fn look_at(&mut self, folder: usize, look: Look, metadata: &Metadata) {
+        self.look(folder, look, &FileStat::of(metadata), &mut Tally::default());
     }
 
     /// A folder comes up: what will change in it is noticed from now on, before it is listed.
     fn enter(&mut self, folder: usize, path: &Path) {
-        self.walked.insert(path.to_owned());
         let Some(watch) = &mut self.watch else { return };
         if let Err(detail) = watch.begin(path)
             && self.unwatched.insert(folder)
@@ -87,20 +86,19 @@ impl Walker {
     }
 
     /// Hands a file to the readers if it is new or changed, and finished.
-    fn look(&mut self, folder: usize, look: Look, stat: FileStat, renamed_from: Option<PathBuf>, tally: &mut Tally) {
-        if !self.is_changed(&look.path, &stat, tally) {
+    fn look(&mut self, folder: usize, look: Look, stat: &FileStat, tally: &mut Tally) {
+        if !self.is_changed(&look.path, stat, tally) {
             return;
         }
-        let Look { path, seen, attempt } = look;
-        let settled = seen == Some(stat);
-        let writing = self.flow.writing.is_open(&path);
-        if writing || !settled && attempt == 0 && self.is_fresh(&stat) {
-            self.flow.settling().wait_for(Instant::now(), path, stat);
+        let settled = look.seen == Some(*stat);
+        let writing = self.flow.writing.is_open(&look.path);
+        if writing || !settled && look.attempt == 0 && self.is_fresh(stat) {
+            self.flow.settling().wait_for(Instant::now(), look, *stat);
             return;
         }
         self.flow.begin(stat.size);
         // Fails only when ingest ends.
-        _ = self.found.send(Found { path, folder, size: stat.size, renamed_from, attempt });
+        _ = self.found.send(Found { look, folder, size: stat.size });
     }
 
     /// Whether a file was modified so lately that it may not be finished. A time in the future is another clock's.
@@ -113,12 +111,7 @@ impl Walker {
 
     /// Whether a file is to be read. Costs no read itself.
     fn is_changed(&self, path: &Path, stat: &FileStat, tally: &mut Tally) -> bool {
-        let known = self.store.look_up(path, stat);
-        let pending = |wanted: fn(&FileChange) -> bool| {
-            let unacknowledged = lock(&self.flow.unacknowledged);
-            !unacknowledged.is_empty() && unacknowledged.latest(path).is_some_and(wanted)
-        };
-        match known {
+        match self.store.look_up(path, stat) {
             Known::No => {
                 let ignored = {
                     let scan = lock(&self.flow.scan);
@@ -142,14 +135,14 @@ impl Walker {
             Known::Unfinished(number) => {
                 tally.seen.insert(number.get());
                 tally.summary.files += 1;
-                !pending(|change| matches!(change, FileChange::Imported(_)))
+                // Unless the library has it already and only has not said so.
+                !matches!(lock(&self.flow.unacknowledged).latest(path), Some(FileChange::Imported(_)))
             }
             Known::Unchanged(number) => {
                 tally.seen.insert(number.get());
                 tally.summary.files += 1;
                 tally.summary.unchanged += 1;
-                // Its name is just being removed, and now it is back.
-                pending(|change| matches!(change, FileChange::Removed(_)))
+                false
             }
         }
     }

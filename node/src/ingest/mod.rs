@@ -48,6 +48,7 @@ use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::secrets::LibrarySecrets;
 use tokio::sync::mpsc;
 
@@ -131,6 +132,8 @@ pub struct IngestConfig {
     pub folders: Vec<WatchedFolder>,
     /// Folders that are watched no longer: what is held in their files is copied into the store, and then they are let go.
     pub leaving: Vec<WatchedFolder>,
+    /// Folders that are somewhere else now, from old to new: the store is told so first.
+    pub moves: Vec<(PathBuf, PathBuf)>,
     /// The number of the first import: above those of an earlier run that may still be acknowledged.
     pub first_import: ImportId,
     /// Folders inside them that are not looked into: the node's own home, an export.
@@ -152,6 +155,7 @@ impl IngestConfig {
         Self {
             folders,
             leaving: Vec::new(),
+            moves: Vec::new(),
             first_import: ImportId(0),
             excluded: Vec::new(),
             watching: Watching::default(),
@@ -184,6 +188,7 @@ pub struct Ingest {
     flow: Arc<Flow>,
     store: Arc<ChunkStore>,
     media: Option<Arc<MediaPool>>,
+    events: mpsc::Sender<ImportEvent>,
     steps: Sender<Step>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -203,16 +208,27 @@ impl Ingest {
         media: Option<Arc<MediaPool>>,
     ) -> Result<(Self, mpsc::Receiver<ImportEvent>), IngestError> {
         let mut config = config;
-        let folders = config.folders.iter_mut().chain(&mut config.leaving).map(|folder| &mut folder.path);
-        for path in folders.chain(&mut config.excluded) {
+        for path in config.folders.iter_mut().map(|folder| &mut folder.path).chain(&mut config.excluded) {
             *path = absolute(path)?;
         }
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        Ok((Self::launch(config, store, secrets, media, events, Vec::new())?, receiver))
+    }
+
+    /// Starts the threads; the walking one waits for the end of those of the run before.
+    fn launch(
+        config: IngestConfig,
+        store: Arc<ChunkStore>,
+        secrets: LibrarySecrets,
+        media: Option<Arc<MediaPool>>,
+        events: mpsc::Sender<ImportEvent>,
+        before: Vec<JoinHandle<()>>,
+    ) -> Result<Self, IngestError> {
         let (steps, steps_receiver) = channel();
         let (found, found_receiver) = sync_channel(FOUND_MAX);
         let flow = Arc::new(Flow::new(config, secrets));
-        let mut ingest = Self { flow, store, media, steps, threads: Vec::new() };
-        let finisher = Finisher::new(ingest.flow.clone(), ingest.store.clone(), events);
+        let mut ingest = Self { flow, store, media, events, steps, threads: Vec::new() };
+        let finisher = Finisher::new(ingest.flow.clone(), ingest.store.clone(), ingest.events.clone());
         ingest.spawn("finish", move || finisher.run(&steps_receiver))?;
         let found_receiver = Arc::new(std::sync::Mutex::new(found_receiver));
         for _ in 0..ingest.flow.config.readers.max(1) {
@@ -222,32 +238,31 @@ impl Ingest {
             ingest.spawn("read", move || reader.run(&found))?;
         }
         let walker = Walker::new(ingest.flow.clone(), ingest.store.clone(), ingest.steps.clone(), found);
-        ingest.spawn("walk", move || walker.run())?;
-        Ok((ingest, receiver))
+        ingest.spawn("walk", move || {
+            join(before);
+            walker.run();
+        })?;
+        Ok(ingest)
     }
 
-    /// Stops importing until [`Ingest::restart`].
-    pub fn pause(&mut self) {
-        self.flow.stop();
-        _ = self.steps.send(Step::Stop);
-        for thread in self.threads.drain(..) {
-            // A panic was already reported by the thread itself.
-            _ = thread.join();
-        }
-    }
-
-    /// Goes on with other folders. What was handed out and is not acknowledged is handed out again.
+    /// Goes on with other folders, named by their real paths; does not wait for anything itself. What was handed out and is
+    /// not acknowledged is handed out again.
     ///
     /// # Errors
-    /// As [`Ingest::start`]; then nothing is imported any more.
-    pub fn restart(&mut self, config: IngestConfig) -> Result<mpsc::Receiver<ImportEvent>, IngestError> {
-        self.pause();
+    /// When threads cannot be started; then nothing is imported any more.
+    pub fn restart(&mut self, config: IngestConfig) -> Result<(), IngestError> {
+        self.stop();
         // What is still acknowledged to the run before is no import of this one.
         let config = IngestConfig { first_import: self.flow.next_import(), ..config };
-        let secrets = self.flow.keys().secrets;
-        let (ingest, receiver) = Self::start(config, self.store.clone(), secrets, self.media.clone())?;
-        *self = ingest;
-        Ok(receiver)
+        let (secrets, before) = (self.flow.keys().secrets, std::mem::take(&mut self.threads));
+        let Self { store, media, events, .. } = &*self;
+        *self = Self::launch(config, store.clone(), secrets, media.clone(), events.clone(), before)?;
+        Ok(())
+    }
+
+    fn stop(&self) {
+        self.flow.stop();
+        _ = self.steps.send(Step::Stop);
     }
 
     /// What these name is in the catalog, durably: it need not be found again.
@@ -266,9 +281,21 @@ impl Ingest {
         self.flow.renew(secrets);
     }
 
-    /// A person says that a folder which is missed is gone: with the next walk, its files count as deleted.
-    pub fn forget(&self, missed: PathBuf) {
-        self.flow.forget(missed);
+    /// A person says that a folder which is missed is gone: with the next walk, its files count as deleted. Of one that is
+    /// left, what cannot be read is not waited for.
+    ///
+    /// # Errors
+    /// When the word cannot be kept; then it is as if it was not given.
+    pub fn forget(&self, folder: PathBuf) -> Result<(), StorageError> {
+        {
+            let mut forgotten = self.flow.forgotten();
+            let mut missed = self.store.missed()?;
+            missed.insert(folder.clone(), Duration::ZERO);
+            self.store.remember_missed(&missed)?;
+            forgotten.insert(folder);
+        }
+        self.rescan();
+        Ok(())
     }
 
     /// What was passed over in a watched folder, given by its place in the order of all.
@@ -298,8 +325,14 @@ impl Ingest {
 
 impl Drop for Ingest {
     fn drop(&mut self) {
-        self.pause();
+        self.stop();
+        join(std::mem::take(&mut self.threads));
     }
+}
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    // A panic was already reported by the thread itself.
+    threads.into_iter().for_each(|thread| _ = thread.join());
 }
 
 /// The path without relative parts; a folder that exists is named by its real path, so that the watcher's names and the

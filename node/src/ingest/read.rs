@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -14,6 +13,7 @@ use holdfast_protocol::metadata::StorageError;
 
 use super::finish::Step;
 use super::flow::{Flow, Keys, lock};
+use super::settle::Look;
 use super::skip::{self, SkipReason};
 use super::whole::is_cut;
 use super::{ImportProblem, Keep};
@@ -33,14 +33,10 @@ const ATTEMPTS: usize = 2;
 /// A file that the walk found new or changed.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
-    pub(super) path: PathBuf,
+    pub(super) look: Look,
     /// Index of its watched folder.
     pub(super) folder: usize,
     pub(super) size: u64,
-    /// What it was called a moment ago.
-    pub(super) renamed_from: Option<PathBuf>,
-    /// How often it was found changing before.
-    pub(super) attempt: u32,
 }
 
 /// A file that was read.
@@ -147,18 +143,18 @@ impl Reader {
                 Err(NotRead::Changing) => {}
                 Err(NotRead::Gone) => return None,
                 Err(NotRead::PassedOver(stat, reason)) => {
-                    self.flow.ignore(found.folder, &found.path, &stat, reason);
+                    self.flow.ignore(found.folder, &found.look.path, &stat, reason);
                     return None;
                 }
                 Err(NotRead::Cut(delay)) => {
-                    self.flow.again_after(delay, found.path, found.attempt);
+                    self.flow.again_after(delay, found.look);
                     return None;
                 }
                 Err(NotRead::Unreadable(error)) => {
-                    self.flow.skip(found.folder, &found.path, SkipReason::Unreadable);
+                    self.flow.skip(found.folder, &found.look.path, SkipReason::Unreadable);
                     lock(&self.flow.scan).summary.failed += 1;
                     let detail = error.to_string();
-                    return Some(Step::problem(ImportProblem::FileUnreadable { path: found.path, detail }));
+                    return Some(Step::problem(ImportProblem::FileUnreadable { path: found.look.path, detail }));
                 }
                 Err(NotRead::Storage(error)) => {
                     return self.flow.halt().then_some(Step::problem(ImportProblem::Storage(error)));
@@ -169,7 +165,8 @@ impl Reader {
     }
 
     fn read(&mut self, found: &Found) -> Result<ReadFile, NotRead> {
-        let mut file = open(&found.path)?;
+        let path = &found.look.path;
+        let mut file = open(path)?;
         let metadata = file.metadata()?;
         let stat = FileStat::of(&metadata);
         if !metadata.is_file() {
@@ -184,7 +181,7 @@ impl Reader {
             return Err(NotRead::Cut(young));
         }
         file.rewind()?;
-        let examination = self.media.as_ref().map(|media_pool| media_pool.examine(&found.path, media));
+        let examination = self.media.as_ref().map(|media_pool| media_pool.examine(path, media));
         let keys = self.flow.keys();
         let keep = self.flow.config.folders[found.folder].keep;
         let epoch = keys.sealer.epoch();
@@ -205,7 +202,7 @@ impl Reader {
         let content = builder.finish();
         let unchanged = content.length == stat.size
             && FileStat::of(&file.metadata()?) == stat
-            && FileStat::of(&found.path.symlink_metadata()?) == stat;
+            && FileStat::of(&path.symlink_metadata()?) == stat;
         if !unchanged {
             return Err(NotRead::Changing);
         }
@@ -215,7 +212,7 @@ impl Reader {
         if !cuts.is_empty() && age.is_some_and(|age| age < WRITTEN_BACK) {
             file.sync_data()?;
         }
-        let identity = FileIdentity::of(&metadata);
+        let identity = self.flow.identity(&metadata);
         Ok(ReadFile { found: found.clone(), stat, identity, media, ending, content, cuts, keys, examination })
     }
 }
@@ -263,7 +260,7 @@ fn open(path: &std::path::Path) -> io::Result<File> {
 fn sniff(file: &mut File, found: &Found) -> io::Result<Result<MediaType, SkipReason>> {
     let mut head = Vec::with_capacity(SNIFF_BYTES);
     file.by_ref().take(SNIFF_BYTES as u64).read_to_end(&mut head)?;
-    Ok(skip::by_content(&found.path, &head))
+    Ok(skip::by_content(&found.look.path, &head))
 }
 
 /// How long ago the file was modified; `None` for a time in the future, which says nothing.

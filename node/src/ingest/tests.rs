@@ -103,6 +103,7 @@ struct Walk {
     lost: Vec<ChunkId>,
     problems: Vec<ImportProblem>,
     moved: Vec<(PathBuf, PathBuf)>,
+    moves_finished: usize,
     left: Vec<PathBuf>,
     summary: ScanSummary,
 }
@@ -147,6 +148,7 @@ impl Running {
                 ImportEvent::ChunksLost(chunks) => walk.lost.extend(chunks),
                 ImportEvent::Problem(problem) => walk.problems.push(problem),
                 ImportEvent::FolderMoved { from, to } => walk.moved.push((from, to)),
+                ImportEvent::MoveFinished { .. } => walk.moves_finished += 1,
                 ImportEvent::FolderLeft { path } => walk.left.push(path),
                 ImportEvent::ScanFinished(summary) => return Walk { summary, ..walk },
             }
@@ -367,7 +369,7 @@ fn a_folder_inside_that_is_not_there_is_missed_until_a_person_says_that_it_is_go
     // It is remembered over a restart, and a word is enough.
     let mut running = home.start(|_| {});
     assert_eq!(running.walk().problems.len(), 1);
-    running.ingest.forget(nas);
+    running.ingest.forget(nas).unwrap();
     assert_eq!(running.walk().removed.len(), 2);
 }
 
@@ -380,6 +382,20 @@ fn a_renamed_folder_is_not_missed() {
     fs::rename(home.folder().join("2023"), home.folder().join("Rome")).unwrap();
     let walk = home.walk();
     assert_eq!((walk.names(), walk.removed.len(), walk.problems.len()), (vec!["Rome/a.jpg"], 1, 0));
+}
+
+#[test]
+fn a_folder_that_is_renamed_while_it_is_watched_has_one_name() {
+    let home = Home::new();
+    home.write("2023/a.jpg", &jpeg("a", 1000));
+    let mut running = home.start(|config| config.watching = Watching::Always);
+    let first = running.walk();
+    running.acknowledge(&first);
+    fs::rename(home.folder().join("2023"), home.folder().join("Rome")).unwrap();
+    let ImportEvent::Imported(photo) = running.next_photo() else { panic!("it has a new name") };
+    running.ingest.catalogued(vec![photo.import]);
+    let ImportEvent::NameRemoved(removed) = running.next_photo() else { panic!("and no longer its old one") };
+    assert_eq!((text(&photo.name.path), text(&removed.name.path)), ("Rome/a.jpg", "2023/a.jpg"));
 }
 
 #[test]
@@ -427,19 +443,11 @@ fn what_a_folder_held_is_copied_before_it_is_left() {
     let home = Home::new();
     let path = home.write("a.jpg", &jpeg("a", 100_000));
     let photo = home.walk().imported.remove(0);
-    let mut running = home.start(|config| config.leaving = std::mem::take(&mut config.folders));
-    let mut walk = Walk::default();
-    while walk.left.is_empty() {
-        match running.next() {
-            ImportEvent::NameRemoved(removed) => {
-                running.ingest.catalogued(vec![removed.import]);
-                walk.removed.push(*removed);
-            }
-            ImportEvent::ChunksLost(lost) => walk.lost.extend(lost),
-            ImportEvent::FolderLeft { path } => walk.left.push(path),
-            _ => {}
-        }
-    }
+    let mut running = home.start(|config| {
+        config.leaving = std::mem::take(&mut config.folders);
+        config.leaving[0].path = home.folder().canonicalize().unwrap();
+    });
+    let walk = leave(&mut running);
     assert_eq!((walk.removed.len(), walk.removed[0].name.folder.as_str(), walk.lost), (1, "Pictures", vec![]));
     fs::remove_file(path).unwrap();
     assert!(photo.chunks.iter().all(|(chunk, _)| home.store.read(chunk).is_ok()));
@@ -459,14 +467,124 @@ fn a_folder_that_was_moved_is_known_by_its_files_and_they_are_not_read_again() {
     let mut running = home.start(both);
     let told = running.walk();
     assert_eq!((told.moved, told.imported.len()), (vec![(from.clone(), to.clone())], 0));
-    running.ingest.pause();
-    assert_eq!(home.store.move_files(&from, &to).unwrap(), 1);
     let mut config = IngestConfig::new(vec![WatchedFolder { path: to.clone(), keep: Keep::InPlace, label: None }]);
     config.watching = Watching::OnRequest;
-    running.events = running.ingest.restart(config).unwrap();
+    config.moves.push((from, to));
+    running.ingest.restart(config.clone()).unwrap();
     let walk = running.walk();
-    assert_eq!((walk.imported.len(), walk.removed.len(), walk.summary.unchanged), (0, 0, 1));
+    assert_eq!((walk.moves_finished, walk.imported.len(), walk.removed.len(), walk.summary.unchanged), (1, 0, 0, 1));
+    // Told so once more after a crash, it is as it was.
+    running.ingest.restart(config).unwrap();
+    assert_eq!(running.walk().summary, walk.summary);
     assert!(photo.chunks.iter().all(|(chunk, _)| home.store.read(chunk).is_ok()));
+}
+
+/// Lets the folder of `home` go, and acknowledges everything, until it is left or something is told.
+fn leave(running: &mut Running) -> Walk {
+    let mut walk = Walk::default();
+    while walk.left.is_empty() && walk.problems.is_empty() {
+        match running.next() {
+            ImportEvent::NameRemoved(removed) => {
+                running.ingest.catalogued(vec![removed.import]);
+                walk.removed.push(*removed);
+            }
+            ImportEvent::Problem(problem) => walk.problems.push(problem),
+            ImportEvent::ChunksLost(lost) => walk.lost.extend(lost),
+            ImportEvent::FolderLeft { path } => walk.left.push(path),
+            _ => {}
+        }
+    }
+    walk
+}
+
+#[test]
+fn what_cannot_be_copied_is_not_let_go_of_before_a_person_says_so() {
+    let home = Home::new();
+    home.write("a.jpg", &jpeg("a", 100_000));
+    home.write("b.jpg", &jpeg("b", 90_000));
+    home.walk();
+    let folder = home.folder().canonicalize().unwrap();
+    fs::rename(&folder, home.directory.path().join("unplugged")).unwrap();
+    let mut running = home.start(|config| {
+        config.leaving = std::mem::take(&mut config.folders);
+        config.leaving[0].path.clone_from(&folder);
+    });
+    let kept = leave(&mut running);
+    assert!(matches!(&kept.problems[..], [ImportProblem::FolderNotLeft { folder: of, .. }] if *of == folder));
+    assert_eq!((kept.removed.len(), kept.left.len(), home.store.stats().files), (0, 0, 2));
+    running.ingest.forget(folder.clone()).unwrap();
+    let left = leave(&mut running);
+    assert_eq!((left.removed.len(), left.lost.len(), left.left), (2, 2, vec![folder]));
+}
+
+#[test]
+fn names_come_back_when_a_folder_is_watched_again_at_once() {
+    let home = Home::new();
+    home.write("a.jpg", &jpeg("a", 1000));
+    home.walk();
+    let mut running = home.start(|config| {
+        config.leaving = std::mem::take(&mut config.folders);
+        config.leaving[0].path = home.folder().canonicalize().unwrap();
+    });
+    // The library hears that it is gone, and has not said that it did.
+    let ImportEvent::NameRemoved(removed) = running.next_photo() else { panic!("the folder is left") };
+    let path = home.folder().canonicalize().unwrap();
+    let mut config = IngestConfig::new(vec![WatchedFolder { path, keep: Keep::InPlace, label: None }]);
+    config.watching = Watching::OnRequest;
+    config.quiet = Duration::ZERO;
+    running.ingest.restart(config).unwrap();
+    running.ingest.catalogued(vec![removed.import]);
+    let walk = running.walk();
+    assert_eq!((walk.names(), walk.removed.len()), (vec!["a.jpg"], 0));
+    assert_eq!(walk.imported[0].photo, removed.photo);
+}
+
+#[test]
+fn the_next_card_in_a_reader_is_another_one() {
+    let home = Home::new();
+    home.write("DCIM/a.jpg", &jpeg("a", 1000));
+    let mut running = home.start(|_| {});
+    let first = running.walk();
+    running.acknowledge(&first);
+    // Taken in from a volume of another number.
+    let path = home.folder().canonicalize().unwrap().join("DCIM/a.jpg");
+    let mut record = home.store.file(&path).unwrap().unwrap();
+    record.identity.device += 1;
+    home.store.adopt_files(&[record]).unwrap();
+    home.store.finish_files(&[&path]).unwrap();
+    fs::rename(&path, home.directory.path().join("card.jpg")).unwrap();
+    home.write("DCIM/b.jpg", &jpeg("b", 1000));
+    for _ in 0..2 {
+        let walk = running.rescan();
+        running.acknowledge(&walk);
+        assert_eq!(
+            (walk.removed.len(), walk.problems.len()),
+            (0, 1),
+            "its own photos are no reason to take it for the other"
+        );
+    }
+}
+
+#[test]
+fn half_a_file_that_is_renamed_while_it_is_completed_is_replaced() {
+    let home = Home::new();
+    let whole = jpeg("whole", 100_000);
+    let before = home.write("a.jpg", &whole[..50_000]);
+    age(&before);
+    let mut running = home.start(|config| {
+        config.watching = Watching::Always;
+        config.quiet = Duration::from_secs(1);
+    });
+    let first = running.walk();
+    running.acknowledge(&first);
+    let after = home.folder().join("b.jpg");
+    fs::rename(&before, &after).unwrap();
+    fs::write(&after, &whole).unwrap();
+    let ImportEvent::Imported(photo) = running.next_photo() else { panic!("the whole photo is new") };
+    assert_eq!((text(&photo.name.path), &photo.replaces[..]), ("b.jpg", &[first.imported[0].photo][..]));
+    running.ingest.catalogued(vec![photo.import]);
+    let ImportEvent::NameRemoved(removed) = running.next_photo() else { panic!("and the half has no file any more") };
+    assert_eq!(text(&removed.name.path), "a.jpg");
 }
 
 #[test]

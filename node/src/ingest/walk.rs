@@ -5,11 +5,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use holdfast_protocol::metadata::StorageError;
 
+use super::absence::{Since, is_folder};
+use super::depart::Leaving;
 use super::finish::Step;
 use super::flow::{Flow, Scan, Target, lock};
 use super::read::Found;
@@ -17,14 +20,14 @@ use super::settle::Look;
 use super::skip::Skipped;
 use super::watch::Watch;
 use super::{ImportEvent, ImportProblem, ScanSummary, Watching, skip};
-use crate::store::{ChunkStore, FileStat};
+use crate::store::ChunkStore;
 
 /// How often a missing folder is looked for.
 const MISSING_INTERVAL: Duration = Duration::from_secs(5);
-/// How often it is looked whether all of a folder that is left has been let go.
-const LEAVING_INTERVAL: Duration = Duration::from_secs(2);
+/// Between walks that are caused by something that is back.
+const RETURN_INTERVAL: Duration = Duration::from_secs(30);
 /// When to try again after the store failed.
-const HALTED_DELAY: Duration = Duration::from_secs(30);
+pub(super) const HALTED_DELAY: Duration = Duration::from_secs(30);
 /// Between walks through everything that were caused by a folder that vanished.
 const VANISHED_DELAY: Duration = Duration::from_secs(10);
 /// Between walks through folders whose changes the system does not hear of, and how much longer than a walk it is at least.
@@ -40,15 +43,6 @@ pub(super) enum Missing {
     Empty,
 }
 
-/// How far a folder is that is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leaving {
-    /// What is held in its files is not in the store yet.
-    Held,
-    /// It is, and the library is to forget the files.
-    Copied,
-}
-
 /// The walking thread.
 pub(super) struct Walker {
     pub(super) flow: Arc<Flow>,
@@ -58,26 +52,27 @@ pub(super) struct Walker {
     pub(super) watch: Option<Watch>,
     /// Watched folders whose disk is not connected, most likely, by index.
     pub(super) missing: BTreeMap<usize, Missing>,
-    /// Folders inside them that are missed, since when.
-    pub(super) missed: BTreeMap<PathBuf, Duration>,
-    /// Folders of [`super::IngestConfig::leaving`] whose files are still known, by index.
-    pub(super) leaving: BTreeMap<usize, Leaving>,
-    /// Watched folders that another one was moved to, by index: what is in them is known, and the library is being told how.
-    pub(super) moved: BTreeSet<usize>,
+    /// Folders inside them that are missed.
+    pub(super) missed: BTreeMap<PathBuf, Since>,
+    /// Folders that are left and whose files are still known.
+    pub(super) leaving: Vec<Leaving>,
+    /// Watched folders that another one was moved to, most likely, by index: the library was just told so.
+    moved: BTreeSet<usize>,
     /// Watched folders whose changes the system may not hear of, by index.
     pub(super) polled: BTreeSet<usize>,
-    /// Folders that the walk came through.
-    pub(super) walked: BTreeSet<PathBuf>,
     /// Folders whose watching failed in this walk: it is said once.
     pub(super) unwatched: BTreeSet<usize>,
     next_walk: Instant,
     next_poll: Instant,
+    /// Nothing that is back is a reason for a walk before this.
+    next_return: Instant,
 }
 
 impl Walker {
     pub(super) fn new(flow: Arc<Flow>, store: Arc<ChunkStore>, steps: Sender<Step>, found: SyncSender<Found>) -> Self {
         let watch = (flow.config.watching == Watching::Always).then(|| Watch::new(flow.clone()));
-        let leaving = (0..flow.config.leaving.len()).map(|index| (index, Leaving::Held)).collect();
+        let (watched, now) = (flow.config.folders.len(), Instant::now());
+        let leaving = (0..flow.config.leaving.len()).map(|index| Leaving::new(watched + index, now)).collect();
         Self {
             flow,
             store,
@@ -89,22 +84,16 @@ impl Walker {
             leaving,
             moved: BTreeSet::new(),
             polled: BTreeSet::new(),
-            walked: BTreeSet::new(),
             unwatched: BTreeSet::new(),
-            next_walk: Instant::now(),
-            next_poll: Instant::now(),
+            next_walk: now,
+            next_poll: now,
+            next_return: now,
         }
     }
 
     pub(super) fn run(mut self) {
-        match self.store.missed() {
-            Ok(missed) => {
-                let is_watched =
-                    |path: &PathBuf| self.flow.config.folders.iter().any(|root| path.starts_with(&root.path));
-                self.missed = missed.into_iter().filter(|(path, _)| is_watched(path)).collect();
-            }
-            Err(error) => self.storage_failed(error),
-        }
+        self.move_files();
+        self.recall_missed();
         self.moved = self.tell_moved();
         let mut target = Target::Everything;
         while !self.flow.is_stopping() {
@@ -125,6 +114,10 @@ impl Walker {
     /// Waits for something to do.
     fn wait(&mut self) -> Target {
         let now = Instant::now();
+        // Also when changes never cease.
+        if self.is_walk_due(now) {
+            return Target::Everything;
+        }
         let mut deadline = now + Duration::from_secs(3600);
         if self.watch.is_some() {
             deadline = deadline.min(self.next_walk);
@@ -135,15 +128,23 @@ impl Walker {
                 deadline = deadline.min(self.next_poll);
             }
         }
-        if !self.leaving.is_empty() {
-            deadline = deadline.min(now + LEAVING_INTERVAL);
-        }
-        if let Some(due) = self.flow.settling().deadline() {
-            deadline = deadline.min(due);
-        }
+        let leaving = self.leaving.iter().map(|leaving| leaving.due);
+        let settling = self.flow.settling().deadline();
+        deadline = leaving.chain(settling).fold(deadline, Instant::min);
         let target = self.flow.dirty.wait(deadline);
-        let due = self.watch.is_some() && self.next_walk <= Instant::now();
-        if matches!(target, Target::Nothing) && (due || self.is_back()) { Target::Everything } else { target }
+        let now = Instant::now();
+        match target {
+            Target::Nothing if self.is_walk_due(now) => Target::Everything,
+            Target::Nothing if self.next_return <= now && self.is_back() => {
+                self.next_return = now + RETURN_INTERVAL;
+                Target::Everything
+            }
+            target => target,
+        }
+    }
+
+    fn is_walk_due(&self, now: Instant) -> bool {
+        self.watch.is_some() && self.next_walk <= now
     }
 
     /// Whether something that was missing is there again.
@@ -155,27 +156,26 @@ impl Walker {
                 Missing::Empty => !is_empty(path),
             }
         });
-        // A folder that another disk lies in the place of is there all the while: the periodic walk tells.
-        roots || self.missed.keys().any(|folder| !self.walked.contains(folder) && !is_empty(folder))
+        // Of a folder that another disk lies in the place of, the periodic walk tells.
+        roots || self.missed.iter().any(|(path, since)| !since.is_there && is_folder(path) && !is_empty(path))
     }
 
     fn walk_everything(&mut self) {
         self.next_walk = Instant::now() + self.flow.config.rescan_interval;
         self.begin();
-        for missed in self.flow.take_forgotten() {
-            self.missed.entry(missed).and_modify(|since| *since = Duration::ZERO);
-        }
+        let begun = Instant::now();
+        self.flow.look_at_volumes();
+        self.take_forgotten();
         if let Some(watch) = &mut self.watch {
             watch.end_gone();
         }
-        self.walked.clear();
         self.unwatched.clear();
         self.polled.clear();
-        let mut walked = Vec::new();
+        let (mut walked, moved) = (Vec::new(), std::mem::take(&mut self.moved));
         let flow = self.flow.clone();
         for (index, folder) in flow.config.folders.iter().enumerate() {
             lock(&flow.folders)[index].new = 0;
-            if self.moved.contains(&index) {
+            if moved.contains(&index) {
                 continue;
             }
             if !folder.path.is_dir() {
@@ -184,11 +184,15 @@ impl Walker {
                 continue;
             }
             self.missing.remove(&index);
-            lock(&flow.folders)[index].skipped = Skipped::default();
+            {
+                let folder = &mut lock(&flow.folders)[index];
+                (folder.is_missing, folder.skipped) = (false, Skipped::default());
+            }
             self.walk_tree(index, &folder.path);
             walked.push(index);
         }
         self.flow.wait_idle();
+        self.next_poll = next_poll(begun);
         if self.flow.is_halted() {
             return self.halted();
         }
@@ -211,20 +215,25 @@ impl Walker {
         for index in self.polled.clone() {
             let folder = self.flow.config.folders[index].path.clone();
             if folder.is_dir() {
+                lock(&self.flow.folders)[index].skipped = Skipped::default();
                 self.walk_tree(index, &folder);
             }
         }
         self.flow.wait_idle();
-        self.next_poll = Instant::now() + POLL_INTERVAL.max(begun.elapsed() * POLL_PAUSE);
+        self.next_poll = next_poll(begun);
+        if self.flow.is_halted() {
+            self.halted();
+        }
     }
 
     /// Walks through what the watcher named: files, new folders, and things that are gone.
     fn walk_paths(&mut self, paths: BTreeSet<PathBuf>, renamed: &BTreeMap<PathBuf, PathBuf>) {
         self.begin();
         let (mut gone, mut covered) = (Vec::new(), None::<PathBuf>);
+        // Before what they are called now is watched: the system would take the one for the other.
+        let mut folders: BTreeSet<&Path> = BTreeSet::new();
         if let Some(watch) = &mut self.watch {
-            // Before what they are called now is watched: the system would take the one for the other.
-            renamed.values().for_each(|before| watch.end(before));
+            folders.extend(renamed.values().map(PathBuf::as_path).filter(|before| watch.end(before)));
         }
         // A folder comes before what is in it.
         for path in paths {
@@ -238,9 +247,8 @@ impl Walker {
                     covered = Some(path);
                 }
                 Ok(metadata) if metadata.is_file() => {
-                    let look = Look { seen: None, attempt: 0, path };
-                    let before = renamed.get(&look.path).cloned();
-                    self.look_at(folder, look, FileStat::of(&metadata), before);
+                    let renamed_from = renamed.get(&path).cloned();
+                    self.look_at(folder, Look { renamed_from, ..Look::at(path) }, &metadata);
                 }
                 Ok(_) => {}
                 Err(error) if is_gone(&error) => gone.push((folder, path)),
@@ -252,15 +260,21 @@ impl Walker {
         if self.flow.is_halted() {
             return self.halted();
         }
+        let awaited = self.flow.settling().renamed();
         for (folder, path) in gone {
             lock(&self.flow.folders)[folder].skipped.remove(&path);
-            self.path_gone(folder, path);
+            self.flow.settling().forget(&path);
+            // Half a file that is being completed under another name is replaced by the whole one.
+            if !awaited.contains(&path) {
+                let was_folder = folders.contains(&*path);
+                self.path_gone(folder, path, was_folder);
+            }
         }
     }
 
     /// The watched folder that `path` is taken in from, if it is.
     fn taken_in(&mut self, path: &Path) -> Option<usize> {
-        let is_watched = |folder: &usize| *folder < self.flow.config.folders.len() && !self.moved.contains(folder);
+        let is_watched = |folder: &usize| *folder < self.flow.config.folders.len();
         let folder = self.flow.folder_of(path).filter(is_watched)?;
         let root = &self.flow.config.folders[folder].path;
         let is_hidden =
@@ -270,6 +284,7 @@ impl Walker {
         }
         if !root.is_dir() || path == *root && is_empty(root) {
             // Unmounted, perhaps: the walk through everything says so.
+            lock(&self.flow.folders)[folder].is_missing = true;
             self.walk_soon();
             return None;
         }
@@ -283,13 +298,21 @@ impl Walker {
             return;
         }
         self.begin();
+        let renamed: Vec<PathBuf> = due.iter().filter_map(|look| look.renamed_from.clone()).collect();
         for look in due {
             let Some(folder) = self.taken_in(&look.path) else { continue };
             match look.path.symlink_metadata() {
-                Ok(metadata) if metadata.is_file() => self.look_at(folder, look, FileStat::of(&metadata), None),
+                Ok(metadata) if metadata.is_file() => self.look_at(folder, look, &metadata),
                 // What is gone the watcher names, or the next walk.
                 Ok(_) | Err(_) => {}
             }
+        }
+        self.flow.wait_idle();
+        if self.flow.is_halted() {
+            return self.halted();
+        }
+        if !renamed.is_empty() {
+            self.flow.dirty.add(renamed);
         }
     }
 
@@ -308,7 +331,8 @@ impl Walker {
     }
 
     fn halted(&mut self) {
-        self.next_walk = Instant::now() + HALTED_DELAY;
+        let then = Instant::now() + HALTED_DELAY;
+        (self.next_walk, self.next_return) = (then, then);
     }
 
     /// Walks through everything soon: what vanished is found out about by comparing everything.
@@ -319,8 +343,9 @@ impl Walker {
     /// A folder is most likely not connected: looks for it often, and watches anew what will be in its place.
     pub(super) fn misses(&mut self, folder: usize, missing: Missing) {
         self.missing.insert(folder, missing);
+        lock(&self.flow.folders)[folder].is_missing = true;
         if let Some(watch) = &mut self.watch {
-            watch.end(&self.flow.config.folders[folder].path);
+            _ = watch.end(&self.flow.config.folders[folder].path);
         }
     }
 
@@ -334,6 +359,12 @@ impl Walker {
         }
     }
 
+    /// The name of a known file goes.
+    pub(super) fn gone(&self, path: PathBuf) {
+        self.flow.departing.fetch_add(1, Ordering::AcqRel);
+        self.step(Step::Gone(path));
+    }
+
     pub(super) fn problem(&self, problem: ImportProblem) {
         self.step(Step::problem(problem));
     }
@@ -342,6 +373,11 @@ impl Walker {
         // Fails only when ingest ends.
         _ = self.steps.send(step);
     }
+}
+
+/// When folders are walked through again whose changes the system does not hear of, after a walk that began then.
+fn next_poll(begun: Instant) -> Instant {
+    Instant::now() + POLL_INTERVAL.max(begun.elapsed() * POLL_PAUSE)
 }
 
 /// Whether a folder shows nothing: it is empty, or not there any more.

@@ -63,10 +63,11 @@ impl Watch {
         }
     }
 
-    /// Stops watching what was at `path` and below: it is gone, or called otherwise now.
-    pub(super) fn end(&mut self, path: &Path) {
+    /// Stops watching what was at `path` and below: it is gone, or called otherwise now. Whether it may have been a folder.
+    pub(super) fn end(&mut self, path: &Path) -> bool {
         let ended: Vec<PathBuf> = self.directories.extract_if(.., |watched| watched.starts_with(path)).collect();
         self.unwatch(&ended);
+        self.is_full || !ended.is_empty()
     }
 
     /// Stops watching what is gone, before a walk through everything: should it be called otherwise now, the system would
@@ -91,9 +92,13 @@ fn take(flow: &Flow, event: Event) {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => flow.writing.ended(&event.paths),
         EventKind::Access(_) => return,
         EventKind::Modify(ModifyKind::Data(_)) => flow.writing.goes_on(&event.paths),
-        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
-            flow.writing.ended(&event.paths)
+        EventKind::Remove(_) => {
+            flow.writing.ended(&event.paths);
+            flow.dirty.replaced(&event.paths);
         }
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => flow.writing.ended(&event.paths),
+        // Where it came from, if that is watched, the next event says.
+        EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => flow.dirty.replaced(&event.paths),
         _ => {}
     }
     if let (EventKind::Modify(ModifyKind::Name(RenameMode::Both)), [from, to]) = (event.kind, &event.paths[..]) {
@@ -125,7 +130,7 @@ mod tests {
         std::fs::remove_dir(folder.join("2021")).unwrap();
         watch.end_gone();
         assert_eq!(watch.directories.len(), 1);
-        watch.end(directory.path());
+        assert!(!watch.end(&folder.join("a.jpg")) && watch.end(directory.path()));
         assert!(watch.directories.is_empty());
     }
 }

@@ -12,6 +12,8 @@ use holdfast_protocol::media_type::MediaType;
 const TAIL_BYTES: u64 = 64 << 10;
 /// Boxes at the top level of a film, or chunks of a picture, that are looked at.
 const BOXES_MAX: usize = 4096;
+/// Segments of a JPEG that are looked at: profiles and extended metadata of tens of MiB have a few thousand.
+const SEGMENTS_MAX: u32 = 1 << 16;
 /// The name of a PNG's last chunk, and the checksum that it always has.
 const PNG_END: &[u8] = b"IEND\xae\x42\x60\x82";
 
@@ -37,7 +39,11 @@ pub(super) fn is_cut(file: &mut File, media: MediaType, length: u64) -> io::Resu
 /// behind it, longer than any tail.
 fn jpeg_is_cut(file: &mut File, length: u64) -> io::Result<bool> {
     let mut at = 2; // behind the start of image
+    let mut segments = 0..SEGMENTS_MAX;
     loop {
+        if segments.next().is_none() {
+            return Ok(false); // no camera's: nothing can be told
+        }
         file.seek(SeekFrom::Start(at))?;
         let mut segment = Vec::with_capacity(4);
         file.take(4).read_to_end(&mut segment)?;
@@ -160,6 +166,14 @@ mod tests {
             assert!(!is_cut_at(media, &[&whole[..], &[1; 200_000]].concat()), "{media:?} with more behind its end");
         }
         assert!(!is_cut_at(MediaType::Mov, b"\0\0\0\x08wide\0\0\0\0mdat"), "to the end of the file");
+    }
+
+    #[test]
+    fn a_jpeg_of_nothing_but_segments_is_left_at_some_point() {
+        for nothing in [&b"\xff"[..], b"\xff\xe0\0\x02"] {
+            let bytes: Vec<u8> = b"\xff\xd8".iter().chain(nothing.iter().cycle().take(4 << 20)).copied().collect();
+            assert!(!is_cut_at(MediaType::Jpeg, &bytes));
+        }
     }
 
     #[test]

@@ -34,9 +34,9 @@ impl Runtime {
             }
             Request::Show { photo } => self.show(&photo),
             Request::Folders { skipped } => Ok(self.list_folders(skipped)),
-            Request::WatchFolder { path } => self.watch_folder(path)?,
-            Request::MoveFolder { from, to } => self.move_folder(&from, to)?,
-            Request::LeaveFolder { path } => self.leave_folder(&path)?,
+            Request::WatchFolder { path } => self.watch_folder(path),
+            Request::MoveFolder { from, to } => self.move_folder(&from, &to),
+            Request::LeaveFolder { path } => self.leave_folder(&path),
             Request::ForgetFolder { path } => self.forget_folder(path),
             Request::Peers => Ok(Response::Peers(self.peers())),
             Request::Connect { device } => return self.connect(&device, reply),

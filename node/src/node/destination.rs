@@ -5,7 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use unicode_normalization::UnicodeNormalization as _;
+
 use crate::api::{Refusal, RefusalKind};
+use crate::export;
 use crate::home::Settings;
 use crate::ingest::real_path;
 use crate::library::FilePath;
@@ -30,8 +33,8 @@ impl Destination {
     ) -> Result<Self, Refusal> {
         let directory = real_path(directory);
         let is_written_in = |folder: &Path| {
-            let inside = [folder.as_os_str().as_encoded_bytes(), b"/"].concat();
-            names.clone().any(|name| name.as_bytes().starts_with(&inside))
+            let inside: Vec<String> = folder.iter().map(|part| alike(part.as_encoded_bytes())).collect();
+            names.clone().any(|name| is_below(name, &inside))
         };
         for watched in &settings.folders {
             let folder = real_path(watched);
@@ -50,7 +53,20 @@ impl Destination {
     }
 }
 
-fn refused(directory: &Path, watched: &Path) -> Refusal {
+/// Whether a file of this name is written below a folder whose parts are given by what they are [`alike`].
+fn is_below(name: &FilePath, folder: &[String]) -> bool {
+    let mut parts = export::parts(name.as_bytes());
+    folder.iter().all(|part| parts.next().is_some_and(|named| alike(named) == *part)) && parts.next().is_some()
+}
+
+/// What names have in common that some file system may take for the same, or an export writes as the same.
+fn alike(part: &[u8]) -> String {
+    let text = String::from_utf8_lossy(part);
+    let letter = |letter: char| if letter.is_alphanumeric() { letter } else { '_' };
+    text.nfc().flat_map(char::to_lowercase).map(letter).collect()
+}
+
+pub(super) fn refused(directory: &Path, watched: &Path) -> Refusal {
     let message = format!(
         "cannot export to {}: that would write among the photos of the watched folder {}",
         directory.display(),
@@ -94,6 +110,10 @@ mod tests {
         }
         for new in [&empty, &pictures.join("new/folder"), &linked.join("new")] {
             assert_eq!(of(new, &settings), Some(Destination::New(pictures.clone())), "{}", new.display());
+        }
+        for crafted in ["../Pictures/./x.jpg", "pictures//x.jpg", "/PICTURES/trip/x.jpg"] {
+            let names = [FilePath::from("other/a.jpg"), FilePath::from(crafted)];
+            assert!(Destination::of(&root, &settings, names.iter()).is_err(), "{crafted}");
         }
         for apart in [&root.join("Pictures 2"), Path::new("/")] {
             assert_eq!(of(apart, &settings), Some(Destination::Apart));

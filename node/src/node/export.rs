@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::position::Position;
+use roaring::RoaringBitmap;
 
-use super::NodeError;
-use super::destination::Destination;
+use super::destination::{self, Destination};
 use super::runtime::Runtime;
 use super::workers::Losses;
 use crate::api::view::{ExportOutcome, Problem, Progress};
@@ -53,12 +53,12 @@ impl WaitingExport {
 }
 
 /// Writes the originals of all listed photos into `directory` and answers when it is done.
-fn start(runtime: &mut Runtime, WaitingExport { directory, reply, .. }: WaitingExport) -> Result<(), NodeError> {
+fn start(runtime: &mut Runtime, WaitingExport { directory, reply, .. }: WaitingExport) {
     let (jobs, destination) = match prepare(runtime, &directory) {
         Ok(prepared) => prepared,
         Err(refusal) => {
             reply.finish(Err(refusal));
-            return Ok(());
+            return;
         }
     };
     let passed_over_by = match destination {
@@ -66,7 +66,10 @@ fn start(runtime: &mut Runtime, WaitingExport { directory, reply, .. }: WaitingE
         Destination::PassedOver(watched) => Some(watched),
         Destination::New(watched) => {
             // Before anything is written there, and for good.
-            runtime.pass_over(real_path(&directory))?;
+            if let Err(refusal) = runtime.pass_over(real_path(&directory)) {
+                reply.finish(Err(refusal));
+                return;
+            }
             Some(watched)
         }
     };
@@ -86,7 +89,6 @@ fn start(runtime: &mut Runtime, WaitingExport { directory, reply, .. }: WaitingE
     if let Err(error) = started {
         tracing::warn!(%error, "an export could not be started");
     }
-    Ok(())
 }
 
 /// What is to be written, and what that is to the watched folders.
@@ -97,6 +99,12 @@ fn prepare(runtime: &Runtime, directory: &Path) -> Result<(Vec<Job>, Destination
     }
     let jobs = runtime.export_jobs().map_err(|error| Refusal::failed(&error))?;
     let destination = Destination::of(directory, &runtime.settings, jobs.iter().map(|job| &job.name.path))?;
+    if let Destination::New(watched) = &destination {
+        let known = runtime.store.unseen(&real_path(directory), &RoaringBitmap::new());
+        if known.map_or(true, |known| !known.is_empty()) {
+            return Err(destination::refused(directory, watched)); // a disk that is not connected
+        }
+    }
     Ok((jobs, destination))
 }
 
@@ -153,13 +161,12 @@ fn write(export: &mut Export, chunks: &Chunks, job: &Job) -> Result<Exported, St
 
 impl Runtime {
     /// Starts the exports that wait, once the index has everything that is here: right after a start it may not.
-    pub(super) fn start_exports(&mut self) -> Result<(), NodeError> {
+    pub(super) fn start_exports(&mut self) {
         let is_settled = self.has_settled();
         let ready = |waiting: &mut WaitingExport| is_settled || waiting.since.elapsed() >= SETTLED_DEADLINE;
         for waiting in self.exports.extract_if(.., ready).collect::<Vec<_>>() {
-            start(self, waiting)?;
+            start(self, waiting);
         }
-        Ok(())
     }
 
     /// Every name of every listed photo; photos that no folder names any more, under their own. Those of which only

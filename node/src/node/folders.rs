@@ -3,14 +3,30 @@
 use std::path::{Path, PathBuf};
 
 use holdfast_protocol::time::WallTime;
+use roaring::RoaringBitmap;
 
-use super::NodeError;
 use super::imports::ingest_config;
 use super::runtime::Runtime;
 use crate::api::view::{Folder, Folders, MissedFolder, SkippedPath};
 use crate::api::{Refusal, RefusalKind, Response};
 use crate::home::Settings;
-use crate::ingest::FolderFiles;
+use crate::ingest::{FolderFiles, real_path};
+
+/// Names watched folders by where they are: one that a link has taken the place of is where the link leads, and is called as
+/// before. The store is told with the start of ingest.
+pub(super) fn follow_links(settings: &mut Settings) {
+    for folder in settings.folders.clone() {
+        let real = real_path(&folder);
+        if real == folder || !real.is_dir() {
+            continue;
+        }
+        if settings.folders.iter().any(|other| real.starts_with(other)) {
+            settings.leave(&folder); // its files are watched under other names
+        } else {
+            settings.move_folder(&folder, &real);
+        }
+    }
+}
 
 /// An answer, or the reason why there is none.
 type Answer = Result<Response, Refusal>;
@@ -30,7 +46,7 @@ impl Runtime {
         Folder {
             path: path.to_owned(),
             files: known.files,
-            present: path.is_dir(),
+            present: !known.is_missing,
             label: self.settings.labels.get(path).cloned().unwrap_or_default(),
             missed: missed.collect(),
             skipped: known.skipped,
@@ -47,92 +63,98 @@ impl Runtime {
         Response::Folders(Folders { folders: self.folders(), leaving: self.settings.leaving.clone(), skipped })
     }
 
-    pub(super) fn watch_folder(&mut self, path: PathBuf) -> Result<Answer, NodeError> {
-        if let Err(refusal) = readable(&path) {
-            return Ok(Err(refusal));
-        }
+    pub(super) fn watch_folder(&mut self, path: PathBuf) -> Answer {
+        readable(&path)?;
         let mut settings = self.settings.clone();
         settings.watch(path);
         self.change_folders(settings)?;
-        Ok(Ok(self.list_folders(false)))
+        Ok(self.list_folders(false))
     }
 
-    pub(super) fn move_folder(&mut self, from: &Path, to: PathBuf) -> Result<Answer, NodeError> {
-        if let Err(refusal) = self.watched(from).and_then(|()| readable(&to)) {
-            return Ok(Err(refusal));
-        }
+    pub(super) fn move_folder(&mut self, from: &Path, to: &Path) -> Answer {
+        self.watched(from)?;
+        readable(to)?;
         if from.is_dir() {
             let message = format!("{} is still there", from.display());
-            return Ok(Err(Refusal::new(RefusalKind::Usage, message, "move it first, then say where it is")));
+            return Err(Refusal::new(RefusalKind::Usage, message, "move it first, then say where it is"));
+        }
+        let known = self.store.unseen(to, &RoaringBitmap::new()).map_err(|error| Refusal::failed(&error))?;
+        if !known.is_empty() {
+            let message = format!("{} photos in {} are in the library already", known.len(), to.display());
+            let next =
+                format!("let go of the names in the folder that is gone: `holdfast folders remove {}`", from.display());
+            return Err(Refusal::new(RefusalKind::Usage, message, next));
         }
         let mut settings = self.settings.clone();
-        settings.move_folder(from, to.clone());
-        // Between the two nothing is imported, so that no file is taken for a new one.
-        self.ingest.pause();
-        if let Err(error) = self.store.move_files(from, &to) {
-            self.change_folders(self.settings.clone())?;
-            return Ok(Err(Refusal::failed(&error)));
-        }
+        settings.move_folder(from, to);
         self.change_folders(settings)?;
-        Ok(Ok(self.list_folders(false)))
+        Ok(self.list_folders(false))
     }
 
-    pub(super) fn leave_folder(&mut self, path: &Path) -> Result<Answer, NodeError> {
-        if let Err(refusal) = self.watched(path) {
-            return Ok(Err(refusal));
-        }
+    pub(super) fn leave_folder(&mut self, path: &Path) -> Answer {
+        self.watched(path)?;
         let mut settings = self.settings.clone();
         settings.leave(path);
         self.change_folders(settings)?;
-        Ok(Ok(self.list_folders(false)))
+        Ok(self.list_folders(false))
     }
 
     pub(super) fn forget_folder(&self, path: PathBuf) -> Answer {
         let known = self.ingest.folders();
-        if !known.iter().flat_map(|folder| &folder.missed).any(|missed| missed.path == path) {
+        let is_missed = known.iter().flat_map(|folder| &folder.missed).any(|missed| missed.path == path);
+        if !is_missed && !self.settings.leaving.contains(&path) {
             let message = format!("{} is not missed", path.display());
             return Err(Refusal::new(RefusalKind::NotFound, message, "see `holdfast folders` for those that are"));
         }
-        self.ingest.forget(path);
+        self.ingest.forget(path).map_err(|error| Refusal::failed(&error))?;
         Ok(self.list_folders(false))
     }
 
-    /// Ingest found a folder that was not there in another one that is watched too.
-    pub(super) fn folder_moved(&mut self, from: &Path, to: PathBuf) -> Result<(), NodeError> {
+    /// Ingest found a folder that was not there in another one that is watched too, and new.
+    pub(super) fn folder_moved(&mut self, from: &Path, to: &Path) {
         tracing::info!(from = %from.display(), to = %to.display(), "a watched folder was moved");
-        match self.move_folder(from, to)? {
-            Ok(_) => Ok(()),
-            // It is back where it was.
-            Err(_) if from.is_dir() => self.change_folders(self.settings.clone()),
-            Err(refusal) => {
-                tracing::warn!(problem = refusal.message, "the folder that moved is not taken in");
-                Ok(())
-            }
+        let mut settings = self.settings.clone();
+        settings.move_folder(from, to);
+        self.change_folders_unasked(settings);
+    }
+
+    /// The store knows the files of a folder that moved by their new paths.
+    pub(super) fn move_finished(&mut self, from: &Path, to: &Path) {
+        let mut settings = self.settings.clone();
+        settings.moved(from, to);
+        match self.home.remember(&settings) {
+            Ok(()) => self.settings = settings,
+            // It is done once more with the next start, and changes nothing then.
+            Err(error) => tracing::warn!(%error, "the settings could not be written"),
         }
     }
 
     /// Nothing more is to be copied from a folder that is watched no longer.
-    pub(super) fn folder_left(&mut self, path: &Path) -> Result<(), NodeError> {
+    pub(super) fn folder_left(&mut self, path: &Path) {
         let mut settings = self.settings.clone();
         settings.left(path);
-        self.home.remember(&settings)?;
-        self.settings = settings;
-        Ok(())
+        self.change_folders_unasked(settings);
     }
 
     /// Imports nothing from a folder inside a watched one from now on.
-    pub(super) fn pass_over(&mut self, path: PathBuf) -> Result<(), NodeError> {
+    pub(super) fn pass_over(&mut self, path: PathBuf) -> Result<(), Refusal> {
         let mut settings = self.settings.clone();
         settings.excluded.push(path);
         self.change_folders(settings)
     }
 
     /// Goes on with other folders, now and after the next start.
-    fn change_folders(&mut self, settings: Settings) -> Result<(), NodeError> {
-        self.home.remember(&settings)?;
-        self.new_imports = Some(self.ingest.restart(ingest_config(&settings, &self.home))?);
+    fn change_folders(&mut self, settings: Settings) -> Result<(), Refusal> {
+        self.home.remember(&settings).map_err(|error| Refusal::failed(&error))?;
         self.settings = settings;
-        Ok(())
+        self.ingest.restart(ingest_config(&self.settings, &self.home)).map_err(|error| Refusal::failed(&error))
+    }
+
+    /// As [`Runtime::change_folders`], when nobody waits for an answer: what fails is found out again with the next start.
+    fn change_folders_unasked(&mut self, settings: Settings) {
+        if let Err(refusal) = self.change_folders(settings) {
+            tracing::warn!(problem = refusal.message, "the watched folders could not be changed");
+        }
     }
 
     fn watched(&self, path: &Path) -> Result<(), Refusal> {

@@ -23,6 +23,7 @@ pub(super) fn ingest_config(settings: &Settings, home: &Home) -> IngestConfig {
     };
     let mut config = IngestConfig::new(watched(&settings.folders));
     config.leaving = watched(&settings.leaving);
+    config.moves.clone_from(&settings.moving);
     config.excluded = std::iter::once(home.root().to_owned()).chain(settings.excluded.iter().cloned()).collect();
     config
 }
@@ -57,8 +58,18 @@ impl Runtime {
                 }
                 Ok(())
             }
-            ImportEvent::FolderMoved { from, to } => self.folder_moved(&from, to),
-            ImportEvent::FolderLeft { path } => self.folder_left(&path),
+            ImportEvent::FolderMoved { from, to } => {
+                self.folder_moved(&from, &to);
+                Ok(())
+            }
+            ImportEvent::MoveFinished { from, to } => {
+                self.move_finished(&from, &to);
+                Ok(())
+            }
+            ImportEvent::FolderLeft { path } => {
+                self.folder_left(&path);
+                Ok(())
+            }
             ImportEvent::ScanFinished(_) => {
                 self.news.scanned(&self.settings.folders, &self.ingest.folders());
                 Ok(())

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connections::Connections;
 use super::export::WaitingExport;
+use super::folders::follow_links;
 use super::imports::ingest_config;
 use super::network::{AddressBook, WaitingPairing, is_loopback, sink, source};
 use super::news::News;
@@ -69,8 +70,6 @@ pub(super) struct Runtime {
     pub(super) space: Space,
     workers: Workers,
     sources: Option<Sources>,
-    /// Where imports come from since the watched folders changed.
-    pub(super) new_imports: Option<mpsc::Receiver<ImportEvent>>,
     index_sent: u64,
     index_done: u64,
     /// Imports that were handed to the library and are not durable in it yet, with what is told once they are.
@@ -124,6 +123,8 @@ pub(super) fn open(
     if !home.has_library() {
         return Err(NodeError::NoLibrary { home: home.root().to_owned() });
     }
+    let mut settings = settings;
+    follow_links(&mut settings);
     let clock = Clock::new();
     let device = identity::read_device_key(&home)?;
     let secrets = identity::read_secrets(&home)?;
@@ -209,7 +210,6 @@ pub(super) fn open(
         home,
         workers,
         sources: Some(sources),
-        new_imports: None,
         index_sent: index_covers.unwrap_or(0),
         index_done: index_covers.unwrap_or(0),
         uncatalogued: BTreeMap::new(),
@@ -311,12 +311,9 @@ impl Runtime {
                 continue;
             }
             self.take(arrival)?;
-            if let Some(imports) = self.new_imports.take() {
-                sources.imports = imports;
-            }
             self.claim_deposited()?;
             if !self.exports.is_empty() {
-                self.start_exports()?;
+                self.start_exports();
             }
             if !self.calls.is_empty() {
                 self.answer_calls();

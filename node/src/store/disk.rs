@@ -24,7 +24,7 @@ pub struct FileStat {
 /// Which file it is for the system, for as long as its disk stays connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileIdentity {
-    /// The file system's number.
+    /// The number of the volume where its identifier is known, else of the device.
     pub device: u64,
     /// The file's number in it; both are 0 where systems do not say.
     pub inode: u64,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use holdfast_protocol::codec;
-use holdfast_protocol::id::PhotoId;
+use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::metadata::{Batch, StorageError, Table as Tables};
 use roaring::RoaringBitmap;
 
@@ -70,42 +70,47 @@ impl ChunkStore {
         Ok(found)
     }
 
-    /// The folder `from` is called `to` from now on: its files are known by their new paths, as they were. Files that are
-    /// known at `to` already stay as they are, and keep theirs company. Returns how many moved.
+    /// The folder `from` is called `to` from now on: its files are known by their new paths, as they were. Of a path that is
+    /// known at `to` already, what is known there counts, and what was known of the other is forgotten. Returns the chunks that
+    /// are no longer held because of that.
     ///
     /// # Errors
     /// When the metadata cannot be read or written; then some have moved, and the rest can be moved later.
-    pub fn move_files(&self, from: &Path, to: &Path) -> Result<u64, StorageError> {
-        let mut moved = 0;
+    pub fn move_files(&self, from: &Path, to: &Path) -> Result<Vec<ChunkId>, StorageError> {
+        let mut hidden = Vec::new();
         let numbers: Vec<u32> = self.file_numbers().iter().collect();
         for numbers in numbers.chunks(BATCH_FILES) {
             let mut files = write(&self.files);
-            let (mut batch, mut rows) = (Batch::new(), Vec::new());
+            let (mut batch, mut moved) = (Batch::new(), Vec::new());
             for number in numbers {
                 let Some(value) = self.metadata().get(Tables::File, &number.to_be_bytes())? else { continue };
                 let Some((mut record, state)) = decode(&value) else { continue };
                 let Ok(inside) = record.path.strip_prefix(from) else { continue };
                 let before = self.path_key(&record.path);
                 record.path = to.join(inside);
-                if files.table.find(self.path_key(&record.path)).next().is_some() {
-                    continue;
+                let is_known = files.table.find(self.path_key(&record.path)).next().is_some();
+                if is_known {
+                    batch.remove(Tables::File, number.to_be_bytes());
+                } else {
+                    batch.put(Tables::File, number.to_be_bytes(), encode(&record, state)?);
                 }
-                batch.put(Tables::File, number.to_be_bytes(), encode(&record, state)?);
-                rows.push((before, self.new_file_row(&record, *number, state)));
+                moved.push((*number, before, record, (!is_known).then_some(state)));
             }
-            if rows.is_empty() {
+            if moved.is_empty() {
                 continue;
             }
             self.metadata().commit(batch)?;
-            moved += rows.len() as u64;
-            for (before, row) in rows {
-                let old = files.table.find(before).find(|old| old.owner & !UNFINISHED == row.owner & !UNFINISHED);
+            for (number, before, record, state) in moved {
+                let old = files.table.find(before).find(|old| old.owner & !UNFINISHED == number);
                 old.into_iter().for_each(|old| _ = files.table.remove(old));
-                files.table.insert(row);
-                lock(&self.records).remove(row.owner & !UNFINISHED);
+                lock(&self.records).remove(number);
+                match state {
+                    Some(state) => files.table.insert(self.new_file_row(&record, number, state)),
+                    None => hidden.extend(self.hide_cuts(number, &record.cuts)),
+                }
             }
         }
-        Ok(moved)
+        Ok(self.no_longer_held(hidden))
     }
 
     /// The folders that are missed, and since when by the clock on the wall (since the Unix epoch).

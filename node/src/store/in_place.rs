@@ -16,7 +16,7 @@ use holdfast_protocol::metadata::{Batch, StorageError, Table as Tables};
 use holdfast_protocol::sealing::sealed_length;
 
 use super::disk::{Access, FileStat};
-use super::file_record::{FileRecord, InPlaceCut, State, decode, encode, set_state};
+use super::file_record::{FileRecord, InPlaceCut, State, decode, encode};
 use super::table::{Row, Table};
 use super::{ChunkStore, IN_PLACE, ReadError, index, is_unreadable, lock, path_bytes, read, write};
 
@@ -136,25 +136,39 @@ impl ChunkStore {
     /// # Errors
     /// When the metadata cannot be written; then nothing changes.
     pub fn finish_files<P: AsRef<Path>>(&self, paths: &[P]) -> Result<(), StorageError> {
+        self.mark_files(paths, State::Finished)
+    }
+
+    /// Takes back that a file is imported: the catalog is about to be told that it is gone, and would have to be told anew that
+    /// it is there. An unknown path is ignored.
+    ///
+    /// # Errors
+    /// When the metadata cannot be written; then nothing changes.
+    pub fn reopen_file(&self, path: &Path) -> Result<(), StorageError> {
+        self.mark_files(&[path], State::Unfinished)
+    }
+
+    fn mark_files<P: AsRef<Path>>(&self, paths: &[P], state: State) -> Result<(), StorageError> {
         let mut files = write(&self.files);
         let mut batch = Batch::new();
-        let mut finished = Vec::new();
+        let mut marked = Vec::new();
         for path in paths {
-            let row = files.table.find(self.path_key(path.as_ref())).find(|row| row.owner & UNFINISHED != 0);
+            let is_other = |row: &Row| (row.owner & UNFINISHED == 0) != (state == State::Finished);
+            let row = files.table.find(self.path_key(path.as_ref())).find(is_other);
             let Some(row) = row else { continue };
             let key = (row.owner & !UNFINISHED).to_be_bytes();
-            let Some(mut value) = self.metadata().get(Tables::File, &key)? else { continue };
-            set_state(&mut value, State::Finished);
-            batch.put(Tables::File, key, value);
-            finished.push(row);
+            let value = self.metadata().get(Tables::File, &key)?;
+            let Some((record, _)) = value.as_deref().and_then(decode) else { continue };
+            batch.put(Tables::File, key, encode(&record, state)?);
+            marked.push(row);
         }
-        if finished.is_empty() {
+        if marked.is_empty() {
             return Ok(());
         }
         self.metadata().commit(batch)?;
-        for row in finished {
+        for row in marked {
             if files.table.remove(row) {
-                files.table.insert(Row { owner: row.owner & !UNFINISHED, ..row });
+                files.table.insert(Row { owner: row.owner ^ UNFINISHED, ..row });
             }
         }
         Ok(())
@@ -296,7 +310,7 @@ impl ChunkStore {
         }
     }
 
-    fn no_longer_held(&self, mut chunks: Vec<ChunkId>) -> Vec<ChunkId> {
+    pub(super) fn no_longer_held(&self, mut chunks: Vec<ChunkId>) -> Vec<ChunkId> {
         chunks.retain(|chunk| !self.contains(chunk));
         chunks.sort_unstable();
         chunks.dedup();

@@ -1,5 +1,7 @@
 //! Chunks that lie in files outside the store.
 
+use std::collections::BTreeSet;
+
 use holdfast_protocol::id::PhotoId;
 use roaring::RoaringBitmap;
 
@@ -250,4 +252,43 @@ fn without_keys_nothing_is_sealed_again() {
     assert!(matches!(store.read(&record.cuts[0].chunk), Err(ReadError::NoKey { .. })));
     store.set_sealer(sealer());
     assert_resealed(&store, &record, &content(1));
+}
+
+#[test]
+fn files_of_a_folder_that_moved_are_known_there_and_nowhere_else() {
+    let machine = Machine::new(9);
+    let store = machine.open();
+    let (a, b, other) = (
+        file(&machine, "/old/a.jpg", &content(1)),
+        file(&machine, "/old/2021/b.jpg", &content(2)),
+        file(&machine, "/new/2021/b.jpg", &content(3)),
+    );
+    store.adopt_files(&[a.clone(), b.clone(), other.clone()]).unwrap();
+    machine.disk.rename("/old/a.jpg".as_ref(), "/new/a.jpg".as_ref()).unwrap();
+    let lost = store.move_files("/old".as_ref(), "/new".as_ref()).unwrap();
+    let of_b: BTreeSet<_> = b.cuts.iter().map(|cut| cut.chunk).collect();
+    assert_eq!(lost.into_iter().collect::<BTreeSet<_>>(), of_b, "what is known at the new path counts");
+    for store in [store, machine.open()] {
+        let moved = FileRecord { path: "/new/a.jpg".into(), ..a.clone() };
+        assert_resealed(&store, &moved, &content(1));
+        assert_eq!(store.file(&moved.path).unwrap(), Some(moved));
+        assert_eq!(store.file(&other.path).unwrap().as_ref(), Some(&other));
+        assert_eq!((store.stats().files, store.unseen("/old".as_ref(), &RoaringBitmap::new()).unwrap()), (2, vec![]));
+    }
+}
+
+#[test]
+fn a_file_is_to_be_told_anew_once_the_catalog_hears_that_it_is_gone() {
+    let machine = Machine::new(10);
+    let store = machine.open();
+    let record =
+        FileRecord { replaces: vec![PhotoId::from_bytes([7; 32])], ..file(&machine, "/photos/a.jpg", &content(1)) };
+    store.adopt_files(std::slice::from_ref(&record)).unwrap();
+    store.finish_files(&[&record.path]).unwrap();
+    store.reopen_file(&record.path).unwrap();
+    store.reopen_file("/photos/unknown.jpg".as_ref()).unwrap();
+    for store in [store, machine.open()] {
+        assert!(matches!(store.look_up(&record.path, &record.stat), Known::Unfinished(_)));
+        assert_eq!(store.file(&record.path).unwrap().unwrap().replaces, [], "what it replaced is replaced");
+    }
 }
