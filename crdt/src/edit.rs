@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_protocol::id::{AuthorId, PhotoId};
+use holdfast_protocol::id::{AuthorId, DeviceId, PhotoId};
 use holdfast_protocol::position::Run;
 use holdfast_protocol::time::WallTime;
 
@@ -129,14 +129,14 @@ impl<'a> Edit<'a> {
         self.put_unless_absent(&key, sealed.unwrap_or_default(), sealed.is_none());
     }
 
-    /// Trashes, erases or restores a photo, unless it is that already.
-    pub fn set_state(&mut self, photo: PhotoId, lifecycle: Lifecycle) {
+    /// Trashes, erases or restores a photo, unless it is that already: decided on the device `by` at the time `now`.
+    pub fn set_state(&mut self, photo: PhotoId, lifecycle: Lifecycle, now: WallTime, by: DeviceId) {
         let key = Key::State(photo);
         let values = self.replica.values(&key.text());
         let state = State::resolve(values.iter().map(Vec::as_slice));
         // Restoring a photo that others delete at this very moment is a decision too: write it over the conflict.
         if state.lifecycle != lifecycle || values.len() > 1 {
-            self.put(&key, &state.next(lifecycle).encode());
+            self.put(&key, &state.next(lifecycle, now, by).encode());
         }
     }
 

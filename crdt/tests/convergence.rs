@@ -5,7 +5,7 @@ mod device;
 
 use automerge::legacy::OpType;
 use automerge::{Change, ExpandedChange, ScalarValue};
-use device::{Device, MONTH, photo};
+use device::{DEVICE, Device, MONTH, NOW, photo};
 use holdfast_crdt::{AlbumId, Edit, Lifecycle, NameId, Origin, TagId};
 use holdfast_protocol::id::AuthorId;
 use holdfast_protocol::time::WallTime;
@@ -45,7 +45,12 @@ fn touch(edit: &mut Edit<'_>, (kind, target, value): (u8, u8, u8)) {
         3 => edit.set_tag(photo, TagId::from_bytes([value; 16]), kind < 128),
         4 => edit.set_album_position(photo, AlbumId::from_bytes([7; 16]), (value > 0).then_some(&text)),
         5 => edit.set_date_override(photo, Some(&text)),
-        6 => edit.set_state(photo, [Lifecycle::Live, Lifecycle::Trashed, Lifecycle::Erased][usize::from(value)]),
+        6 => edit.set_state(
+            photo,
+            [Lifecycle::Live, Lifecycle::Trashed, Lifecycle::Erased][usize::from(value)],
+            NOW,
+            DEVICE,
+        ),
         7 if kind < 128 => edit.put_name(photo, NameId::from_bytes([value; 16]), &text),
         7 => edit.mark_name_gone(photo, NameId::from_bytes([value; 16]), WallTime(kind.into())),
         8 => edit.set_successor(photo, (value > 0).then(|| device::photo(value))),
@@ -231,10 +236,10 @@ fn both_sides_of_a_caption_are_kept_until_someone_chooses() {
 fn an_undelete_holds_over_a_concurrent_deletion() {
     let (mut anna, mut ben) = (Device::new(1), Device::new(2));
     anna.edit(|edit| edit.put_photo(photo(1), b"record"));
-    anna.edit(|edit| edit.set_state(photo(1), Lifecycle::Trashed));
+    anna.edit(|edit| edit.set_state(photo(1), Lifecycle::Trashed, NOW, DEVICE));
     ben.follow(&anna);
-    anna.edit(|edit| edit.set_state(photo(1), Lifecycle::Erased));
-    ben.edit(|edit| edit.set_state(photo(1), Lifecycle::Live));
+    anna.edit(|edit| edit.set_state(photo(1), Lifecycle::Erased, NOW, DEVICE));
+    ben.edit(|edit| edit.set_state(photo(1), Lifecycle::Live, NOW, DEVICE));
     anna.follow(&ben);
     ben.follow(&anna);
     let state = |device: &Device| device.catalog.photo(MONTH, &photo(1)).unwrap().state;

@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 
 use automerge::legacy::{Key, ObjectId, Op, OpId, OpType};
 use automerge::{ActorId, Change, ChangeHash, ExpandedChange, ObjType, ScalarValue};
-use device::{Device, MONTH, photo};
+use device::{DEVICE, Device, MONTH, NOW, photo};
 use holdfast_crdt::{Catalog, Lifecycle, TagId};
 
 /// A stream of choices that a seed repeats.
@@ -47,7 +47,7 @@ impl World {
         attacker.edit(|edit| {
             edit.put_photo(photo(1), b"record");
             edit.set_caption(photo(1), Some(b"caption"));
-            edit.set_state(photo(1), Lifecycle::Trashed);
+            edit.set_state(photo(1), Lifecycle::Trashed, NOW, DEVICE);
         });
         honest.edit(|edit| edit.set_caption(photo(1), Some(b"beside")));
         attacker.follow(&honest);
@@ -61,7 +61,7 @@ impl World {
         let good = attacker.edit(|edit| {
             edit.set_caption(photo(1), Some(b"next"));
             edit.set_favourite(photo(1), false);
-            edit.set_state(photo(1), Lifecycle::Live);
+            edit.set_state(photo(1), Lifecycle::Live, NOW, DEVICE);
         });
         Self { attacker, honest, good: good.unwrap(), saved, known }
     }

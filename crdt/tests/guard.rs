@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 
 use automerge::legacy::{Key, ObjectId, Op, OpId, OpType};
 use automerge::{ActorId, Change, ChangeHash, ExpandedChange, ObjType, ScalarValue};
-use device::{Device, MONTH, author, photo};
+use device::{DEVICE, Device, MONTH, NOW, author, photo};
 use holdfast_crdt::limits::{CHANGE_BYTES_MAX, VALUE_BYTES_MAX, WAITING_CHANGES_MAX};
 use holdfast_crdt::{Catalog, ChangeRefused, DocumentId, Lifecycle, Name, NameId, Patch, State, TagId};
 use holdfast_protocol::position::Run;
@@ -403,7 +403,7 @@ fn more_operations_than_any_device_writes_are_refused() {
 fn a_record_is_written_once_and_a_state_goes_one_generation_at_a_time() {
     let mut attacker = Device::new(66);
     attacker.edit(|edit| edit.put_photo(photo(1), b"record"));
-    let template = attacker.edit(|edit| edit.set_state(photo(1), Lifecycle::Trashed)).unwrap();
+    let template = attacker.edit(|edit| edit.set_state(photo(1), Lifecycle::Trashed, NOW, DEVICE)).unwrap();
     attacker.log.pop();
     let forge = |key: String, value: &[u8], predecessors: bool| {
         let mut change = expand(&template);
@@ -415,7 +415,7 @@ fn a_record_is_written_once_and_a_state_goes_one_generation_at_a_time() {
     assert!(matches!(forge(format!("p/{id}"), b"other", true), ChangeRefused::RecordRewritten { .. }));
     // The last generation there is would make an erasure final: nobody could undo it.
     for generation in [0, 2, u32::MAX] {
-        let value = [&generation.to_le_bytes()[..], &[2]].concat();
+        let value = [&generation.to_le_bytes()[..], &[2], &[0; 40]].concat();
         assert!(matches!(forge(format!("x/{id}"), &value, false), ChangeRefused::WrongGeneration { .. }));
     }
     // A run in another author's name.
@@ -472,12 +472,12 @@ fn honest_changes_of_every_kind_pass() {
         edit.set_tag(photo(1), TagId::from_bytes([2; 16]), true);
         edit.set_album_position(photo(1), holdfast_crdt::AlbumId::from_bytes([3; 16]), Some(b"m"));
         edit.set_date_override(photo(1), Some(b"date"));
-        edit.set_state(photo(1), Lifecycle::Trashed);
+        edit.set_state(photo(1), Lifecycle::Trashed, NOW, DEVICE);
         edit.put_name(photo(1), name, b"IMG_0412.HEIC");
         edit.set_successor(photo(1), Some(photo(2)));
     });
     writer.edit(|edit| {
-        edit.set_state(photo(1), Lifecycle::Live);
+        edit.set_state(photo(1), Lifecycle::Live, NOW, DEVICE);
         edit.mark_name_gone(photo(1), name, WallTime(5));
     });
     let mut reader = Device::new(2);
@@ -488,7 +488,7 @@ fn honest_changes_of_every_kind_pass() {
     assert_eq!(state.record, [9; 300]);
     assert_eq!(state.runs[&author(1)].start, 7);
     assert!(state.favourite && state.tags.len() == 1 && state.albums.len() == 1);
-    assert_eq!(state.state, State { generation: 2, lifecycle: Lifecycle::Live });
+    assert_eq!(state.state, State { generation: 2, lifecycle: Lifecycle::Live, since: NOW, by: Some(DEVICE) });
     assert_eq!(state.names[&name], Name { sealed: b"IMG_0412.HEIC".to_vec(), gone_since: Some(WallTime(5)) });
     assert_eq!(state.successor, Some(photo(2)));
     assert!(applied.patches.iter().any(|patch| matches!(patch, Patch::PhotoAdded { others, .. } if others.is_empty())));

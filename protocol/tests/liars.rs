@@ -18,7 +18,7 @@ use holdfast_protocol::replica::{DisconnectReason, Effect, Event, Input, LinkId,
 use holdfast_protocol::time::WallTime;
 use support::keys::{author_key, certificate};
 use support::world::{Lie, World};
-use support::{EPOCH, chunk_bytes, deposited, device_key, root};
+use support::{EPOCH, chunk_bytes, deposited, device_key, root, run};
 
 /// Nodes that know each other as members.
 fn members(seed: u64, count: u8) -> World {
@@ -42,7 +42,7 @@ fn false_lengths_keep_nobody_from_a_chunk_and_get_nobody_blamed() {
     for wrong in [10, 6_000, 4_999] {
         let lies: Vec<_> = photos.iter().map(|bytes| DepositedChunk { length: wrong, ..deposited(bytes) }).collect();
         let now = world.clock();
-        let (_, effects) = world.replica(LIAR).deposit(now, EPOCH, &lies).unwrap();
+        let (_, effects) = world.replica(LIAR).deposit(now, EPOCH, &[run(lies)]).unwrap();
         world.perform(LIAR, effects);
     }
     world.run_for(5_000);

@@ -10,7 +10,7 @@ mod support;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::deposit::DepositedChunk;
+use holdfast_protocol::deposit::{DepositedChunk, NewRun, RunClass};
 use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::message::{FRAME_HEADER_BYTES, Gate};
@@ -40,7 +40,7 @@ fn library() -> (Replica<Memory>, Memory) {
     synced(&mut replica, effects);
     for step in 0..1000 {
         let chunks: Vec<_> = (0..CHUNKS / 1000).map(|n| chunk(step * (CHUNKS / 1000) + n)).collect();
-        let (_, effects) = replica.deposit(now(2), EPOCH, &chunks).unwrap();
+        let (_, effects) = replica.deposit(now(2), EPOCH, &[NewRun { class: RunClass::PHOTO, chunks }]).unwrap();
         synced(&mut replica, effects);
         let (_, effects) = replica.append(now(2), Kind::Catalog, EPOCH, 1, vec![7; 10_000]).unwrap();
         synced(&mut replica, effects);

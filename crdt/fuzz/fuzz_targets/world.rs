@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use holdfast_crdt::{Catalog, DocumentId, Lifecycle, TagId};
-use holdfast_protocol::id::{AuthorId, PhotoId};
+use holdfast_protocol::id::{AuthorId, DeviceId, PhotoId};
+use holdfast_protocol::time::WallTime;
 
 pub const MONTH: DocumentId = DocumentId::Month { year: 2021, month: 7 };
 pub const ATTACKER: AuthorId = AuthorId::from_bytes([66; 32]);
@@ -29,7 +30,7 @@ pub fn world() -> &'static World {
         let first = attacker.edit(MONTH, |edit| {
             edit.put_photo(photo(1), b"record");
             edit.set_caption(photo(1), Some(b"caption"));
-            edit.set_state(photo(1), Lifecycle::Trashed);
+            edit.set_state(photo(1), Lifecycle::Trashed, WallTime(1), DeviceId::from_bytes([9; 32]));
         });
         let first = first.unwrap().unwrap().change;
         let beside = honest.edit(MONTH, |edit| edit.set_caption(photo(1), Some(b"beside"))).unwrap().unwrap().change;

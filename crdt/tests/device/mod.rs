@@ -2,8 +2,11 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use holdfast_crdt::{Applied, Catalog, DocumentId, Edit, Patch};
-use holdfast_protocol::id::{AuthorId, PhotoId};
+use holdfast_protocol::id::{AuthorId, DeviceId, PhotoId};
+use holdfast_protocol::time::WallTime;
 
+pub(crate) const NOW: WallTime = WallTime(1_700_000_000_000);
+pub(crate) const DEVICE: DeviceId = DeviceId::from_bytes([9; 32]);
 pub(crate) const MONTH: DocumentId = DocumentId::Month { year: 2021, month: 7 };
 
 pub(crate) struct Device {

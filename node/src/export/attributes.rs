@@ -103,7 +103,14 @@ mod tests {
     use super::*;
 
     fn attributes(modified_ns: i64, mode: Option<u16>) -> Attributes {
-        let name = FileName { folder: String::new(), path: "a.jpg".into(), mtime_ns: modified_ns, size: 0, mode };
+        let name = FileName {
+            folder: String::new(),
+            path: "a.jpg".into(),
+            mtime_ns: modified_ns,
+            size: 0,
+            mode,
+            created_ns: None,
+        };
         Attributes::of(&name)
     }
 

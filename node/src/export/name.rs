@@ -58,7 +58,7 @@ mod tests {
 
     fn named(folder: &str, path: &[u8], rules: &NameRules) -> PathBuf {
         let path = path.to_vec().into();
-        relative(&FileName { folder: folder.into(), path, mtime_ns: 0, size: 0, mode: None }, rules)
+        relative(&FileName { folder: folder.into(), path, mtime_ns: 0, size: 0, mode: None, created_ns: None }, rules)
     }
 
     #[test]

@@ -31,9 +31,9 @@ impl Library {
     }
 
     fn import(&mut self, file: &[u8]) -> ChunkId {
-        let (mut builder, mut sealed, mut position) = (ContentBuilder::new(), Vec::new(), 0);
+        let (mut builder, mut sealed, mut position) = (ContentBuilder::new(&self.sealer), Vec::new(), 0);
         for cut in cuts(file) {
-            let id = builder.push(&file[position..position + cut.length], cut.kind, &self.sealer, &mut sealed);
+            let id = builder.push(&file[position..position + cut.length], cut.kind, &mut sealed);
             self.chunks.insert(id, sealed.clone());
             position += cut.length;
         }
@@ -51,8 +51,14 @@ impl Library {
         manifest: &ChunkId,
         path: impl Into<FilePath>,
     ) -> Result<Exported, ExportError<NotHere>> {
-        let name =
-            FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: DATE_NS, size: 0, mode: Some(0o640) };
+        let name = FileName {
+            folder: "Pictures".into(),
+            path: path.into(),
+            mtime_ns: DATE_NS,
+            size: 0,
+            mode: Some(0o640),
+            created_ns: None,
+        };
         Export::new(to, self.sealer.clone()).unwrap().photo(manifest, &name, |chunk, buffer| {
             buffer.clear();
             buffer.extend_from_slice(self.chunks.get(chunk).ok_or(NotHere)?);
@@ -133,7 +139,14 @@ fn a_file_that_appears_meanwhile_keeps_its_name() {
     let (mut library, directory) = (Library::new(), tempfile::tempdir().unwrap());
     let manifest = library.import(&[7; 10_000]);
     let theirs = directory.path().join("Pictures/a.jpg");
-    let name = FileName { folder: "Pictures".into(), path: "a.jpg".into(), mtime_ns: 0, size: 0, mode: None };
+    let name = FileName {
+        folder: "Pictures".into(),
+        path: "a.jpg".into(),
+        mtime_ns: 0,
+        size: 0,
+        mode: None,
+        created_ns: None,
+    };
     let read = |chunk: &ChunkId, buffer: &mut Vec<u8>| {
         if *chunk != manifest {
             fs::write(&theirs, b"theirs").unwrap();
@@ -165,7 +178,14 @@ fn nothing_is_left_of_an_export_that_fails() {
 fn two_exports_into_one_folder_do_not_meet() {
     let (mut library, directory) = (Library::new(), tempfile::tempdir().unwrap());
     let manifest = library.import(&[7; 10_000]);
-    let name = FileName { folder: "Pictures".into(), path: "a.jpg".into(), mtime_ns: 0, size: 0, mode: None };
+    let name = FileName {
+        folder: "Pictures".into(),
+        path: "a.jpg".into(),
+        mtime_ns: 0,
+        size: 0,
+        mode: None,
+        created_ns: None,
+    };
     let read = |chunk: &ChunkId, buffer: &mut Vec<u8>| {
         // While this export writes its part, another begins and ends.
         if *chunk != manifest {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::manifest::{Facts, Manifest, Thumbnail};
@@ -200,7 +200,11 @@ impl Finisher {
             chunks: run(&manifest, &sealed.iter().map(|chunk| (chunk.id, chunk.bytes.len())).collect::<Vec<_>>()),
             facts: manifest.facts,
             media,
-            name: FileName { mode: Some(mode(&metadata)), ..self.flow.name(found.folder, &path, &stat) },
+            name: FileName {
+                mode: Some(mode(&metadata)),
+                created_ns: created_ns(&metadata),
+                ..self.flow.name(found.folder, &path, &stat)
+            },
             replaces: replaces.clone(),
             renamed_from,
         };
@@ -410,6 +414,7 @@ impl Flow {
             mtime_ns: stat.mtime_ns,
             size: stat.size,
             mode: None,
+            created_ns: None,
         }
     }
 }
@@ -417,4 +422,13 @@ impl Flow {
 /// Who may read, write and execute a file.
 fn mode(metadata: &Metadata) -> u16 {
     (metadata.permissions().mode() & 0o777) as u16 // nine bits
+}
+
+/// When a file was created, in nanoseconds since the Unix epoch, where the file system knows.
+fn created_ns(metadata: &Metadata) -> Option<i64> {
+    let created = metadata.created().ok()?;
+    match created.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_nanos()).ok(),
+        Err(before) => i64::try_from(before.duration().as_nanos()).ok().map(|before| -before),
+    }
 }

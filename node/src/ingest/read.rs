@@ -185,10 +185,10 @@ impl Reader {
         let keys = self.flow.keys();
         let keep = self.flow.config.folders[found.folder].keep;
         let epoch = keys.sealer.epoch();
-        let (mut builder, mut cuts) = (ContentBuilder::new(), Vec::new());
+        let (mut builder, mut cuts) = (ContentBuilder::new(&keys.sealer), Vec::new());
         let mut pieces = Pieces::new(ReadAhead { file: &file, at: 0, asked: 0 }, &mut self.buffer);
         while let Some(piece) = pieces.next()? {
-            let chunk = builder.push(piece.bytes, piece.kind, &keys.sealer, &mut self.sealed);
+            let chunk = builder.push(piece.bytes, piece.kind, &mut self.sealed);
             if keep == Keep::Copy || piece.kind == CutKind::Metadata {
                 self.store.append(chunk, &self.sealed)?;
             } else {

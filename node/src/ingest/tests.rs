@@ -687,8 +687,11 @@ fn dates_come_with_names() {
         mtime_ns: 1_234_567_890_123_456_789,
         size,
         mode: Some(0o640),
+        created_ns: photo.name.created_ns,
     };
     assert_eq!(photo.name, expected);
+    let created = path.metadata().unwrap().created().ok().map(|created| created.duration_since(SystemTime::UNIX_EPOCH));
+    assert_eq!(created.map(|since| since.unwrap().as_nanos() as i64), expected.created_ns);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_crdt::{DocumentId, Patch};
 use holdfast_protocol::carried;
 use holdfast_protocol::codec;
-use holdfast_protocol::deposit::{Deposit, DepositedChunk};
+use holdfast_protocol::deposit::{Deposit, DepositedChunk, NewRun, RunClass};
 use holdfast_protocol::envelope::{Kind, SignedEnvelope};
 use holdfast_protocol::id::{AuthorId, LibraryId, PhotoId};
 use holdfast_protocol::membership::{Statement, decode_statements, encode_statements};
@@ -233,17 +233,12 @@ impl<M: Metadata> Library<M> {
         photos: &[(PhotoId, Vec<DepositedChunk>)],
         out: &mut Vec<Effect>,
     ) -> Result<Vec<(PhotoId, Run)>, LibraryError> {
-        let chunks: Vec<DepositedChunk> = photos.iter().flat_map(|(_, chunks)| chunks).copied().collect();
-        let lacked =
-            chunks.iter().map(|deposited| deposited.chunk).filter(|chunk| !self.replica.holds(chunk)).collect();
-        let run = self.deposit(now, &chunks, lacked, out)?;
-        let mut start = run.start;
-        let runs = photos.iter().map(|(photo, chunks)| {
-            let of_photo = Run { author: run.author, start, count: chunks.len() as u32 };
-            start += of_photo.count;
-            (*photo, of_photo)
-        });
-        Ok(runs.collect())
+        let chunks = photos.iter().flat_map(|(_, chunks)| chunks).map(|deposited| deposited.chunk);
+        let lacked = chunks.filter(|chunk| !self.replica.holds(chunk)).collect();
+        let runs: Vec<NewRun> =
+            photos.iter().map(|(_, chunks)| NewRun { class: RunClass::PHOTO, chunks: chunks.clone() }).collect();
+        let runs = self.deposit(now, &runs, lacked, out)?;
+        Ok(photos.iter().map(|(photo, _)| *photo).zip(runs).collect())
     }
 }
 

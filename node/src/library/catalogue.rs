@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_crdt::{CatalogBody, DocumentId, Edit, EditRefused, LocalChange, Name, NameId, Patch, PhotoState};
-use holdfast_protocol::deposit::DepositedChunk;
+use holdfast_protocol::deposit::{DepositedChunk, NewRun, RunClass};
 use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::metadata::Metadata;
@@ -126,41 +126,37 @@ impl<M: Metadata> Library<M> {
         lost: &BTreeSet<ChunkId>,
         out: &mut Vec<Effect>,
     ) -> Result<BTreeMap<PhotoId, Run>, LibraryError> {
-        let mut chunks = Vec::new();
-        let mut offsets: BTreeMap<PhotoId, (u32, u32)> = BTreeMap::new();
+        let (mut photos, mut runs) = (Vec::new(), Vec::new());
         for pending in batch {
             let Pending::Photo(photo) = pending else { continue };
-            if offsets.contains_key(&photo.photo) || self.deposited_here(&photo.photo) {
+            if photos.contains(&photo.photo) || self.deposited_here(&photo.photo) {
                 continue;
             }
-            let range = (chunks.len() as u32, photo.chunks.len() as u32);
-            offsets.insert(photo.photo, range);
-            chunks.extend(photo.chunks.iter().map(|(chunk, length)| DepositedChunk { chunk: *chunk, length: *length }));
+            let chunks = photo.chunks.iter().map(|(chunk, length)| DepositedChunk { chunk: *chunk, length: *length });
+            photos.push(photo.photo);
+            runs.push(NewRun { class: RunClass::PHOTO, chunks: chunks.collect() });
         }
-        if chunks.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let lost = chunks.iter().map(|deposited| deposited.chunk).filter(|chunk| lost.contains(chunk)).collect();
-        let run = self.deposit(now, &chunks, lost, out)?;
-        let part = |(offset, count)| Run { author: run.author, start: run.start + offset, count };
-        Ok(offsets.into_iter().map(|(photo, range)| (photo, part(range))).collect())
+        let chunks = runs.iter().flat_map(|run| &run.chunks).map(|deposited| deposited.chunk);
+        let lost = chunks.filter(|chunk| lost.contains(chunk)).collect();
+        let runs = self.deposit(now, &runs, lost, out)?;
+        Ok(photos.into_iter().zip(runs).collect())
     }
 
-    /// Deposits chunks as one run. A deposit counts all its chunks as held: those that are `lacked` are wanted from others.
+    /// Deposits runs. A deposit counts all its chunks as held: those that are `lacked` are wanted from others.
     pub(super) fn deposit(
         &mut self,
         now: Now,
-        chunks: &[DepositedChunk],
+        runs: &[NewRun],
         lacked: Vec<ChunkId>,
         out: &mut Vec<Effect>,
-    ) -> Result<Run, LibraryError> {
-        let (run, effects) = self.replica.deposit(now, self.bodies.epoch(), chunks)?;
+    ) -> Result<Vec<Run>, LibraryError> {
+        let (runs, effects) = self.replica.deposit(now, self.bodies.epoch(), runs)?;
         self.pass(effects, out)?;
         if !lacked.is_empty() {
             let effects = self.replica.handle(now, replica::Input::ChunksLost(lacked))?;
             self.pass(effects, out)?;
         }
-        Ok(run)
+        Ok(runs)
     }
 
     fn deposited_here(&self, photo: &PhotoId) -> bool {

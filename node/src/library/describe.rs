@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdfast_crdt::{Lifecycle, Name, PhotoState};
 use holdfast_protocol::id::{ChunkId, PhotoId};
-use holdfast_protocol::manifest::{CaptureTime, Facts, Manifest};
+use holdfast_protocol::manifest::{CaptureTime, Facts, ManifestHead};
 use holdfast_protocol::media_type::MediaType;
 use holdfast_protocol::metadata::Metadata;
 use holdfast_protocol::position::Position;
@@ -78,10 +78,10 @@ impl<M: Metadata> Library<M> {
             }
             return Ok(());
         };
-        match Manifest::open(&self.sealer, &chunk, bytes, |_| None) {
+        match ManifestHead::open(&self.sealer, &chunk, bytes) {
             Ok(manifest) if manifest.photo(&self.secrets) == self.photos.row(slot).photo => {
                 let key = manifest.photo_key(&self.secrets);
-                self.describe(slot, &key, manifest.media, &manifest.facts, manifest.content.length)
+                self.describe(slot, &key, manifest.media, &manifest.facts, manifest.length)
             }
             // Its author made it up wrongly; the bytes are kept and counted, and shown without facts.
             Ok(_) | Err(_) => Ok(()),

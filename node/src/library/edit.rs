@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 
 use holdfast_crdt::{AlbumId, DocumentId, Edit, EditRefused, Lifecycle, TagId};
 use holdfast_protocol::codec;
-use holdfast_protocol::id::{ChunkId, PhotoId};
-use holdfast_protocol::manifest::Manifest;
+use holdfast_protocol::id::{ChunkId, DeviceId, PhotoId};
+use holdfast_protocol::manifest::ManifestHead;
 use holdfast_protocol::metadata::Metadata;
 use holdfast_protocol::position::Position;
 use holdfast_protocol::replica::TaskId;
 use holdfast_protocol::secrets::LibrarySecrets;
-use holdfast_protocol::time::Now;
+use holdfast_protocol::time::{Now, WallTime};
 
 use super::describe::CAPTION_CONTEXT;
 use super::{Effect, Library, LibraryError};
@@ -102,7 +102,7 @@ enum Put {
     Caption(PhotoId, Option<Vec<u8>>),
     Tag(PhotoId, TagId, bool),
     Album(PhotoId, AlbumId, Option<Vec<u8>>),
-    State(PhotoId, Lifecycle),
+    State(PhotoId, Lifecycle, WallTime, DeviceId),
     TagName(TagId, Vec<u8>),
     AlbumName(AlbumId, Option<Vec<u8>>),
 }
@@ -114,7 +114,7 @@ impl Put {
             Self::Caption(photo, sealed) => edit.set_caption(photo, sealed.as_deref()),
             Self::Tag(photo, tag, present) => edit.set_tag(photo, tag, present),
             Self::Album(photo, album, position) => edit.set_album_position(photo, album, position.as_deref()),
-            Self::State(photo, lifecycle) => edit.set_state(photo, lifecycle),
+            Self::State(photo, lifecycle, now, by) => edit.set_state(photo, lifecycle, now, by),
             Self::TagName(tag, sealed) => edit.set_tag_name(tag, Some(&sealed)),
             Self::AlbumName(album, sealed) => edit.set_album_name(album, sealed.as_deref()),
         }
@@ -142,7 +142,7 @@ impl<M: Metadata> Library<M> {
                 let sealed = self.seal_label(name)?;
                 puts.entry(DocumentId::Library).or_default().push(Put::TagName(tag_id(&self.secrets, name), sealed));
             }
-            let put = self.sealed_put(document, photo, edit)?;
+            let put = self.sealed_put(now.wall, document, photo, edit)?;
             puts.entry(document).or_default().push(put);
         }
         self.write_puts(now, puts)
@@ -169,7 +169,13 @@ impl<M: Metadata> Library<M> {
         Some(self.replica.chunk_at(&Position { author: run.author, index: run.start })?.chunk)
     }
 
-    fn sealed_put(&mut self, document: DocumentId, photo: PhotoId, edit: PhotoEdit) -> Result<Put, EditError> {
+    fn sealed_put(
+        &mut self,
+        now: WallTime,
+        document: DocumentId,
+        photo: PhotoId,
+        edit: PhotoEdit,
+    ) -> Result<Put, EditError> {
         Ok(match edit {
             PhotoEdit::Favourite(favourite) => Put::Favourite(photo, favourite),
             PhotoEdit::Caption { text, manifest } => Put::Caption(photo, self.seal_caption(photo, &text, &manifest)?),
@@ -182,9 +188,9 @@ impl<M: Metadata> Library<M> {
                 if state.is_some_and(|state| state.state.lifecycle == Lifecycle::Erased) {
                     return Err(EditError::Erased(photo));
                 }
-                Put::State(photo, Lifecycle::Trashed)
+                Put::State(photo, Lifecycle::Trashed, now, self.device)
             }
-            PhotoEdit::Restore => Put::State(photo, Lifecycle::Live),
+            PhotoEdit::Restore => Put::State(photo, Lifecycle::Live, now, self.device),
         })
     }
 
@@ -197,7 +203,7 @@ impl<M: Metadata> Library<M> {
         }
         let wrong = EditError::WrongManifest(photo);
         let chunk = self.manifest_of(&photo).ok_or(EditError::UnknownPhoto(photo))?;
-        let manifest = Manifest::open(&self.sealer, &chunk, manifest, |_| None).map_err(|_| wrong.clone())?;
+        let manifest = ManifestHead::open(&self.sealer, &chunk, manifest).map_err(|_| wrong.clone())?;
         if manifest.photo(&self.secrets) != photo {
             return Err(wrong);
         }

@@ -69,6 +69,8 @@ pub struct FileName {
     pub size: u64,
     /// Who may read, write and execute it: nine bits, as Unix has them. `None` when that is not known.
     pub mode: Option<u16>,
+    /// When it was created, in nanoseconds since the Unix epoch; `None` where its file system does not say.
+    pub created_ns: Option<i64>,
 }
 
 /// A name that went: the file was deleted, moved or edited.

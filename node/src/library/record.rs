@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use holdfast_crdt::NameId;
 use holdfast_protocol::codec;
 use holdfast_protocol::id::{DeviceId, PhotoId};
-use holdfast_protocol::limits::DEPOSIT_ENTRIES_MAX;
+use holdfast_protocol::manifest::RUN_CHUNKS_MAX;
 use holdfast_protocol::position::Run;
 use holdfast_protocol::sealing::PhotoKey;
 use holdfast_protocol::secrets::LibrarySecrets;
@@ -20,8 +20,6 @@ const NAME_CONTEXT: &[u8] = b"name";
 /// What a sealed name has room for beside what is the same for all: the ends of longer ones are kept.
 const FOLDER_BYTES_MAX: usize = 1024;
 const PATH_BYTES_MAX: usize = 2560;
-/// Chunks of one photo: more than the largest file that a manifest can describe.
-const RUN_COUNT_MAX: u32 = 64 * DEPOSIT_ENTRIES_MAX as u32;
 
 /// The record of a photo in the catalog. It names no fact: those stand in the manifest, the first chunk of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +44,8 @@ impl PhotoRecord {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let record: Self = codec::decode(bytes, RECORD_BYTES_MAX).ok()?;
         let run = record.run;
-        let possible = run.count > 0 && run.count <= RUN_COUNT_MAX && run.start.checked_add(run.count).is_some();
+        let possible =
+            run.count > 0 && run.count as usize <= RUN_CHUNKS_MAX && run.start.checked_add(run.count).is_some();
         (record.format == FORMAT && possible).then_some(record)
     }
 }
@@ -112,6 +111,7 @@ mod tests {
                 mtime_ns: i64::MIN,
                 size: u64::MAX,
                 mode: Some(u16::MAX),
+                created_ns: Some(i64::MIN),
             },
         };
         let sealed = |file: &NamedFile| {

@@ -110,8 +110,8 @@ impl Machine {
     fn photo(&mut self, path: &str, content: &[u8]) -> ImportedPhoto {
         let sealer = ChunkSealer::new(&self.secrets);
         let mut sealed = Vec::new();
-        let mut builder = ContentBuilder::new();
-        let piece = builder.push(content, holdfast_protocol::cutting::CutKind::Picture, &sealer, &mut sealed);
+        let mut builder = ContentBuilder::new(&sealer);
+        let piece = builder.push(content, holdfast_protocol::cutting::CutKind::Picture, &mut sealed);
         let captured = CaptureTime {
             year: 2021,
             month: 7,
@@ -147,7 +147,7 @@ impl Machine {
 }
 
 fn file(path: &str, size: u64) -> FileName {
-    FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: 7, size, mode: Some(0o644) }
+    FileName { folder: "Pictures".into(), path: path.into(), mtime_ns: 7, size, mode: Some(0o644), created_ns: None }
 }
 
 impl Open {

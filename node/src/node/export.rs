@@ -180,7 +180,14 @@ impl Runtime {
             let path = format!("photo {}", row.photo.short()).into();
             Job {
                 manifest: None,
-                name: FileName { folder: String::new(), path, mtime_ns: 0, size: row.bytes, mode: None },
+                name: FileName {
+                    folder: String::new(),
+                    path,
+                    mtime_ns: 0,
+                    size: row.bytes,
+                    mode: None,
+                    created_ns: None,
+                },
             }
         });
         let unnamed: Vec<_> = unnamed.collect();
@@ -198,5 +205,5 @@ impl Runtime {
 
 fn file_name(file: IndexedFile) -> FileName {
     let IndexedFile { path, modified_ns: mtime_ns, mode, bytes: size, .. } = file;
-    FileName { folder: String::new(), path, mtime_ns, size, mode }
+    FileName { folder: String::new(), path, mtime_ns, size, mode, created_ns: None }
 }

@@ -5,10 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::cutting::{CUTTER_VERSION, CutKind};
 use crate::id::ChunkId;
 use crate::sealing::ChunkSealer;
-use crate::secrets::EpochId;
-
-/// Where a sealed chunk carries its nonce: a keyed hash of the plaintext.
-const NONCE: std::ops::Range<usize> = 1 + EpochId::BYTES..1 + EpochId::BYTES + 24;
 
 /// A piece of the file, in file order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,38 +35,35 @@ pub struct Content {
 /// Seals the pieces of a file one after the other and keeps account of them.
 #[derive(Debug)]
 pub struct ContentBuilder {
+    sealer: ChunkSealer,
     whole: blake3::Hasher,
-    /// Over the picture chunks' nonces rather than their bytes: it says as much, and the bytes are hashed already.
+    /// Over the hashes of the picture's pieces rather than their bytes: it says as much, and the bytes are hashed already.
     picture: blake3::Hasher,
     length: u64,
     chunks: Vec<ManifestChunk>,
 }
 
-impl Default for ContentBuilder {
-    fn default() -> Self {
+impl ContentBuilder {
+    /// A file of which nothing was read yet.
+    #[must_use]
+    pub fn new(sealer: &ChunkSealer) -> Self {
         Self {
+            sealer: sealer.clone(),
             whole: blake3::Hasher::new(),
-            picture: blake3::Hasher::new_derive_key("holdfast 1 picture hash"),
+            picture: sealer.picture_hasher(),
             length: 0,
             chunks: Vec::new(),
         }
     }
-}
-
-impl ContentBuilder {
-    /// A file of which nothing was read yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
 
     /// Seals the file's next `piece` into `sealed`, which is cleared first.
-    pub fn push(&mut self, piece: &[u8], kind: CutKind, sealer: &ChunkSealer, sealed: &mut Vec<u8>) -> ChunkId {
+    pub fn push(&mut self, piece: &[u8], kind: CutKind, sealed: &mut Vec<u8>) -> ChunkId {
         sealed.clear();
-        let chunk = sealer.seal_into(piece, sealed);
+        let hash = blake3::hash(piece);
+        let chunk = self.sealer.seal_hashed_into(piece, &hash, sealed);
         self.whole.update(piece);
         if kind == CutKind::Picture {
-            self.picture.update(&sealed[NONCE]);
+            self.picture.update(hash.as_bytes());
         }
         self.length += piece.len() as u64;
         // A piece is at most a chunk long, which the sealer asserts.

@@ -26,6 +26,8 @@ use crate::secrets::LibrarySecrets;
 pub const THUMBNAILS_MAX: usize = 4;
 /// Chunks of a file: several terabytes of it.
 pub const CHUNKS_MAX: usize = CHUNKS_PER_PART_MAX * FURTHER_PARTS_MAX;
+/// Chunks of a photo: those of its file, its manifest and its thumbnails.
+pub const RUN_CHUNKS_MAX: usize = CHUNKS_MAX + 1 + FURTHER_PARTS_MAX + THUMBNAILS_MAX;
 
 /// Entries of a chunk list that stand in one manifest chunk, 40 bytes each at most.
 const CHUNKS_PER_PART_MAX: usize = 64 << 10;
@@ -66,6 +68,46 @@ pub struct Manifest {
 struct Root {
     manifest: Manifest,
     further: Vec<ChunkId>,
+}
+
+/// What a manifest says of a photo beside the list of its chunks: all of it stands in the first manifest chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestHead {
+    /// BLAKE3 of the whole file.
+    pub content_hash: [u8; 32],
+    /// Bytes of the file.
+    pub length: u64,
+    /// What kind of file it is.
+    pub media: MediaType,
+    /// What is known about it.
+    pub facts: Facts,
+    /// Smaller pictures of it.
+    pub thumbnails: Vec<Thumbnail>,
+}
+
+impl ManifestHead {
+    /// Opens the first chunk of a manifest.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or a member made it up wrongly.
+    pub fn open(sealer: &ChunkSealer, id: &ChunkId, sealed: &[u8]) -> Result<Self, ManifestRefused> {
+        let Root { manifest, .. } = unformatted(&sealer.open(id, sealed)?)?;
+        manifest.check_thumbnails()?;
+        let Manifest { content, media, facts, thumbnails } = manifest;
+        Ok(Self { content_hash: content.hash, length: content.length, media, facts: facts.normalized(), thumbnails })
+    }
+
+    /// The photo.
+    #[must_use]
+    pub fn photo(&self, secrets: &LibrarySecrets) -> PhotoId {
+        secrets.photo_id(&self.content_hash)
+    }
+
+    /// The key that seals what the catalog says about the photo.
+    #[must_use]
+    pub fn photo_key(&self, secrets: &LibrarySecrets) -> PhotoKey {
+        PhotoKey::derive(secrets, &self.content_hash)
+    }
 }
 
 /// A file of more chunks than a manifest can list.
@@ -181,13 +223,17 @@ impl Manifest {
 
     fn check(&self) -> Result<(), ManifestRefused> {
         let wrong = |what| Err(ManifestRefused::Wrong { what });
-        let possible = |length: u32, max: usize| length > 0 && usize::try_from(length).is_ok_and(|bytes| bytes <= max);
         if !self.content.chunks.iter().all(|chunk| possible(chunk.length, CHUNK_BYTES_MAX)) {
             return wrong("a chunk has an impossible length");
         }
         if self.content.chunks.iter().map(|chunk| u64::from(chunk.length)).sum::<u64>() != self.content.length {
             return wrong("its chunks do not add up to the file");
         }
+        self.check_thumbnails()
+    }
+
+    fn check_thumbnails(&self) -> Result<(), ManifestRefused> {
+        let wrong = |what| Err(ManifestRefused::Wrong { what });
         if self.thumbnails.len() > THUMBNAILS_MAX {
             return wrong("it has too many thumbnails");
         }
@@ -196,6 +242,10 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+fn possible(length: u32, max: usize) -> bool {
+    length > 0 && usize::try_from(length).is_ok_and(|bytes| bytes <= max)
 }
 
 fn formatted<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {

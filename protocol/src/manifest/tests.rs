@@ -11,9 +11,9 @@ fn secrets() -> LibrarySecrets {
 }
 
 fn content(file: &[u8], sealer: &ChunkSealer) -> Content {
-    let (mut builder, mut sealed, mut position) = (ContentBuilder::new(), Vec::new(), 0);
+    let (mut builder, mut sealed, mut position) = (ContentBuilder::new(sealer), Vec::new(), 0);
     for cut in cuts(file) {
-        builder.push(&file[position..position + cut.length], cut.kind, sealer, &mut sealed);
+        builder.push(&file[position..position + cut.length], cut.kind, &mut sealed);
         position += cut.length;
     }
     builder.finish()
@@ -58,6 +58,23 @@ fn equal_content_makes_equal_manifests_and_the_picture_hash_looks_past_metadata(
     assert_eq!(first.picture_hash, edited.picture_hash);
     assert_ne!(first.picture_hash, other.picture_hash);
     assert_eq!(first.chunks[1..], edited.chunks[1..]);
+    let mut renewed = secrets();
+    renewed.renew(&[6; 32]);
+    let renewed = content(&jpeg(b"2021", &picture), &ChunkSealer::new(&renewed));
+    assert_eq!(first.picture_hash, renewed.picture_hash, "in another epoch it is the same picture");
+    assert_ne!(first.chunks, renewed.chunks);
+}
+
+#[test]
+fn a_long_manifest_says_everything_but_its_chunks_in_the_first_one() {
+    let sealer = ChunkSealer::new(&secrets());
+    let chunk = ManifestChunk { chunk: ChunkId::from_bytes([1; 32]), length: 4 << 20, kind: CutKind::Picture };
+    let long = manifest(vec![chunk; CHUNKS_PER_PART_MAX + 1]);
+    let sealed = long.seal(&sealer).unwrap();
+    assert_eq!(sealed.len(), 2);
+    let head = ManifestHead::open(&sealer, &sealed[0].id, &sealed[0].bytes).unwrap();
+    assert_eq!((head.photo(&secrets()), head.length), (long.photo(&secrets()), long.content.length));
+    assert!(ManifestHead::open(&sealer, &sealed[1].id, &sealed[1].bytes).is_err());
 }
 
 #[test]

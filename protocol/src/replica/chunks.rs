@@ -383,7 +383,8 @@ mod tests {
 
     fn deposit(table: &mut ChunkTable, author: &AuthorId, numbers: &[u8]) -> Vec<Slot> {
         let first = table.next_position(author);
-        table.deposit(author, &Deposit { first, chunks: numbers.iter().copied().map(chunk).collect() }).unwrap()
+        let chunks = numbers.iter().copied().map(chunk).collect();
+        table.deposit(author, &Deposit { first, chunks, runs: Vec::new() }).unwrap()
     }
 
     fn span(start: u32, count: u32) -> Span {
@@ -427,7 +428,7 @@ mod tests {
     fn deposits_continue_where_the_last_one_ended() {
         let mut table = ChunkTable::new([3, 4]);
         deposit(&mut table, &A, &[10]);
-        let refused = table.deposit(&A, &Deposit { first: 5, chunks: vec![chunk(1)] });
+        let refused = table.deposit(&A, &Deposit { first: 5, chunks: vec![chunk(1)], runs: Vec::new() });
         assert_eq!(refused, Err(DepositRefused::NotNext { first: 5, expected: 1 }));
         assert_eq!(table.slots_in(&A, &span(0, 9)).len(), 1);
         assert_eq!(table.slots_in(&A, &span(7, 2)).len(), 0);

@@ -7,11 +7,10 @@ use super::serve::{record_position, record_positions};
 use super::sync::fork_frame;
 use super::{BodyRefusal, Effect, Event, READER_VERSION, Replica};
 use crate::certificate::{AuthorCertificate, DeviceCertificate};
-use crate::deposit::{Deposit, DepositRefused, DepositedChunk};
+use crate::deposit::{Deposit, DepositRefused, NewRun, POSITIONS_PER_AUTHOR_MAX};
 use crate::envelope::{Envelope, ForkProof, Kind, NO_ENVELOPE, SignedEnvelope};
 use crate::id::{AuthorId, EnvelopeHash};
 use crate::keys::AuthorKey;
-use crate::limits::DEPOSIT_ENTRIES_MAX;
 use crate::log::{Extent, Log};
 use crate::membership::{RegistryChange, Statement, decode_statements, encode_statements};
 use crate::message::LogPoint;
@@ -119,34 +118,39 @@ impl<M: Metadata> Replica<M> {
         Ok((seq, self.finish()))
     }
 
-    /// Deposits chunks that are durable in the store, as one run of consecutive positions.
+    /// Deposits chunks that are durable in the store, in consecutive positions; returns those of each run.
     ///
     /// # Errors
-    /// When the log is retired or not begun, there are no chunks or too many, or storage fails.
+    /// When the log is retired or not begun, a run is empty or there are too many chunks, or storage fails.
     pub fn deposit(
         &mut self,
         now: Now,
         epoch: EpochId,
-        chunks: &[DepositedChunk],
-    ) -> Result<(Run, Vec<Effect>), AppendError> {
+        runs: &[NewRun],
+    ) -> Result<(Vec<Run>, Vec<Effect>), AppendError> {
         self.now = now;
         let author = self.author();
-        let start = self.chunks.next_position(&author);
-        if chunks.is_empty() {
+        let first = self.chunks.next_position(&author);
+        if runs.iter().any(|run| run.chunks.is_empty()) {
             return Err(DepositRefused::Malformed.into());
         }
-        let count = u32::try_from(chunks.len()).map_err(|_| DepositRefused::TooMany)?;
-        if u64::from(start) + u64::from(count) > u64::from(crate::deposit::POSITIONS_PER_AUTHOR_MAX) {
+        let count: usize = runs.iter().map(|run| run.chunks.len()).sum();
+        if count > (POSITIONS_PER_AUTHOR_MAX - first) as usize {
             return Err(DepositRefused::TooMany.into());
         }
-        for part in chunks.chunks(DEPOSIT_ENTRIES_MAX) {
-            let deposit = Deposit { first: self.chunks.next_position(&author), chunks: part.to_vec() };
+        for deposit in Deposit::of_runs(first, runs) {
             let (_, slots) = self.append_one(Kind::Deposit, epoch, READER_VERSION, deposit.encode())?;
             for slot in slots {
                 self.mark_held(slot);
             }
         }
-        Ok((Run { author, start, count }, self.finish()))
+        let mut start = first;
+        let deposited = runs.iter().map(|run| {
+            let count = run.chunks.len() as u32; // below POSITIONS_PER_AUTHOR_MAX
+            start += count;
+            Run { author, start: start - count, count }
+        });
+        Ok((deposited.collect(), self.finish()))
     }
 
     /// Continues under another author, after [`Event::RestoredFromBackup`], with that author's introduction next. Keep

@@ -9,7 +9,7 @@ use super::OpenError;
 use super::keys::Keys;
 use crate::id::AuthorId;
 use crate::limits::ENVELOPE_BYTES_MAX;
-use crate::secrets::{EpochId, LibrarySecrets};
+use crate::secrets::{EpochId, EpochKey, LibrarySecrets};
 use crate::xchacha::{self, NONCE_BYTES, TAG_BYTES};
 
 const FORMAT: u8 = 1;
@@ -38,13 +38,19 @@ impl BodySealer {
     /// Seals the body of envelope `seq` of `author` with the key of [`BodySealer::epoch`].
     #[must_use]
     pub fn seal(&self, author: &AuthorId, seq: u64, plaintext: &[u8]) -> Vec<u8> {
-        let nonce = self.nonce(author, seq, plaintext);
+        let keys = &self.0.epochs[&self.0.current];
+        let nonce = nonce_of(&keys.nonce, author, seq, plaintext);
         let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD);
         out.push(FORMAT);
         out.extend_from_slice(&nonce);
         out.extend_from_slice(plaintext);
-        let key = &self.0.epochs[&self.0.current];
-        xchacha::seal_tail(key.as_bytes(), &nonce, &self.associated_data(author, seq), &mut out, 1 + NONCE_BYTES);
+        xchacha::seal_tail(
+            keys.cipher.as_bytes(),
+            &nonce,
+            &self.associated_data(author, seq),
+            &mut out,
+            1 + NONCE_BYTES,
+        );
         out
     }
 
@@ -62,11 +68,11 @@ impl BodySealer {
         if *format != FORMAT {
             return Err(OpenError::NewerFormat { format: *format });
         }
-        let key = self.0.epochs.get(&epoch).ok_or(OpenError::UnknownEpoch { epoch })?;
+        let keys = self.0.epochs.get(&epoch).ok_or(OpenError::UnknownEpoch { epoch })?;
         let mut plaintext = ciphertext.to_vec();
-        xchacha::open_vec(key.as_bytes(), nonce, &self.associated_data(author, seq), &mut plaintext)
+        xchacha::open_vec(keys.cipher.as_bytes(), nonce, &self.associated_data(author, seq), &mut plaintext)
             .map_err(|_| OpenError::NotAuthentic)?;
-        let expected = self.nonce(author, seq, &plaintext);
+        let expected = nonce_of(&keys.nonce, author, seq, &plaintext);
         if bool::from(expected.ct_eq(nonce)) { Ok(plaintext) } else { Err(OpenError::NotAuthentic) }
     }
 
@@ -77,14 +83,14 @@ impl BodySealer {
         aad[64..].copy_from_slice(&seq.to_le_bytes());
         aad
     }
+}
 
-    fn nonce(&self, author: &AuthorId, seq: u64, plaintext: &[u8]) -> [u8; NONCE_BYTES] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.0.nonce_key);
-        hasher.update(author.as_bytes()).update(&seq.to_le_bytes()).update(plaintext);
-        let mut nonce = [0; NONCE_BYTES];
-        nonce.copy_from_slice(&hasher.finalize().as_bytes()[..NONCE_BYTES]);
-        nonce
-    }
+fn nonce_of(key: &EpochKey, author: &AuthorId, seq: u64, plaintext: &[u8]) -> [u8; NONCE_BYTES] {
+    let mut hasher = blake3::Hasher::new_keyed(key.as_bytes());
+    hasher.update(author.as_bytes()).update(&seq.to_le_bytes()).update(plaintext);
+    let mut nonce = [0; NONCE_BYTES];
+    nonce.copy_from_slice(&hasher.finalize().as_bytes()[..NONCE_BYTES]);
+    nonce
 }
 
 impl std::fmt::Debug for BodySealer {

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::OpenError;
-use super::keys::Keys;
+use super::keys::{EpochKeys, Keys};
 use crate::id::ChunkId;
 use crate::limits::{CHUNK_BYTES_MAX, SEALED_CHUNK_BYTES_MAX};
 use crate::secrets::{EpochId, EpochKey, LibrarySecrets};
@@ -54,19 +55,26 @@ pub struct SealedChunk {
 /// Seals and opens the chunks of one library. Cloning is cheap and shares the keys; after a new epoch a new sealer
 /// is made from the secrets.
 #[derive(Clone)]
-pub struct ChunkSealer(Arc<Keys>);
+pub struct ChunkSealer(Arc<ChunkKeys>);
+
+struct ChunkKeys {
+    sealing: Keys,
+    /// The same through all epochs, so that the same picture is known again.
+    picture: Zeroizing<[u8; 32]>,
+}
 
 impl ChunkSealer {
     /// A sealer with all epochs of `secrets`; it seals with the current one.
     #[must_use]
     pub fn new(secrets: &LibrarySecrets) -> Self {
-        Self(Arc::new(Keys::derive(secrets, "holdfast 1 chunk key", "holdfast 1 chunk nonce")))
+        let sealing = Keys::derive(secrets, "holdfast 1 chunk key", "holdfast 1 chunk nonce");
+        Self(Arc::new(ChunkKeys { sealing, picture: secrets.derive("holdfast 1 picture hash") }))
     }
 
     /// The epoch that chunks are sealed with.
     #[must_use]
     pub fn epoch(&self) -> EpochId {
-        self.0.current
+        self.0.sealing.current
     }
 
     /// Seals `plaintext`, at most [`CHUNK_BYTES_MAX`] of it.
@@ -86,7 +94,18 @@ impl ChunkSealer {
     /// # Panics
     /// When the plaintext is longer than a chunk can be.
     pub fn seal_into(&self, plaintext: &[u8], out: &mut Vec<u8>) -> ChunkId {
-        self.seal_with(&self.0.epochs[&self.0.current], self.0.current, plaintext, out)
+        self.seal_hashed_into(plaintext, &blake3::hash(plaintext), out)
+    }
+
+    /// Like [`ChunkSealer::seal_into`], when the plaintext's hash is known.
+    pub(crate) fn seal_hashed_into(&self, plaintext: &[u8], hash: &blake3::Hash, out: &mut Vec<u8>) -> ChunkId {
+        let keys = &self.0.sealing;
+        self.seal_with(&keys.epochs[&keys.current], keys.current, plaintext, hash, out)
+    }
+
+    /// Hashes pictures by what is the same for as long as the library lives.
+    pub(crate) fn picture_hasher(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&self.0.picture)
     }
 
     /// Seals as it was done in `epoch`, to give again a chunk that was not kept; `None` when the epoch is unknown.
@@ -105,21 +124,29 @@ impl ChunkSealer {
     /// # Panics
     /// When the plaintext is longer than a chunk can be.
     pub fn reseal_into(&self, plaintext: &[u8], epoch: EpochId, out: &mut Vec<u8>) -> Option<ChunkId> {
-        Some(self.seal_with(self.0.epochs.get(&epoch)?, epoch, plaintext, out))
+        let keys = self.0.sealing.epochs.get(&epoch)?;
+        Some(self.seal_with(keys, epoch, plaintext, &blake3::hash(plaintext), out))
     }
 
-    fn seal_with(&self, key: &EpochKey, epoch: EpochId, plaintext: &[u8], out: &mut Vec<u8>) -> ChunkId {
+    fn seal_with(
+        &self,
+        keys: &EpochKeys,
+        epoch: EpochId,
+        plaintext: &[u8],
+        hash: &blake3::Hash,
+        out: &mut Vec<u8>,
+    ) -> ChunkId {
         assert!(plaintext.len() <= CHUNK_BYTES_MAX, "a chunk of {} bytes is too long to seal", plaintext.len());
         let start = out.len();
         out.reserve(sealed_length(plaintext.len()));
         out.push(FORMAT);
         out.extend_from_slice(&epoch.to_bytes());
         let aad = self.associated_data(&out[start..]);
-        let nonce = self.nonce(plaintext);
+        let nonce = nonce_of(&keys.nonce, hash);
         out.extend_from_slice(&nonce);
         let from = out.len();
         out.extend_from_slice(plaintext);
-        xchacha::seal_tail(key.as_bytes(), &nonce, &aad, out, from);
+        xchacha::seal_tail(keys.cipher.as_bytes(), &nonce, &aad, out, from);
         chunk_id(&out[start..])
     }
 
@@ -142,29 +169,31 @@ impl ChunkSealer {
             return Err(OpenError::NewerFormat { format });
         }
         let epoch = EpochId::from_bytes(epoch);
-        let key = self.0.epochs.get(&epoch).ok_or(OpenError::UnknownEpoch { epoch })?;
+        let keys = self.0.sealing.epochs.get(&epoch).ok_or(OpenError::UnknownEpoch { epoch })?;
         let mut plaintext = ciphertext.to_vec();
-        xchacha::open_vec(key.as_bytes(), nonce, &self.associated_data(header), &mut plaintext)
+        xchacha::open_vec(keys.cipher.as_bytes(), nonce, &self.associated_data(header), &mut plaintext)
             .map_err(|_| OpenError::NotAuthentic)?;
-        if bool::from(self.nonce(&plaintext).ct_eq(nonce)) { Ok(plaintext) } else { Err(OpenError::NotAuthentic) }
+        let expected = nonce_of(&keys.nonce, &blake3::hash(&plaintext));
+        if bool::from(expected.ct_eq(nonce)) { Ok(plaintext) } else { Err(OpenError::NotAuthentic) }
     }
 
     fn associated_data(&self, header: &[u8]) -> [u8; AAD_BYTES] {
         let mut aad = [0; AAD_BYTES];
-        aad[..32].copy_from_slice(self.0.library.as_bytes());
+        aad[..32].copy_from_slice(self.0.sealing.library.as_bytes());
         aad[32..].copy_from_slice(header);
         aad
     }
+}
 
-    fn nonce(&self, plaintext: &[u8]) -> [u8; NONCE_BYTES] {
-        let mut nonce = [0; NONCE_BYTES];
-        nonce.copy_from_slice(&blake3::keyed_hash(&self.0.nonce_key, plaintext).as_bytes()[..NONCE_BYTES]);
-        nonce
-    }
+/// Made of the plaintext's hash rather than of the plaintext: whoever knows that hash has not to read it again.
+fn nonce_of(key: &EpochKey, plaintext: &blake3::Hash) -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
+    nonce.copy_from_slice(&blake3::keyed_hash(key.as_bytes(), plaintext.as_bytes()).as_bytes()[..NONCE_BYTES]);
+    nonce
 }
 
 impl std::fmt::Debug for ChunkSealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ChunkSealer({})", self.0.library.short())
+        write!(f, "ChunkSealer({})", self.0.sealing.library.short())
     }
 }

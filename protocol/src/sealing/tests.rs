@@ -27,7 +27,8 @@ fn sealed_by_the_book(secrets: &LibrarySecrets, nonce: &[u8; 24], plaintext: &[u
 }
 
 fn nonce_by_the_book(secrets: &LibrarySecrets, plaintext: &[u8]) -> [u8; 24] {
-    let hash = blake3::keyed_hash(&secrets.derive("holdfast 1 chunk nonce"), plaintext);
+    let key = EpochKey::derived("holdfast 1 chunk nonce", &secrets.epoch_keys()[&secrets.current_epoch()]);
+    let hash = blake3::keyed_hash(key.as_bytes(), blake3::hash(plaintext).as_bytes());
     hash.as_bytes()[..24].try_into().unwrap()
 }
 
@@ -184,13 +185,14 @@ fn libraries_share_no_sealed_bytes() {
 }
 
 #[test]
-fn what_stands_on_disk_does_not_change_by_accident() {
-    let chunk = ChunkSealer::new(&secrets()).seal(b"a chunk").id;
-    let body = BodySealer::new(&secrets()).seal(&AuthorId::from_bytes([1; 32]), 3, b"a body");
-    let fact = PhotoKey::derive(&secrets(), &[4; 32]).seal(b"caption", b"a fact");
-    let photo = secrets().photo_id(&[4; 32]);
-    let found = [chunk.short(), chunk_id(&body).short(), chunk_id(&fact).short(), photo.short()];
-    assert_eq!(found, ["f5966ee9", "de4b080c", "043e2e71", "c12144ee"]);
+fn who_lacks_an_epoch_cannot_confirm_what_was_sealed_in_it() {
+    const NONCE: std::ops::Range<usize> = 13..37;
+    let mut secrets = secrets();
+    let (chunk, author) = (ChunkSealer::new(&secrets).seal(b"a known picture"), AuthorId::from_bytes([1; 32]));
+    let body = BodySealer::new(&secrets).seal(&author, 3, b"a known body");
+    secrets.renew(&[6; 32]);
+    assert_ne!(ChunkSealer::new(&secrets).seal(b"a known picture").bytes[NONCE], chunk.bytes[NONCE]);
+    assert_ne!(BodySealer::new(&secrets).seal(&author, 3, b"a known body")[1..25], body[1..25]);
 }
 
 #[test]

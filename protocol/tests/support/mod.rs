@@ -9,7 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod memory;
 pub(crate) mod world;
 
-use holdfast_protocol::deposit::DepositedChunk;
+use holdfast_protocol::deposit::{DepositedChunk, NewRun, RunClass};
 use holdfast_protocol::id::ChunkId;
 
 pub(crate) use keys::{EPOCH, config, device_key, root};
@@ -23,6 +23,11 @@ pub(crate) fn chunk_bytes(number: u64, length: usize) -> Vec<u8> {
 
 pub(crate) fn chunk_id(bytes: &[u8]) -> ChunkId {
     ChunkId::from_bytes(*blake3::hash(bytes).as_bytes())
+}
+
+/// A photo's run.
+pub(crate) fn run(chunks: Vec<DepositedChunk>) -> NewRun {
+    NewRun { class: RunClass::PHOTO, chunks }
 }
 
 pub(crate) fn deposited(bytes: &[u8]) -> DepositedChunk {

@@ -19,7 +19,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use super::memory::Memory;
-use super::{EPOCH, config, deposited, root};
+use super::{EPOCH, config, deposited, root, run};
 
 /// What will happen.
 #[derive(Debug, Clone)]
@@ -234,9 +234,9 @@ impl World {
         let deposit: Vec<DepositedChunk> = chunks.iter().map(|(chunk, _)| *chunk).collect();
         self.nodes[node].store.extend(chunks.into_iter().map(|(chunk, bytes)| (chunk.chunk, bytes)));
         let now = self.clock();
-        let (run, effects) = self.replica(node).deposit(now, EPOCH, &deposit).expect("deposit");
+        let (runs, effects) = self.replica(node).deposit(now, EPOCH, &[run(deposit)]).expect("deposit");
         self.perform(node, effects);
-        run
+        runs[0]
     }
 
     pub(crate) fn input(&mut self, node: usize, input: Input) {

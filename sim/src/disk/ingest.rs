@@ -228,5 +228,12 @@ fn losses(lost: Vec<ChunkId>) -> Option<Input> {
 }
 
 fn file_name(folder: &str, path: &str, stat: &FileStat) -> FileName {
-    FileName { folder: folder.to_owned(), path: path.into(), mtime_ns: stat.mtime_ns, size: stat.size, mode: None }
+    FileName {
+        folder: folder.to_owned(),
+        path: path.into(),
+        mtime_ns: stat.mtime_ns,
+        size: stat.size,
+        mode: None,
+        created_ns: None,
+    }
 }

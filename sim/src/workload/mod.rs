@@ -109,11 +109,11 @@ pub struct Prepared {
 pub fn prepare_file(secrets: &LibrarySecrets, content: Content, file: &[u8], name: FileName) -> Prepared {
     let sealer = ChunkSealer::new(secrets);
     let mut at = 0;
-    let mut builder = ContentBuilder::new();
+    let mut builder = ContentBuilder::new(&sealer);
     let (mut pieces, mut in_place) = (Vec::new(), Vec::new());
     for cut in cuts(file) {
         let mut sealed = Vec::new();
-        let id = builder.push(&file[at..at + cut.length], cut.kind, &sealer, &mut sealed);
+        let id = builder.push(&file[at..at + cut.length], cut.kind, &mut sealed);
         if cut.kind != CutKind::Metadata {
             let (offset, length) = (at as u64, cut.length as u32);
             in_place.push(InPlaceCut { chunk: id, offset, length, epoch: sealer.epoch() });
@@ -160,7 +160,8 @@ mod tests {
         let content = Content { picture: 4, revision: 0 };
         assert!(kinds(content).contains(&CutKind::Metadata) && kinds(content).contains(&CutKind::Picture));
         let secrets = LibrarySecrets::generate(holdfast_protocol::id::LibraryId::from_bytes([1; 32]), &[2; 32]);
-        let name = FileName { folder: "a".into(), path: "b".into(), mtime_ns: 0, size: 0, mode: None };
+        let name =
+            FileName { folder: "a".into(), path: "b".into(), mtime_ns: 0, size: 0, mode: None, created_ns: None };
         let prepared = |content: Content| prepare_file(&secrets, content, &content.bytes(), name.clone());
         let (before, after) = (prepared(content), prepared(Content { revision: 1, ..content }));
         assert_ne!(before.imported.photo, after.imported.photo);

@@ -1,7 +1,7 @@
 //! What logs say, come as they may: unreadable yet, too early, and behind their end.
 
 use holdfast_protocol::certificate::AuthorCertificate;
-use holdfast_protocol::deposit::{Deposit, DepositedChunk};
+use holdfast_protocol::deposit::{Deposit, DepositedChunk, RunClass, RunStart};
 use holdfast_protocol::envelope::{Envelope, NO_ENVELOPE};
 use holdfast_protocol::keys::AuthorKey;
 use holdfast_protocol::membership::{Statement, encode_statements};
@@ -133,9 +133,10 @@ fn a_photo_that_a_removed_device_told_of_too_early_is_deposited_again_all_the_sa
     let record = PhotoRecord::new(run, 1000).encode();
     let change = writer.edit(JULY, |edit| edit.put_photo(photo.photo, &record)).unwrap().unwrap().change;
     let chunks = photo.chunks.iter().map(|(chunk, length)| DepositedChunk { chunk: *chunk, length: *length }).collect();
+    let runs = vec![RunStart { at: 0, class: RunClass::PHOTO }];
     let said = [
         (Kind::Membership, introduction),
-        (Kind::Deposit, Deposit { first: 0, chunks }.encode()),
+        (Kind::Deposit, Deposit { first: 0, chunks, runs }.encode()),
         (Kind::Catalog, CatalogBody { document: JULY, changes: vec![change] }.encode()),
     ];
 

@@ -58,6 +58,8 @@ use super::{
 const EVENTS_MAX: usize = 1024;
 /// Time for the last frames of a link.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Time for the other side to close a link once it was sent the last.
+const HEARD: Duration = Duration::from_millis(200);
 
 /// What the swarm is asked to do.
 #[derive(Debug)]
@@ -487,9 +489,12 @@ impl Driver {
         let commands = self.shared.commands.clone();
         tokio::spawn(async move {
             let settled = async {
-                match end {
-                    LinkEnd::Closed => link.control.drained().await,
-                    _ => link.frames_read().await,
+                if end == LinkEnd::Closed {
+                    link.control.drained().await;
+                    // QUIC drops with the connection what it has not sent: whoever hears a goodbye closes it by itself.
+                    let _ = timeout(HEARD, link.frames_read()).await;
+                } else {
+                    link.frames_read().await;
                 }
             };
             let _ = timeout(FAREWELL, settled).await;

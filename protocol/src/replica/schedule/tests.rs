@@ -15,7 +15,7 @@ fn peer(number: u8) -> DeviceId {
 fn wanting(peers: u8) -> (Scheduler, ChunkTable) {
     let mut chunks = ChunkTable::new([3, 4]);
     let chunk = DepositedChunk { chunk: ChunkId::from_bytes([7; 32]), length: 100 };
-    chunks.deposit(&AUTHOR, &Deposit { first: 0, chunks: vec![chunk] }).unwrap();
+    chunks.deposit(&AUTHOR, &Deposit { first: 0, chunks: vec![chunk], runs: Vec::new() }).unwrap();
     let mut scheduler = Scheduler::default();
     let mut held = Holdings::new();
     held.insert(&Position { author: AUTHOR, index: 0 });
@@ -117,7 +117,9 @@ fn a_chunk_that_comes_slowly_is_not_given_up() {
 fn asking(requests: u32) -> (Scheduler, ChunkTable, ChaCha20Rng, Vec<RequestId>) {
     let mut chunks = ChunkTable::new([3, 4]);
     let chunk = |number: u32| DepositedChunk { chunk: ChunkId::from_bytes([number as u8; 32]), length: 1 << 20 };
-    chunks.deposit(&AUTHOR, &Deposit { first: 0, chunks: (0..requests).map(chunk).collect() }).unwrap();
+    chunks
+        .deposit(&AUTHOR, &Deposit { first: 0, chunks: (0..requests).map(chunk).collect(), runs: Vec::new() })
+        .unwrap();
     let mut held = Holdings::new();
     (0..requests).for_each(|index| _ = held.insert(&Position { author: AUTHOR, index }));
     let mut scheduler = Scheduler::default();
