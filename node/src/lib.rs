@@ -10,10 +10,10 @@ pub mod cli;
 pub mod export;
 #[cfg(feature = "io")]
 pub mod home;
+#[cfg(feature = "io")]
 pub mod index;
 #[cfg(feature = "io")]
 pub mod ingest;
-pub mod library;
 #[cfg(feature = "io")]
 pub mod media;
 #[cfg(feature = "io")]

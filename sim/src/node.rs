@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
-use holdfast::library::{Config, Effect, Founding, ImportId, Input, Library, LibraryError, Membership};
 use holdfast::store::ReadError;
+use holdfast_library::{Config, Effect, Founding, ImportId, Input, Library, LibraryError, Membership};
 use holdfast_protocol::id::{ChunkId, DeviceId, PhotoId};
 use holdfast_protocol::keys::{AuthorKey, DeviceKey};
 use holdfast_protocol::manifest::Manifest;

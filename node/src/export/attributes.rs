@@ -6,7 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::library::FileName;
+use holdfast_library::FileName;
+
 use crate::store::FileStat;
 
 /// File systems keep times as coarsely as this: FAT counts two seconds.

@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use holdfast_library::{FileChange, Settled};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::manifest::{Facts, Manifest, Thumbnail};
 use holdfast_protocol::metadata::StorageError;
@@ -23,7 +24,6 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::flow::{Flow, lock};
 use super::read::{Ending, Found, ReadFile};
 use super::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, Keep, RemovedName};
-use crate::library::{FileChange, Settled};
 use crate::media::{Examination, ExamineError};
 use crate::store::{ChunkStore, FileRecord, FileStat, Known};
 

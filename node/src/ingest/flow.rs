@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use holdfast_library::Outstanding;
 use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
 use roaring::RoaringBitmap;
@@ -15,7 +16,6 @@ use super::settle::Settling;
 use super::skip::{SkipReason, Skipped};
 use super::writing::Writing;
 use super::{FolderFiles, IN_FLIGHT_MAX, ImportId, IngestConfig, IngestProgress, labels};
-use crate::library::Outstanding;
 use crate::store::FileStat;
 
 /// Shared by all threads.

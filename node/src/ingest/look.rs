@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use holdfast_library::FileChange;
 use roaring::RoaringBitmap;
 use walkdir::{DirEntry, WalkDir};
 
@@ -13,7 +14,6 @@ use super::settle::Look;
 use super::skip::{self, SkipReason};
 use super::walk::{Walker, is_gone};
 use super::{ImportProblem, ScanSummary};
-use crate::library::FileChange;
 use crate::store::{FileStat, Known};
 
 /// A file system's clock may be ahead of this one's by so much; what is further in the future says nothing.

@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Instant, SystemTime};
 
+use holdfast_library::FilePath;
 use holdfast_protocol::id::{ChunkId, LibraryId, PhotoId};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::sealing::ChunkSealer;
 
 use super::*;
 use crate::export::Export;
-use crate::library::FilePath;
 use crate::store::disk::Disk;
 use crate::store::simulated::SimulatedDisk;
 use crate::store::{SledMetadata, StoreConfig, SystemDisk};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use holdfast_library::FileName;
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::position::Position;
 
@@ -17,7 +18,6 @@ use crate::api::{Refusal, RefusalKind, Reply, Response};
 use crate::export::{Export, Exported, Kept};
 use crate::index::{IndexError, IndexedFile};
 use crate::ingest::real_path;
-use crate::library::FileName;
 use crate::store::ChunkStore;
 
 /// Problems that an outcome names one by one.

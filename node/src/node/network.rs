@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_library::Input;
 use holdfast_protocol::codec;
 use holdfast_protocol::id::{ChunkId, DeviceId};
 use holdfast_protocol::metadata::{Batch, Metadata, StorageError, Table};
@@ -16,7 +17,6 @@ use super::runtime::Runtime;
 use super::workers::Losses;
 use super::{NodeError, seed};
 use crate::api::Happening;
-use crate::library::Input;
 use crate::network::{self, ChunkSink, ChunkSource, DialFailure, NetworkEvent, PairingId, ReadFailure};
 use crate::store::{ChunkStore, ReadError};
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use holdfast_library::Input;
 use holdfast_protocol::certificate::Role;
 use holdfast_protocol::id::DeviceId;
 use holdfast_protocol::replica::{self, PeerView};
@@ -13,7 +14,6 @@ use super::connections::Link;
 use super::runtime::Runtime;
 use crate::api::view::{Connection, DialFailure, Peer, Peers, Route, RouteKind};
 use crate::api::{Refusal, RefusalKind, Reply, Response};
-use crate::library::Input;
 use crate::network::{self, Path, Reach, Transport};
 
 /// How long a call may take before what is known by then is answered.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_library::{Config, Effect, ImportId, Input, Library, Membership};
 use holdfast_protocol::id::{ChunkId, DeviceId, LibraryId};
 use holdfast_protocol::keys::DeviceKey;
 use holdfast_protocol::metadata::StorageError;
@@ -30,7 +31,6 @@ use crate::api::{Call, EventLog, Happening};
 use crate::home::{Discovery, Home, PortMapping, Relaying, Settings};
 use crate::index::{Index, IndexReader};
 use crate::ingest::{ImportEvent, Ingest};
-use crate::library::{Config, Effect, ImportId, Input, Library, Membership};
 use crate::media::{MediaPool, PoolConfig, WorkerCommand};
 use crate::network::{self, DialFailure, Network, NetworkConfig, NetworkEvent, NetworkHandle};
 use crate::store::{ChunkStore, SledMetadata, StoreConfig, SystemDisk};
@@ -427,7 +427,7 @@ impl Runtime {
                 // Nobody asks this node for edits yet.
                 Effect::Edited(_) => {}
                 Effect::Event(event) => {
-                    if let crate::library::Event::MembershipChanged { .. } = &event {
+                    if let holdfast_library::Event::MembershipChanged { .. } = &event {
                         self.network.prove_with(self.library.replica().own_chain());
                     }
                     self.news.of_library(event, &self.library);

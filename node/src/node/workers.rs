@@ -8,12 +8,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use holdfast_library::index::IndexChange;
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::replica::TaskId;
 use tokio::sync::mpsc;
 
 use super::NodeError;
-use crate::index::{Index, IndexChange, IndexError};
+use crate::index::{Index, IndexError};
 use crate::store::{ChunkStore, ReadError, ScrubCursor, SledMetadata};
 
 /// Completions that wait for the library; workers wait when it is full.

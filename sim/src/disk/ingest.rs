@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use holdfast::library::{FileChange, FileName, ImportId, ImportedPhoto, Input, RemovedName, Settled};
 use holdfast::store::{FileIdentity, FileRecord, FileStat, Known};
+use holdfast_library::{FileChange, FileName, ImportId, ImportedPhoto, Input, RemovedName, Settled};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica;

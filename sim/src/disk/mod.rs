@@ -16,10 +16,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use holdfast::library::Outstanding;
 use holdfast::store::disk::{Access, Disk as _};
 use holdfast::store::simulated::{Failing, SimulatedDisk};
 use holdfast::store::{ChunkStore, FileStat, ReadError, Recovery, StoreConfig};
+use holdfast_library::Outstanding;
 use holdfast_protocol::id::{AuthorId, ChunkId, PhotoId};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::sealing::ChunkSealer;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use holdfast::library::Input;
 use holdfast::store::ScrubCursor;
 use holdfast::store::disk::Disk as _;
 use holdfast::store::simulated::Failing;
+use holdfast_library::Input;
 use holdfast_protocol::replica::Input as ReplicaInput;
 
 use super::{Death, HOME};

@@ -10,8 +10,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use holdfast::library::{FileName, ImportId, ImportedPhoto};
 use holdfast::store::InPlaceCut;
+use holdfast_library::{FileName, ImportId, ImportedPhoto};
 use holdfast_protocol::cutting::{CutKind, cuts};
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::manifest::{CaptureSource, CaptureTime, ContentBuilder, Dimensions, Facts, Manifest, Thumbnail};

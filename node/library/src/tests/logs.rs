@@ -8,7 +8,7 @@ use holdfast_protocol::membership::{Statement, encode_statements};
 use holdfast_protocol::position::Run;
 
 use super::*;
-use crate::library::record::PhotoRecord;
+use crate::record::PhotoRecord;
 
 #[test]
 fn what_only_a_newer_version_can_read_is_left_alone_until_it_can_be_read() {

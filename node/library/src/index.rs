@@ -1,11 +1,11 @@
-//! What feeds the index.
+//! What the index of a node is told: [`IndexChange`]s, which the library derives from changes of its catalog.
 
 use std::fmt;
 
 use holdfast_protocol::id::{DeviceId, PhotoId};
 use holdfast_protocol::time::WallTime;
 
-use crate::library::FilePath;
+use crate::FilePath;
 
 /// One change of what the index shows. Changes may come again: the last one wins.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,7 +34,8 @@ impl FilePath {
 }
 
 /// What is left of text that was cut at any byte, without the rest of a character.
-pub(crate) fn from_character(text: &[u8]) -> &[u8] {
+#[must_use]
+pub fn from_character(text: &[u8]) -> &[u8] {
     let continues = |byte: &&u8| **byte & 0xc0 == 0x80;
     &text[text.iter().take(3).take_while(continues).count()..]
 }

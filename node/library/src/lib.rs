@@ -22,6 +22,7 @@ mod effect;
 mod feeding;
 mod founding;
 mod import;
+pub mod index;
 mod membership;
 mod outstanding;
 mod path;
@@ -55,9 +56,7 @@ pub use founding::{Founding, Membership};
 pub use import::{FileName, ImportId, ImportedPhoto, RemovedName};
 pub use membership::RemoveError;
 pub use outstanding::{FileChange, Outstanding, Settled};
-pub use path::FilePath;
-#[cfg(feature = "io")]
-pub(crate) use path::from_character;
+pub use path::{FilePath, from_character};
 pub use photos::{PhotoRow, PhotoTable};
 pub use status::{PhotoCopies, Summary};
 
