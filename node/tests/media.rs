@@ -1,6 +1,5 @@
 //! Examining photos: through real worker processes, and real files where there are some.
 
-#![cfg(feature = "io")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, reason = "tests of a driver")]
 
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use holdfast_library::FileName;
 
-use crate::store::FileStat;
+use holdfast_store::FileStat;
 
 /// File systems keep times as coarsely as this: FAT counts two seconds.
 const GRANULARITY_NS: u64 = 2_000_000_000;

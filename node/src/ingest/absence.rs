@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use holdfast_protocol::id::PhotoId;
-
-use crate::store::{FileIdentity, Unseen};
+use holdfast_store::{FileIdentity, Unseen};
 
 /// After this, what is missed is gone.
 const MISSED_MAX: Duration = Duration::from_secs(24 * 60 * 60);

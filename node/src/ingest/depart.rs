@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use holdfast_protocol::metadata::StorageError;
+use holdfast_store::{FileIdentity, Unseen};
 use roaring::RoaringBitmap;
 
 use super::absence::{self, MissedFolder};
@@ -12,7 +13,6 @@ use super::finish::Step;
 use super::flow::lock;
 use super::walk::{Leaving, Missing, Walker, is_empty, is_gone};
 use super::{ImportEvent, ImportProblem};
-use crate::store::{FileIdentity, Unseen};
 
 /// Files by which it is told that a folder was moved.
 const MOVED_FILES: usize = 100;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use holdfast_library::Outstanding;
 use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
+use holdfast_store::FileStat;
 use roaring::RoaringBitmap;
 
 use super::absence::MissedFolder;
@@ -16,7 +17,6 @@ use super::settle::Settling;
 use super::skip::{SkipReason, Skipped};
 use super::writing::Writing;
 use super::{FolderFiles, IN_FLIGHT_MAX, ImportId, IngestConfig, IngestProgress, labels};
-use crate::store::FileStat;
 
 /// Shared by all threads.
 pub(super) struct Flow {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use holdfast_library::FileChange;
+use holdfast_store::{FileStat, Known};
 use roaring::RoaringBitmap;
 use walkdir::{DirEntry, WalkDir};
 
@@ -14,7 +15,6 @@ use super::settle::Look;
 use super::skip::{self, SkipReason};
 use super::walk::{Walker, is_gone};
 use super::{ImportProblem, ScanSummary};
-use crate::store::{FileStat, Known};
 
 /// A file system's clock may be ahead of this one's by so much; what is further in the future says nothing.
 const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -49,6 +49,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use holdfast_protocol::secrets::LibrarySecrets;
+use holdfast_store::ChunkStore;
 use tokio::sync::mpsc;
 
 pub use absence::MissedFolder;
@@ -62,7 +63,6 @@ pub use skip::{SkipReason, Skipped};
 use walk::Walker;
 
 use crate::media::MediaPool;
-use crate::store::ChunkStore;
 
 /// Files that are read and not yet acknowledged as catalogued.
 pub const IN_FLIGHT_MAX: usize = 8192;

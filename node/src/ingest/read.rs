@@ -11,6 +11,7 @@ use holdfast_protocol::cutting::{CutKind, Pieces};
 use holdfast_protocol::manifest::{Content, ContentBuilder};
 use holdfast_protocol::media_type::{MediaType, SNIFF_BYTES};
 use holdfast_protocol::metadata::StorageError;
+use holdfast_store::{ChunkStore, FileIdentity, FileStat, InPlaceCut};
 
 use super::finish::Step;
 use super::flow::{Flow, Keys, lock};
@@ -18,7 +19,6 @@ use super::skip::{self, SkipReason};
 use super::whole::is_cut;
 use super::{ImportProblem, Keep};
 use crate::media::{MediaPool, PendingExamination};
-use crate::store::{ChunkStore, FileIdentity, FileStat, InPlaceCut};
 
 /// Files that changed more recently are written through to the disk before their chunks count as held in place: the
 /// system writes everything older by itself.

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use holdfast_protocol::metadata::StorageError;
+use holdfast_store::{ChunkStore, FileStat};
 
 use super::finish::Step;
 use super::flow::{Flow, Scan, Target, lock};
@@ -17,7 +18,6 @@ use super::settle::Look;
 use super::skip::Skipped;
 use super::watch::Watch;
 use super::{ImportEvent, ImportProblem, ScanSummary, Watching, skip};
-use crate::store::{ChunkStore, FileStat};
 
 /// How often a missing folder is looked for.
 const MISSING_INTERVAL: Duration = Duration::from_secs(5);

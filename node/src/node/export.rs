@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use holdfast_library::FileName;
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::position::Position;
+use holdfast_store::ChunkStore;
 
 use super::NodeError;
 use super::destination::Destination;
@@ -18,7 +19,6 @@ use crate::api::{Refusal, RefusalKind, Reply, Response};
 use crate::export::{Export, Exported, Kept};
 use crate::index::{IndexError, IndexedFile};
 use crate::ingest::real_path;
-use crate::store::ChunkStore;
 
 /// Problems that an outcome names one by one.
 const PROBLEMS_MAX: usize = 100;

@@ -11,6 +11,7 @@ use holdfast_protocol::metadata::{Batch, Metadata, StorageError, Table};
 use holdfast_protocol::pairing::{JoinAnswer, JoinRefused, JoinRequest};
 use holdfast_protocol::replica::Input as ReplicaInput;
 use holdfast_protocol::time::Timestamp;
+use holdfast_store::{ChunkStore, ReadError};
 use indexmap::IndexSet;
 
 use super::runtime::Runtime;
@@ -18,7 +19,6 @@ use super::workers::Losses;
 use super::{NodeError, seed};
 use crate::api::Happening;
 use crate::network::{self, ChunkSink, ChunkSource, DialFailure, NetworkEvent, PairingId, ReadFailure};
-use crate::store::{ChunkStore, ReadError};
 
 const ADDRESS_PREFIX: &[u8] = b"address/";
 /// Addresses that are remembered of one peer.

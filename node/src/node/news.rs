@@ -10,6 +10,7 @@ use holdfast_protocol::message::Farewell;
 use holdfast_protocol::metadata::Metadata;
 use holdfast_protocol::replica::{self, DisconnectReason};
 use holdfast_protocol::time::Timestamp;
+use holdfast_store::Recovery;
 
 use super::Clock;
 use super::pace::Pace;
@@ -18,7 +19,6 @@ use crate::api::view::{Moving, Problem};
 use crate::api::{EventLog, Happening};
 use crate::ingest::{FolderFiles, ImportProblem};
 use crate::network::LinkEnd;
-use crate::store::Recovery;
 
 /// Problems that a status shows; older ones are forgotten.
 const PROBLEMS_MAX: usize = 50;

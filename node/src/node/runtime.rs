@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_disk::{SledMetadata, SystemDisk};
 use holdfast_library::{Config, Effect, ImportId, Input, Library, Membership};
 use holdfast_protocol::id::{ChunkId, DeviceId, LibraryId};
 use holdfast_protocol::keys::DeviceKey;
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica;
 use holdfast_protocol::sealing::ChunkSealer;
+use holdfast_store::{ChunkStore, StoreConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -33,7 +35,6 @@ use crate::index::{Index, IndexReader};
 use crate::ingest::{ImportEvent, Ingest};
 use crate::media::{MediaPool, PoolConfig, WorkerCommand};
 use crate::network::{self, DialFailure, Network, NetworkConfig, NetworkEvent, NetworkHandle};
-use crate::store::{ChunkStore, SledMetadata, StoreConfig, SystemDisk};
 
 /// Index batches that may wait before folders and peers have to.
 const INDEX_BEHIND_MAX: u64 = 64;

@@ -104,7 +104,7 @@ fn check_photo(
 
 #[cfg(test)]
 mod tests {
-    use holdfast::store::ScrubCursor;
+    use holdfast_store::ScrubCursor;
 
     use super::*;
     use crate::options::Options;

@@ -22,11 +22,6 @@ pub mod simulated;
 mod table;
 mod writer;
 
-#[cfg(feature = "io")]
-#[cfg(feature = "io")]
-mod metadata;
-#[cfg(feature = "io")]
-mod system_disk;
 #[cfg(test)]
 mod tests;
 
@@ -48,11 +43,7 @@ pub use file_record::{FileRecord, InPlaceCut, REPLACES_MAX};
 pub use folders::Unseen;
 pub use in_place::{FileNumber, Known};
 pub use maintenance::{Scrub, ScrubCursor};
-#[cfg(feature = "io")]
-pub use metadata::SledMetadata;
 pub use recovery::Recovery;
-#[cfg(feature = "io")]
-pub use system_disk::SystemDisk;
 
 /// The chunks of one home, for any number of threads.
 pub struct ChunkStore {

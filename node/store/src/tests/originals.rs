@@ -4,9 +4,9 @@ use holdfast_protocol::id::PhotoId;
 use roaring::RoaringBitmap;
 
 use super::*;
-use crate::store::disk::{Access, Disk};
-use crate::store::simulated::Failing;
-use crate::store::{FileIdentity, FileRecord, InPlaceCut, Known, ReadError, ScrubCursor};
+use crate::disk::{Access, Disk};
+use crate::simulated::Failing;
+use crate::{FileIdentity, FileRecord, InPlaceCut, Known, ReadError, ScrubCursor};
 
 /// Writes a file of `content` and returns its record, cut into pieces of 1000 bytes.
 fn file(machine: &Machine, path: &str, content: &[u8]) -> FileRecord {
@@ -58,7 +58,7 @@ fn chunks_are_sealed_again_from_the_original() {
     store.finish_files(&[&record.path]).unwrap();
     for store in [store, machine.open()] {
         assert!(matches!(store.look_up(&record.path, &record.stat), Known::Unchanged(_)));
-        let touched = crate::store::FileStat { mtime_ns: -5, ..record.stat };
+        let touched = crate::FileStat { mtime_ns: -5, ..record.stat };
         assert!(matches!(store.look_up(&record.path, &touched), Known::Changed(_)));
         assert_eq!(store.file(&record.path).unwrap().as_ref(), Some(&record));
         assert_resealed(&store, &record, &content(1));

@@ -1,8 +1,8 @@
 //! Disks that fill up, fail, are read-only, or were damaged by hand.
 
 use super::*;
-use crate::store::simulated::Failing;
-use crate::store::{ReadError, ScrubCursor};
+use crate::simulated::Failing;
+use crate::{ReadError, ScrubCursor};
 
 fn flip(machine: &Machine, segment: u32, at: usize) {
     machine.disk.tamper(&machine.segment(segment), |bytes| bytes[at] ^= 1);

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, OFlags};
 
-use super::disk::{Access, Disk, DiskFile, FileIdentity, FileStat};
+use holdfast_store::FileStat;
+use holdfast_store::disk::{Access, Disk, DiskFile};
 
 /// The system's own file systems.
 #[derive(Debug, Clone, Copy, Default)]
@@ -107,49 +108,5 @@ impl DiskFile for SystemFile {
 
     fn stat(&self) -> io::Result<FileStat> {
         Ok(FileStat::of(&self.0.metadata()?))
-    }
-}
-
-impl FileStat {
-    /// What `metadata` says about a file.
-    #[must_use]
-    pub fn of(metadata: &fs::Metadata) -> Self {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-            let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
-            Self {
-                size: metadata.len(),
-                mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-                ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-            }
-        }
-        #[cfg(not(unix))]
-        {
-            let mtime_ns = metadata
-                .modified()
-                .ok()
-                .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-                .and_then(|since| i64::try_from(since.as_nanos()).ok())
-                .unwrap_or(0);
-            Self { size: metadata.len(), mtime_ns, ctime_ns: 0 }
-        }
-    }
-}
-
-impl FileIdentity {
-    /// Which file or folder `metadata` is of.
-    #[must_use]
-    pub fn of(metadata: &fs::Metadata) -> Self {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-            Self { device: metadata.dev(), inode: metadata.ino() }
-        }
-        #[cfg(not(unix))]
-        {
-            _ = metadata;
-            Self::default()
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The disk as the store sees it, so that the same code runs on a real one and on one that fails on purpose.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,33 @@ pub struct FileStat {
     pub ctime_ns: i64,
 }
 
+impl FileStat {
+    /// What `metadata` says about a file.
+    #[must_use]
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+            Self {
+                size: metadata.len(),
+                mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+                ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            }
+        }
+        #[cfg(not(unix))]
+        {
+            let mtime_ns = metadata
+                .modified()
+                .ok()
+                .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+                .and_then(|since| i64::try_from(since.as_nanos()).ok())
+                .unwrap_or(0);
+            Self { size: metadata.len(), mtime_ns, ctime_ns: 0 }
+        }
+    }
+}
+
 /// Which file it is for the system, for as long as its disk stays connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileIdentity {
@@ -28,6 +56,23 @@ pub struct FileIdentity {
     pub device: u64,
     /// The file's number in it; both are 0 where systems do not say.
     pub inode: u64,
+}
+
+impl FileIdentity {
+    /// Which file or folder `metadata` is of.
+    #[must_use]
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            Self { device: metadata.dev(), inode: metadata.ino() }
+        }
+        #[cfg(not(unix))]
+        {
+            _ = metadata;
+            Self::default()
+        }
+    }
 }
 
 /// What a file is opened for.

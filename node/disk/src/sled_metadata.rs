@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_protocol::metadata::{Batch, Entry, Metadata, StorageError, Table};
-
-use super::disk::storage_error;
+use holdfast_store::disk::storage_error;
 
 /// Pages kept in memory. What is read often is in tables of its own, so little is enough. It is a goal more than a
 /// bound: sled evicts from each of its 256 shards only after 64 look-ups there.
