@@ -6,6 +6,4 @@ pub mod export;
 pub mod home;
 pub mod index;
 pub mod ingest;
-pub mod media;
-pub mod network;
 pub mod node;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use holdfast::media::{Examination, ExamineError, MediaPool, PoolConfig, WorkerCommand, examine_here};
+use holdfast_media::{Examination, ExamineError, MediaPool, PoolConfig, WorkerCommand, examine_here};
 use holdfast_protocol::manifest::{CaptureSource, Facts};
 use holdfast_protocol::media_type::MediaType;
 use image::imageops::rotate180;

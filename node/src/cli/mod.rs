@@ -40,7 +40,7 @@ pub fn main() -> ExitCode {
     // Usage errors, `--help` and `--version` end the process here: 2 and 0.
     let arguments = Arguments::parse();
     if matches!(arguments.command, Command::Worker) {
-        return crate::media::worker::run();
+        return holdfast_media::worker::run();
     }
     let terminal = Terminal::new(&arguments);
     terminal::log_to_stderr(&arguments);

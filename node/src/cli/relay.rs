@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use holdfast_network::{RelayConfig, RelayEvent, RelayServer};
 use holdfast_protocol::id::LibraryId;
 use serde::Serialize;
 
@@ -13,7 +14,6 @@ use super::terminal::{Form, Terminal};
 use super::up::{interrupted, wrong_address};
 use super::words::{printable, time_of_day};
 use crate::home::RelaySettings;
-use crate::network::{self, RelayConfig, RelayEvent, RelayServer};
 use crate::node;
 
 /// Where a relay listens unless it is told: a port that firewalls can be told of.
@@ -43,8 +43,8 @@ pub(super) fn run(session: &Session<'_>, arguments: RelayArguments) -> Result<Ex
 
 /// What the relay is told now, on top of what it was told before.
 fn merge(mut settings: RelaySettings, arguments: RelayArguments) -> Result<RelaySettings, Failure> {
-    let all = arguments.listen.iter().map(|address| network::check_listened(address));
-    all.chain(arguments.announce.iter().map(|address| network::check_dialled(address)))
+    let all = arguments.listen.iter().map(|address| holdfast_network::check_listened(address));
+    all.chain(arguments.announce.iter().map(|address| holdfast_network::check_dialled(address)))
         .collect::<Result<(), _>>()
         .map_err(|error| wrong_address(&error))?;
     let libraries = arguments.libraries.iter().map(ToString::to_string).collect();

@@ -3,6 +3,8 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
+use holdfast_media::WorkerCommand;
+use holdfast_network::StartError;
 use holdfast_protocol::pairing::Ticket;
 
 use super::arguments::NodeArguments;
@@ -14,8 +16,6 @@ use super::words;
 use crate::api::EventLog;
 use crate::api::server::Server;
 use crate::home::{Discovery, HomeLock, Originals, PortMapping, Relaying, Settings};
-use crate::media::WorkerCommand;
-use crate::network::{self, StartError};
 use crate::node::{self, Node, NodeConfig};
 
 /// The longest name of a device or place, in characters.
@@ -87,7 +87,7 @@ fn start(session: &Session<'_>, arguments: NodeArguments, opening: Opening) -> R
     settings
         .listen
         .iter()
-        .try_for_each(|address| network::check_free(address))
+        .try_for_each(|address| holdfast_network::check_free(address))
         .map_err(|error| Failure::from_error(Exit::Failed, &error))?;
     run(session, settings, opening, lock)
 }
@@ -107,8 +107,12 @@ fn merge(mut settings: Settings, arguments: NodeArguments) -> Result<Settings, F
         }
     }
     // A wrong address that is remembered would be in the way of every later start.
-    let checks: [AddressCheck; 4] =
-        [network::check_listened, network::check_dialled, network::check_relay, network::check_dialled];
+    let checks: [AddressCheck; 4] = [
+        holdfast_network::check_listened,
+        holdfast_network::check_dialled,
+        holdfast_network::check_relay,
+        holdfast_network::check_dialled,
+    ];
     let given = [arguments.listen, arguments.peers, arguments.relays, arguments.announce];
     let remembered = [&mut settings.listen, &mut settings.peers, &mut settings.relays, &mut settings.announced];
     for ((given, setting), check) in given.into_iter().zip(remembered).zip(checks) {

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use holdfast_library::{FileChange, Settled};
+use holdfast_media::{Examination, ExamineError};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::manifest::{Facts, Manifest, Thumbnail};
 use holdfast_protocol::metadata::StorageError;
@@ -25,7 +26,6 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::flow::{Flow, lock};
 use super::read::{Ending, Found, ReadFile};
 use super::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, Keep, RemovedName};
-use crate::media::{Examination, ExamineError};
 
 /// Files that share a sync at most.
 const BATCH_FILES_MAX: usize = 256;

@@ -48,6 +48,7 @@ use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use holdfast_media::MediaPool;
 use holdfast_protocol::secrets::LibrarySecrets;
 use holdfast_store::ChunkStore;
 use tokio::sync::mpsc;
@@ -61,8 +62,6 @@ use finish::{Finisher, Step};
 use flow::Flow;
 pub use skip::{SkipReason, Skipped};
 use walk::Walker;
-
-use crate::media::MediaPool;
 
 /// Files that are read and not yet acknowledged as catalogued.
 pub const IN_FLIGHT_MAX: usize = 8192;

@@ -36,6 +36,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holdfast_library::LibraryError;
+use holdfast_media::WorkerCommand;
+use holdfast_network::StartError;
 use holdfast_protocol::id::{DeviceId, LibraryId};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::time::{Now, Timestamp, WallTime};
@@ -47,8 +49,6 @@ use crate::api::{EventLog, NodeHandle};
 use crate::home::{Home, HomeError, HomeLock, Settings};
 use crate::index::IndexError;
 use crate::ingest::IngestError;
-use crate::media::WorkerCommand;
-use crate::network::StartError;
 
 /// How a node is run.
 pub struct NodeConfig {

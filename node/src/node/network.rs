@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_library::Input;
+use holdfast_network::{ChunkSink, ChunkSource, DialFailure, NetworkEvent, PairingId, ReadFailure};
 use holdfast_protocol::codec;
 use holdfast_protocol::id::{ChunkId, DeviceId};
 use holdfast_protocol::metadata::{Batch, Metadata, StorageError, Table};
@@ -18,7 +19,6 @@ use super::runtime::Runtime;
 use super::workers::Losses;
 use super::{NodeError, seed};
 use crate::api::Happening;
-use crate::network::{self, ChunkSink, ChunkSource, DialFailure, NetworkEvent, PairingId, ReadFailure};
 
 const ADDRESS_PREFIX: &[u8] = b"address/";
 /// Addresses that are remembered of one peer.
@@ -98,7 +98,7 @@ impl AddressBook {
 
 /// Each address once: without the peer at its end, which some sources name and others do not.
 fn places_of(addresses: Vec<String>) -> Vec<String> {
-    let places: IndexSet<String> = addresses.iter().map(|address| network::place_of(address)).collect();
+    let places: IndexSet<String> = addresses.iter().map(|address| holdfast_network::place_of(address)).collect();
     places.into_iter().collect()
 }
 

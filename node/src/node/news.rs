@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use holdfast_library::Library;
+use holdfast_network::LinkEnd;
 use holdfast_protocol::id::DeviceId;
 use holdfast_protocol::message::Farewell;
 use holdfast_protocol::metadata::Metadata;
@@ -18,7 +19,6 @@ use super::runtime::Runtime;
 use crate::api::view::{Moving, Problem};
 use crate::api::{EventLog, Happening};
 use crate::ingest::{FolderFiles, ImportProblem};
-use crate::network::LinkEnd;
 
 /// Problems that a status shows; older ones are forgotten.
 const PROBLEMS_MAX: usize = 50;

@@ -22,7 +22,7 @@ use holdfast_protocol::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Buffers, ChunkSink};
-use crate::network::NetworkEvent;
+use crate::NetworkEvent;
 
 /// Appended chunks that wait for their commit.
 const APPENDED_MAX: usize = 4096;

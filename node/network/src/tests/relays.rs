@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, identify, ping, relay};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::network::{RelayConfig, RelayEvent, RelayServer, StartError, transport};
+use crate::{RelayConfig, RelayEvent, RelayServer, StartError, transport};
 
 #[derive(NetworkBehaviour)]
 struct OpenRelay {

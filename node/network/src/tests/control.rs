@@ -6,7 +6,7 @@ use holdfast_protocol::{
 };
 
 use super::*;
-use crate::network::{LinkEnd, Misbehaviour};
+use crate::{LinkEnd, Misbehaviour};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_go_both_ways_in_order_over_tcp_and_quic() {

@@ -23,7 +23,7 @@ use super::{
     FetchCommand,
     intake::{Arrived, Tracker},
 };
-use crate::network::{
+use crate::{
     LinkEnd, Misbehaviour, NetworkEvent,
     frame::{self, FrameEnd},
     links::{Link, Shared},
@@ -34,7 +34,7 @@ use crate::network::{
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves the fetch commands of a link until it ends. The stream is opened with the first.
-pub(in crate::network) async fn run(link: Arc<Link>, shared: Arc<Shared>, mut commands: mpsc::Receiver<FetchCommand>) {
+pub(crate) async fn run(link: Arc<Link>, shared: Arc<Shared>, mut commands: mpsc::Receiver<FetchCommand>) {
     let first = tokio::select! {
         first = commands.recv() => first,
         () = link.closed.cancelled() => return,

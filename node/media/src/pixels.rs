@@ -126,7 +126,7 @@ pub(super) mod testing {
     use super::Pixels;
 
     /// A picture with slopes, edges and colour.
-    pub(in crate::media) fn picture(width: u32, height: u32) -> Pixels {
+    pub(crate) fn picture(width: u32, height: u32) -> Pixels {
         let mut rgb = Vec::with_capacity((width * height * 3) as usize);
         for y in 0..height {
             for x in 0..width {
@@ -140,7 +140,7 @@ pub(super) mod testing {
         Pixels { width, height, rgb }
     }
 
-    pub(in crate::media) fn encode_jpeg(pixels: &Pixels, quality: u8) -> Vec<u8> {
+    pub(crate) fn encode_jpeg(pixels: &Pixels, quality: u8) -> Vec<u8> {
         let mut jpeg = Vec::new();
         image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, quality)
             .encode(&pixels.rgb, pixels.width, pixels.height, image::ExtendedColorType::Rgb8)

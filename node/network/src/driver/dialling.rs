@@ -16,7 +16,7 @@ use libp2p::{
 };
 
 use super::{Driver, PairAnswer};
-use crate::network::{DialFailure, NetworkEvent, PairError, addresses, links::Link, pairing, streams};
+use crate::{DialFailure, NetworkEvent, PairError, addresses, links::Link, pairing, streams};
 
 /// Ticks that a route has for itself before the next one is tried beside it.
 const ROUTE_TICKS: u32 = 2;

@@ -390,7 +390,7 @@ impl Plane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::pixels::testing::{encode_jpeg, picture};
+    use crate::pixels::testing::{encode_jpeg, picture};
     use proptest::prelude::*;
 
     #[test]

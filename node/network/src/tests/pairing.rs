@@ -1,5 +1,5 @@
 use super::*;
-use crate::network::{PairError, PairingId};
+use crate::{PairError, PairingId};
 
 async fn asked(node: &mut Node) -> (PairingId, DeviceId, Bytes) {
     node.until(|event| match event {

@@ -1,8 +1,8 @@
 use super::*;
 use holdfast_protocol::limits::CONNECTIONS_MAX;
 
-use crate::network::behaviour::INCOMING_MAX;
-use crate::network::{LinkEnd, Required, StartError};
+use crate::behaviour::INCOMING_MAX;
+use crate::{LinkEnd, Required, StartError};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_connections_dialled_at_once_one_link_remains_at_both_ends() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How often connections are looked at.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// How often a connection is asked whether it is there. Not more than a third of [`DEAD`].
-pub(in crate::network) const PING_INTERVAL: Duration = Duration::from_secs(3);
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(3);
 /// Silence after which other ways to the peer are tried, and how often while it lasts.
 const DOUBT: Duration = Duration::from_secs(5);
 /// Silence after which a connection is given up.

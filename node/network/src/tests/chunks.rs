@@ -6,7 +6,7 @@ use holdfast_protocol::{
 };
 
 use super::*;
-use crate::network::{LinkEnd, Misbehaviour, streams};
+use crate::{LinkEnd, Misbehaviour, streams};
 
 /// Chunks of many sizes, from one byte to the largest.
 fn sizes() -> Vec<Vec<u8>> {

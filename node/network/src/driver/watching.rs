@@ -8,7 +8,7 @@ use super::{
     Driver,
     liveness::{Finding, Liveness, TICK},
 };
-use crate::network::{
+use crate::{
     LinkEnd, NetworkEvent,
     addresses::{self, Route},
     links::{Link, Rank},

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{Command, Driver};
-use crate::network::{
+use crate::{
     NetworkEvent,
     addresses::{self, Route},
     proof,

@@ -16,7 +16,7 @@ use holdfast_protocol::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{ReadFailure, SERVE_BYTES, SMALL_CHUNK_BYTES, ServeCommand, Supply};
-use crate::network::{
+use crate::{
     LinkEnd, NetworkEvent,
     frame::{self, FrameEnd},
     links::{Link, Shared},
@@ -29,12 +29,7 @@ const FILLED_MAX: usize = 3;
 const FILLED_BYTES_MAX: u32 = (SERVE_BYTES + CHUNK_HEADER_BYTES + SEALED_CHUNK_BYTES_MAX) as u32;
 
 /// Serves a peer on its chunk stream, once its link is admitted, until either ends.
-pub(in crate::network) async fn run(
-    link: Arc<Link>,
-    shared: Arc<Shared>,
-    stream: Stream,
-    commands: mpsc::Receiver<ServeCommand>,
-) {
+pub(crate) async fn run(link: Arc<Link>, shared: Arc<Shared>, stream: Stream, commands: mpsc::Receiver<ServeCommand>) {
     tokio::select! {
         () = link.admission() => {}
         () = link.closed.cancelled() => return,

@@ -1,4 +1,4 @@
-//! Bulk between two processes on loopback, from memory: `cargo test --release -p holdfast-node --lib
+//! Bulk between two processes on loopback, from memory: `cargo test --release -p holdfast-network --lib
 //! network::tests::throughput -- --ignored --nocapture`.
 
 #![allow(clippy::disallowed_methods, reason = "a measurement")]
@@ -13,7 +13,7 @@ use std::{
 use holdfast_protocol::replica::{Answer, ChunkWanted, FetchOutcome, Input as ReplicaInput, RequestId};
 
 use super::*;
-use crate::network::{ChunkSink, ChunkSource};
+use crate::{ChunkSink, ChunkSource};
 
 const CHUNK_BYTES: usize = 1 << 20;
 const DISTINCT: usize = 64;
