@@ -1,7 +1,6 @@
 //! Holdfast: photos replicated between people's own devices, and how safe each one is.
 
 pub mod api;
-pub mod cli;
 pub mod export;
 pub mod home;
 pub mod index;

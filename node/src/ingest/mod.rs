@@ -107,7 +107,8 @@ pub(crate) fn own_name(folder: &Path) -> Option<String> {
 }
 
 /// Where an absolute path leads, whether all of it is there yet or not.
-pub(crate) fn real_path(path: &Path) -> PathBuf {
+#[must_use]
+pub fn real_path(path: &Path) -> PathBuf {
     let known = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
     let Some((ancestor, mut real)) = known else { return path.to_owned() };
     real.extend(path.strip_prefix(ancestor).into_iter().flatten());

@@ -1,5 +1,5 @@
 //! Bulk between two processes on loopback, from memory: `cargo test --release -p holdfast-network --lib
-//! network::tests::throughput -- --ignored --nocapture`.
+//! tests::throughput -- --ignored --nocapture`.
 
 #![allow(clippy::disallowed_methods, reason = "a measurement")]
 
@@ -59,7 +59,7 @@ async fn throughput_server() {
 fn throughput() {
     for transport in [TCP, QUIC] {
         let mut server = Command::new(env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "--nocapture", "network::tests::throughput::throughput_server"])
+            .args(["--ignored", "--exact", "--nocapture", "tests::throughput::throughput_server"])
             .env(SERVER, transport)
             .stdout(Stdio::piped())
             .spawn()

@@ -1,5 +1,6 @@
 //! What the node's own process shows: the recovery phrase once, then what happens.
 
+use holdfast::api::{Event, EventLog, Happening, Progress};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -7,7 +8,6 @@ use super::events;
 use super::failure::Failure;
 use super::session::now;
 use super::terminal::{Bar, Form, Paint, Terminal, Verbosity};
-use crate::api::{Event, EventLog, Happening, Progress};
 
 /// Words in a line of the phrase.
 const WORDS_PER_LINE: usize = 4;

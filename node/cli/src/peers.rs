@@ -1,5 +1,7 @@
 //! `holdfast peers`: the devices of the library.
 
+use holdfast::api::view::{Connection, DialFailure, Peer, Peers, Route, RouteKind};
+use holdfast::api::{Request, Response};
 use holdfast_protocol::time::WallTime;
 
 use super::exit::Exit;
@@ -7,8 +9,6 @@ use super::failure::Failure;
 use super::session::{Session, now, unexpected};
 use super::terminal::Verbosity;
 use super::words::{columns, count, duration, printable, seconds, thousands};
-use crate::api::view::{Connection, DialFailure, Peer, Peers, Route, RouteKind};
-use crate::api::{Request, Response};
 
 /// So long nothing may move although something waits to, before it is said.
 const STILL_SECONDS: u64 = 60;
@@ -112,7 +112,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in crate::cli) fn peer(name: &str, place: Option<&str>, connection: Connection, photos: u64) -> Peer {
+    pub(crate) fn peer(name: &str, place: Option<&str>, connection: Connection, photos: u64) -> Peer {
         Peer {
             device: DeviceId::from_bytes([9; 32]),
             name: name.into(),

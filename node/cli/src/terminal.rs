@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use holdfast::api::{Progress, Versioned};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -11,7 +12,6 @@ use tracing::level_filters::LevelFilter;
 use super::arguments::Arguments;
 use super::failure::Failure;
 use super::words;
-use crate::api::{Progress, Versioned};
 
 /// Where answers and notes go, and how they look there.
 #[derive(Debug)]
@@ -221,11 +221,12 @@ pub(super) fn log_to_stderr(arguments: &Arguments) {
     let _ = subscriber.try_init();
 }
 
-/// A level alone is that of Holdfast's own words: libraries tell much that is news to nobody. What the search of the local
+/// A level alone is that of Holdfast's own words, which all its crates begin with: libraries tell much that is news to
+/// nobody. What the search of the local
 /// network cannot send now it sends a moment later.
 fn directives(chosen: &str) -> String {
     match chosen.trim().parse::<LevelFilter>() {
-        Ok(level) => format!("error,libp2p_mdns=off,holdfast={level},holdfast_protocol={level},holdfast_crdt={level}"),
+        Ok(level) => format!("error,libp2p_mdns=off,holdfast={level}"),
         Err(_) => chosen.to_owned(),
     }
 }
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_level_alone_is_not_for_libraries() {
-        assert_eq!(directives("Info"), "error,libp2p_mdns=off,holdfast=info,holdfast_protocol=info,holdfast_crdt=info");
+        assert_eq!(directives("Info"), "error,libp2p_mdns=off,holdfast=info");
         assert_eq!(directives("warn,libp2p_swarm=debug"), "warn,libp2p_swarm=debug");
     }
 }

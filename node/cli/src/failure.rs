@@ -2,16 +2,16 @@
 
 use std::io;
 
+use holdfast::api::client::ClientError;
+use holdfast::api::server::ServeError;
+use holdfast::api::{Refusal, RefusalKind, Versioned};
+use holdfast::home::HomeError;
+use holdfast::node::{JoinError, NodeError};
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::terminal::Paint;
 use super::words;
-use crate::api::client::ClientError;
-use crate::api::server::ServeError;
-use crate::api::{Refusal, RefusalKind, Versioned};
-use crate::home::HomeError;
-use crate::node::{JoinError, NodeError};
 
 /// The end of a command that did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl From<HomeError> for Failure {
         let exit = match &error {
             HomeError::Foreign { .. } => Exit::NotAllowed,
             HomeError::Unusable { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => Exit::NotAllowed,
-            HomeError::Secret(crate::home::SecretError::Exposed { .. }) => Exit::NotAllowed,
+            HomeError::Secret(holdfast::home::SecretError::Exposed { .. }) => Exit::NotAllowed,
             _ => Exit::Failed,
         };
         Self::from_error(exit, &error)

@@ -44,7 +44,7 @@ pub(super) enum Command {
     /// Make a ticket with which one other device can join
     Invite {
         /// For how long the ticket can be used
-        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::api::request::INVITATION_MINUTES_MAX)))]
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(holdfast::api::request::INVITATION_MINUTES_MAX)))]
         minutes: u32,
     },
     /// Join the library that a ticket is for, then start the node

@@ -7,9 +7,9 @@ use super::session::{Session, now, unexpected};
 use super::status::goal;
 use super::terminal::Paint;
 use super::words::{ago, bytes, columns, count, moment, printable};
-use crate::api::view::{Evidence, Holder, PhotoDetail};
-use crate::api::{Request, Response};
 
+use holdfast::api::view::{Evidence, Holder, PhotoDetail};
+use holdfast::api::{Request, Response};
 use holdfast_protocol::time::WallTime;
 use jiff::tz::TimeZone;
 
@@ -96,7 +96,7 @@ mod tests {
 
     use super::super::photos::tests::photo;
     use super::*;
-    use crate::api::view::Target;
+    use holdfast::api::view::Target;
 
     fn holder(name: &str, place: Option<&str>, chunks: u32, this_device: bool) -> Holder {
         Holder {

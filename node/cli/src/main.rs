@@ -1,5 +1,5 @@
 //! The `holdfast` command.
 
 fn main() -> std::process::ExitCode {
-    holdfast::cli::main()
+    holdfast_cli::main()
 }

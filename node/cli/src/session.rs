@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use holdfast::api::client::{Client, ClientError};
+use holdfast::api::{Progress, Request, Response};
+use holdfast::home::Home;
 use holdfast_protocol::time::WallTime;
 
 use super::arguments::Arguments;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::terminal::{Form, Terminal};
-use crate::api::client::{Client, ClientError};
-use crate::api::{Progress, Request, Response};
-use crate::home::Home;
 
 #[derive(Debug)]
 pub(super) struct Session<'a> {

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use holdfast::api::view::{Folder, Folders};
+use holdfast::api::{Request, Response};
+use holdfast::ingest::{SkipReason, real_path};
 use holdfast_protocol::time::WallTime;
 
 use super::arguments::FolderAction;
@@ -9,9 +12,6 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, now, unexpected};
 use super::words::{count, duration, printable, seconds, thousands};
-use crate::api::view::{Folder, Folders};
-use crate::api::{Request, Response};
-use crate::ingest::{SkipReason, real_path};
 
 pub(super) fn run(session: &Session<'_>, skipped: bool, action: Option<FolderAction>) -> Result<Exit, Failure> {
     let request = match action {
@@ -87,9 +87,9 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::api::view::{MissedFolder, SkippedPath};
+    use holdfast::api::view::{MissedFolder, SkippedPath};
 
-    pub(in crate::cli) fn folder(path: &str, files: u64) -> Folder {
+    pub(crate) fn folder(path: &str, files: u64) -> Folder {
         let label = path.rsplit('/').next().unwrap_or_default().to_owned();
         Folder { path: path.into(), files, present: true, label, missed: vec![], skipped: BTreeMap::new() }
     }

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use holdfast::api::view::ExportOutcome;
+use holdfast::api::{Request, Response};
+
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, unexpected};
 use super::terminal::Paint;
 use super::words::{bytes, count, printable, thousands};
-use crate::api::view::ExportOutcome;
-use crate::api::{Request, Response};
 
 pub(super) fn run(session: &Session<'_>, directory: &Path) -> Result<Exit, Failure> {
     // The node has a working directory of its own.
@@ -68,7 +69,7 @@ fn lines(outcome: &ExportOutcome, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::view::Problem;
+    use holdfast::api::view::Problem;
 
     #[test]
     fn an_export_says_what_is_there_and_what_is_missing() {

@@ -1,12 +1,13 @@
 //! `holdfast connect`: calls a device now, and says how it is reached or why it is not.
 
+use holdfast::api::view::{Connection, Peer};
+use holdfast::api::{Request, Response};
+
 use super::exit::Exit;
 use super::failure::Failure;
 use super::peers::{connection, failures};
 use super::session::{Session, now, unexpected};
 use super::words::printable;
-use crate::api::view::{Connection, Peer};
-use crate::api::{Request, Response};
 
 pub(super) fn run(session: &Session<'_>, device: String) -> Result<Exit, Failure> {
     let response = session.ask(&Request::Connect { device })?;
@@ -30,7 +31,7 @@ fn lines(peer: &Peer, connection: &str) -> String {
 mod tests {
     use super::super::peers::tests::peer;
     use super::*;
-    use crate::api::view::DialFailure;
+    use holdfast::api::view::DialFailure;
 
     #[test]
     fn a_call_says_how_or_why_not() {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use holdfast::api::view::{Connection, Peer, Status, Target};
+use holdfast::api::{Request, Response};
 use holdfast_protocol::time::WallTime;
 
 use super::exit::Exit;
@@ -11,8 +13,6 @@ use super::peers::{rows, trouble};
 use super::session::{Session, now, unexpected};
 use super::terminal::{Paint, Verbosity};
 use super::words::{bytes, count, duration, printable, seconds, thousands};
-use crate::api::view::{Connection, Peer, Status, Target};
-use crate::api::{Request, Response};
 
 pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     let response = session.ask(&Request::Status)?;
@@ -178,9 +178,9 @@ pub(super) mod tests {
     use super::super::folders::tests::folder;
     use super::super::peers::tests::peer;
     use super::*;
-    use crate::api::view::{Evidence, Importing, Moving, Problem, Traffic};
+    use holdfast::api::view::{Evidence, Importing, Moving, Problem, Traffic};
 
-    pub(in crate::cli) fn status(photos: u64, safe: u64, moving: Moving) -> Status {
+    pub(crate) fn status(photos: u64, safe: u64, moving: Moving) -> Status {
         Status {
             library: LibraryId::from_bytes([1; 32]),
             device: DeviceId::from_bytes([2; 32]),

@@ -3,6 +3,10 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
+use holdfast::api::EventLog;
+use holdfast::api::server::Server;
+use holdfast::home::{Discovery, HomeLock, Originals, PortMapping, Relaying, Settings};
+use holdfast::node::{self, Node, NodeConfig};
 use holdfast_media::WorkerCommand;
 use holdfast_network::StartError;
 use holdfast_protocol::pairing::Ticket;
@@ -13,10 +17,6 @@ use super::failure::Failure;
 use super::foreground;
 use super::session::Session;
 use super::words;
-use crate::api::EventLog;
-use crate::api::server::Server;
-use crate::home::{Discovery, HomeLock, Originals, PortMapping, Relaying, Settings};
-use crate::node::{self, Node, NodeConfig};
 
 /// The longest name of a device or place, in characters.
 const NAME_LENGTH_MAX: usize = 64;
@@ -246,7 +246,7 @@ fn device_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::terminal::Paint;
+    use crate::terminal::Paint;
 
     fn given(place: Option<&str>, peers: &[&str]) -> NodeArguments {
         NodeArguments {

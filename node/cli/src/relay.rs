@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use holdfast::home::RelaySettings;
+use holdfast::node;
 use holdfast_network::{RelayConfig, RelayEvent, RelayServer};
 use holdfast_protocol::id::LibraryId;
 use serde::Serialize;
@@ -13,8 +15,6 @@ use super::session::{Session, now};
 use super::terminal::{Form, Terminal};
 use super::up::{interrupted, wrong_address};
 use super::words::{printable, time_of_day};
-use crate::home::RelaySettings;
-use crate::node;
 
 /// Where a relay listens unless it is told: a port that firewalls can be told of.
 const LISTEN: [&str; 4] =

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use holdfast::api::{Event, Happening};
 use jiff::tz::TimeZone;
 
 use super::exit::Exit;
@@ -9,7 +10,6 @@ use super::failure::Failure;
 use super::session::Session;
 use super::terminal::{Form, Paint, Terminal};
 use super::words::{bytes, count, printable, thousands, time_of_day};
-use crate::api::{Event, Happening};
 
 pub(super) fn run(session: &Session<'_>, follow: bool) -> Result<Exit, Failure> {
     let mut written = Ok(());
@@ -99,8 +99,8 @@ mod tests {
     use holdfast_protocol::time::WallTime;
 
     use super::*;
-    use crate::api::view::Problem;
-    use crate::ingest::SkipReason;
+    use holdfast::api::view::Problem;
+    use holdfast::ingest::SkipReason;
 
     #[test]
     fn an_event_is_a_line() {

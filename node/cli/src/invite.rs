@@ -1,5 +1,7 @@
 //! `holdfast invite`: a ticket, and its QR code.
 
+use holdfast::api::view::Invitation;
+use holdfast::api::{Request, Response};
 use jiff::tz::TimeZone;
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
@@ -9,8 +11,6 @@ use super::failure::Failure;
 use super::session::{Session, now, unexpected};
 use super::terminal::Paint;
 use super::words::{duration, moment};
-use crate::api::view::Invitation;
-use crate::api::{Request, Response};
 
 pub(super) fn run(session: &Session<'_>, minutes: u32) -> Result<Exit, Failure> {
     let response = session.ask(&Request::Invite { minutes })?;

@@ -1,5 +1,7 @@
 //! `holdfast photos`: a line a photo.
 
+use holdfast::api::view::{Photo, PhotoPage, Status};
+use holdfast::api::{PhotoSelection, Request, Response};
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -8,8 +10,6 @@ use super::session::{Session, unexpected};
 use super::status::goal;
 use super::terminal::{Form, Paint};
 use super::words::{bytes, columns, count, printable, thousands};
-use crate::api::view::{Photo, PhotoPage, Status};
-use crate::api::{PhotoSelection, Request, Response};
 
 /// Photos that are asked for at once.
 const PAGE: u32 = 500;
@@ -119,9 +119,9 @@ pub(super) mod tests {
     use holdfast_protocol::id::PhotoId;
 
     use super::*;
-    use crate::api::view::{Evidence, Moving};
+    use holdfast::api::view::{Evidence, Moving};
 
-    pub(in crate::cli) fn photo(id: u8, name: &str, copies: u32) -> Photo {
+    pub(crate) fn photo(id: u8, name: &str, copies: u32) -> Photo {
         Photo {
             id: PhotoId::from_bytes([id; 32]),
             name: name.into(),
@@ -152,7 +152,7 @@ pub(super) mod tests {
 
     #[test]
     fn photos_that_cannot_be_listed_yet_are_counted() {
-        let status = |photos, safe| crate::cli::status::tests::status(photos, safe, Moving::default());
+        let status = |photos, safe| crate::status::tests::status(photos, safe, Moving::default());
         assert_eq!(below_target(0, false, &status(40, 40)), "Every photo is safe in 2 places.");
         assert_eq!(below_target(0, false, &status(0, 0)), "No photos yet.");
         assert_eq!(below_target(2, false, &status(40, 38)), "2 photos not safe in 2 places.");
@@ -168,7 +168,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_photo_is_a_json_line() {
-        let line = serde_json::to_string(&crate::api::Versioned::new(PhotoLine { photo: &photo(1, "a.jpg", 2) }));
+        let line = serde_json::to_string(&holdfast::api::Versioned::new(PhotoLine { photo: &photo(1, "a.jpg", 2) }));
         assert_eq!(
             line.unwrap(),
             format!(
