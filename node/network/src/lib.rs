@@ -1,4 +1,4 @@
-//! The network driver: the only module that names libp2p.
+//! The network driver: the only crate that names libp2p.
 //!
 //! It moves bytes and decides nothing about replication. Every [`NetworkEvent`] becomes one input of the replica, every
 //! effect of the replica one call on the [`NetworkHandle`].
