@@ -12,9 +12,7 @@ use libp2p::{
 };
 
 use super::{
-    Discovery, NetworkConfig, PortMapping, StartError,
-    driver::PING_INTERVAL,
-    gossip, serving,
+    Discovery, NetworkConfig, PortMapping, StartError, gossip, serving,
     streams::{self, Idle},
 };
 
@@ -23,6 +21,8 @@ const PENDING_MAX: u32 = 32;
 /// Connections that others made: members that this node dials find room however many strangers there are.
 pub(super) const INCOMING_MAX: u32 = 40;
 const _: () = assert!(INCOMING_MAX < CONNECTIONS_MAX);
+/// How often a connection is asked whether it is there.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(3);
 /// An answer that comes later is no news: its connection was given up before.
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
 

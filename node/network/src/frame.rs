@@ -1,6 +1,6 @@
 //! Reading frames. No body is read, and no memory taken for it, before its length was checked.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -42,6 +42,19 @@ where
     let mut body = BytesMut::zeroed(length);
     read_exact(stream, &mut body).await?;
     Ok((head, body.freeze()))
+}
+
+/// Reads a body of at most `limit` bytes behind its length (`u32`, little endian): what is said once on a stream.
+pub(super) async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, limit: usize) -> io::Result<Bytes> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > limit {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut body = BytesMut::zeroed(length);
+    stream.read_exact(&mut body).await?;
+    Ok(body.freeze())
 }
 
 /// Fills `buffer`, however long it takes, as long as something comes.

@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     ChunkSink, ChunkSource, LinkEnd, NetworkConfig, NetworkEvent, PairError, PairingId, StartError,
-    chunks::{FetchCommand, ServeCommand},
-    driver::{self, Command},
-    links::Shared,
+    command::{Command, FetchCommand, ServeCommand},
+    driver,
+    shared::Shared,
 };
 
 /// Starts networks.

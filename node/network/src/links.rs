@@ -1,11 +1,8 @@
 //! Links: what the runtime, the swarm and the tasks of a connection share about it.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Mutex, OnceLock, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use holdfast_protocol::{id::DeviceId, replica::LinkId};
@@ -14,57 +11,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LinkEnd, NetworkEvent,
+    LinkEnd,
     addresses::Route,
-    chunks::{Chunks, FetchCommand, ServeCommand},
-    control::ControlQueue,
-    driver::Command,
-    pairing::Pairings,
+    command::{Command, FetchCommand, ServeCommand},
+    queue::ControlQueue,
     streams::Stream,
 };
 
-/// Commands that wait for the swarm. They are few: bulk goes past it.
-pub(super) const COMMANDS_MAX: usize = 4096;
 /// Fetches and answers that wait on one link; more than the replica ever has in flight.
 const WAITING_MAX: usize = 64;
-
-/// What the runtime's handle and all tasks share.
-pub(super) struct Shared {
-    pub(super) commands: mpsc::Sender<Command>,
-    pub(super) events: mpsc::Sender<NetworkEvent>,
-    pub(super) links: Mutex<BTreeMap<LinkId, Arc<Link>>>,
-    pub(super) pairings: Pairings,
-    pub(super) chunks: Chunks,
-}
-
-impl Shared {
-    /// Hands a command to the swarm. A full queue means that the swarm is stuck; the command is lost then, and what
-    /// depended on it is tried again by the replica's deadlines.
-    pub(super) fn command(&self, command: Command) {
-        // Once the network has stopped, nothing is expected of it.
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.commands.try_send(command) {
-            tracing::warn!("the network takes no more commands; one was dropped");
-        }
-    }
-
-    pub(super) fn links(&self) -> MutexGuard<'_, BTreeMap<LinkId, Arc<Link>>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn link(&self, link: LinkId) -> Option<Arc<Link>> {
-        self.links().get(&link).cloned()
-    }
-
-    /// Tells the runtime; waits while it is busy. Nobody listens any more while the node stops.
-    pub(super) async fn tell(&self, event: NetworkEvent) {
-        let _ = self.events.send(event).await;
-    }
-
-    /// Tells the runtime what it can do without: nothing waits while it is busy.
-    pub(super) fn hint(&self, event: NetworkEvent) {
-        let _ = self.events.try_send(event);
-    }
-}
 
 /// One connection to one peer.
 pub(super) struct Link {

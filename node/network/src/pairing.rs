@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use futures::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
+use futures::AsyncWriteExt;
 use holdfast_protocol::{
     id::DeviceId,
     limits::{CONTROL_FRAME_BYTES_MAX, HELLO_BYTES_MAX},
@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{NetworkEvent, links::Shared, streams::Stream};
+use super::{NetworkEvent, events::Events, frame::read_body, streams::Stream};
 
 /// A join request.
 const REQUEST_BYTES_MAX: usize = HELLO_BYTES_MAX;
@@ -121,15 +121,20 @@ impl Pairings {
 }
 
 /// Takes a stranger's request to the runtime and its answer back.
-pub(super) async fn accept(shared: Arc<Shared>, peer_id: PeerId, peer: DeviceId, mut stream: Stream) {
-    if !shared.pairings.begin(peer_id, Instant::now()) {
+pub(super) async fn accept(
+    pairings: Arc<Pairings>,
+    events: Events,
+    (peer, peer_id): (DeviceId, PeerId),
+    mut stream: Stream,
+) {
+    if !pairings.begin(peer_id, Instant::now()) {
         tracing::info!(peer = %peer.short(), "pairing refused: too many attempts");
         return;
     }
-    let (pairing, answered) = shared.pairings.wait();
+    let (pairing, answered) = pairings.wait();
     let exchange = async {
-        let body = read(&mut stream, REQUEST_BYTES_MAX).await?;
-        shared.tell(NetworkEvent::PairRequested { pairing, peer, body }).await;
+        let body = read_body(&mut stream, REQUEST_BYTES_MAX).await?;
+        events.tell(NetworkEvent::PairRequested { pairing, peer, body }).await;
         if let Ok(Some(answer)) = answered.await {
             write(&mut stream, &answer).await?;
             stream.close().await?;
@@ -137,7 +142,7 @@ pub(super) async fn accept(shared: Arc<Shared>, peer_id: PeerId, peer: DeviceId,
         io::Result::Ok(())
     };
     let _ = timeout(DEADLINE, exchange).await;
-    shared.pairings.end(peer_id, pairing);
+    pairings.end(peer_id, pairing);
 }
 
 /// Sends a request and waits for its answer.
@@ -147,25 +152,12 @@ pub(super) async fn request(mut stream: Stream, request: &[u8]) -> Result<Bytes,
     }
     let exchange = async {
         write(&mut stream, request).await?;
-        read(&mut stream, ANSWER_BYTES_MAX).await
+        read_body(&mut stream, ANSWER_BYTES_MAX).await
     };
     match timeout(DEADLINE, exchange).await {
         Ok(answer) => answer.map_err(|_| PairError::Refused),
         Err(_) => Err(PairError::Timeout),
     }
-}
-
-/// Reads a body of at most `limit` bytes behind its length.
-pub(super) async fn read(stream: &mut Stream, limit: usize) -> io::Result<Bytes> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).await?;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > limit {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut body = BytesMut::zeroed(length);
-    stream.read_exact(&mut body).await?;
-    Ok(body.freeze())
 }
 
 async fn write(stream: &mut Stream, body: &[u8]) -> io::Result<()> {

@@ -15,7 +15,7 @@ use holdfast_protocol::{
 };
 use tokio::time::timeout;
 
-use super::{pairing, streams::Stream};
+use super::{frame, streams::Stream};
 
 /// A whole exchange.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ pub(super) struct Proven {
 
 /// Reads a proof of `device`: its certificate when it is a member of one of `libraries`. Others are refused.
 pub(super) async fn check(mut stream: Stream, device: DeviceId, libraries: &[LibraryId]) -> Option<Proven> {
-    let body = timeout(DEADLINE, pairing::read(&mut stream, HELLO_BYTES_MAX)).await.ok()?.ok()?;
+    let body = timeout(DEADLINE, frame::read_body(&mut stream, HELLO_BYTES_MAX)).await.ok()?.ok()?;
     let Some(certificate) = member(&body, &device, libraries) else {
         answer(stream, REFUSED).await;
         return None;

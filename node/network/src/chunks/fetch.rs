@@ -20,13 +20,14 @@ use holdfast_protocol::{
 use tokio::sync::mpsc;
 
 use super::{
-    FetchCommand,
+    Chunks,
     intake::{Arrived, Tracker},
 };
 use crate::{
     LinkEnd, Misbehaviour, NetworkEvent,
+    command::FetchCommand,
     frame::{self, FrameEnd},
-    links::{Link, Shared},
+    links::Link,
     streams::{self, Stream},
 };
 
@@ -34,7 +35,7 @@ use crate::{
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves the fetch commands of a link until it ends. The stream is opened with the first.
-pub(crate) async fn run(link: Arc<Link>, shared: Arc<Shared>, mut commands: mpsc::Receiver<FetchCommand>) {
+pub(crate) async fn run(link: Arc<Link>, chunks: Arc<Chunks>, mut commands: mpsc::Receiver<FetchCommand>) {
     let first = tokio::select! {
         first = commands.recv() => first,
         () = link.closed.cancelled() => return,
@@ -47,8 +48,8 @@ pub(crate) async fn run(link: Arc<Link>, shared: Arc<Shared>, mut commands: mpsc
     let (reader, writer) = stream.split();
     let asked = Asked::default();
     tokio::select! {
-        end = ask(&link, &shared, &asked, writer, first, &mut commands) => link.finish(end),
-        end = receive(&link, &shared, &asked, reader) => link.finish(end),
+        end = ask(&link, &chunks, &asked, writer, first, &mut commands) => link.finish(end),
+        end = receive(&link, &chunks, &asked, reader) => link.finish(end),
         () = link.closed.cancelled() => {}
     }
 }
@@ -99,7 +100,7 @@ impl Asked {
 /// Sends requests.
 async fn ask(
     link: &Link,
-    shared: &Shared,
+    chunks: &Chunks,
     asked: &Asked,
     mut writer: WriteHalf<Stream>,
     first: FetchCommand,
@@ -108,15 +109,15 @@ async fn ask(
     let mut command = Some(first);
     loop {
         match command {
-            Some(FetchCommand::Fetch { request, urgent, chunks }) => {
-                let frame = register(link, asked, request, urgent, &chunks);
+            Some(FetchCommand::Fetch { request, urgent, chunks: wanted }) => {
+                let frame = register(link, asked, request, urgent, &wanted);
                 if writer.write_all(&frame).await.is_err() || writer.flush().await.is_err() {
                     return LinkEnd::Lost;
                 }
             }
             Some(FetchCommand::Cancel { request }) => {
                 if let Some(ended) = asked.cancel(request) {
-                    shared.tell(ended).await;
+                    chunks.events.tell(ended).await;
                 }
             }
             None => return LinkEnd::Closed,
@@ -134,8 +135,8 @@ fn register(link: &Link, asked: &Asked, request: RequestId, urgent: bool, chunks
 }
 
 /// Receives answers.
-async fn receive(link: &Link, shared: &Shared, asked: &Asked, reader: ReadHalf<Stream>) -> LinkEnd {
-    let mut receiver = Receiver { link, shared, reader, told: Instant::now() };
+async fn receive(link: &Link, chunks: &Chunks, asked: &Asked, reader: ReadHalf<Stream>) -> LinkEnd {
+    let mut receiver = Receiver { link, chunks, reader, told: Instant::now() };
     loop {
         let mut header = [0; CHUNK_HEADER_BYTES];
         if receiver.reader.read_exact(&mut header).await.is_err() {
@@ -156,7 +157,7 @@ async fn receive(link: &Link, shared: &Shared, asked: &Asked, reader: ReadHalf<S
             }
             FetchStatus::Declined(declined) => {
                 for event in tracker.outcome(header.chunk, FetchOutcome::Declined(declined)).into_iter().flatten() {
-                    shared.tell(event).await;
+                    chunks.events.tell(event).await;
                 }
             }
         }
@@ -166,7 +167,7 @@ async fn receive(link: &Link, shared: &Shared, asked: &Asked, reader: ReadHalf<S
 /// Takes chunks from the stream.
 struct Receiver<'a> {
     link: &'a Link,
-    shared: &'a Shared,
+    chunks: &'a Chunks,
     reader: ReadHalf<Stream>,
     /// When it was last told that something comes.
     told: Instant,
@@ -174,7 +175,7 @@ struct Receiver<'a> {
 
 impl Receiver<'_> {
     async fn chunk(&mut self, chunk: ChunkId, length: u32, tracker: Arc<Tracker>) -> Result<(), LinkEnd> {
-        let chunks = &self.shared.chunks;
+        let chunks = self.chunks;
         let Ok(permit) = chunks.intake_budget.clone().acquire_many_owned(length).await else {
             return Err(LinkEnd::Closed);
         };
@@ -199,7 +200,7 @@ impl Receiver<'_> {
     async fn progressed(&mut self) {
         if self.told.elapsed() >= TELL_INTERVAL {
             self.told = Instant::now();
-            self.shared.tell(NetworkEvent::Replica(ReplicaInput::Arriving { link: self.link.id })).await;
+            self.chunks.events.tell(NetworkEvent::Replica(ReplicaInput::Arriving { link: self.link.id })).await;
         }
     }
 }

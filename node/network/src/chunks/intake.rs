@@ -22,7 +22,7 @@ use holdfast_protocol::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Buffers, ChunkSink};
-use crate::NetworkEvent;
+use crate::{NetworkEvent, events::Events};
 
 /// Appended chunks that wait for their commit.
 const APPENDED_MAX: usize = 4096;
@@ -87,7 +87,7 @@ pub(super) fn start(
     sink: ChunkSink,
     arrived: mpsc::Receiver<Arrived>,
     buffers: Arc<Buffers>,
-    events: mpsc::Sender<NetworkEvent>,
+    events: Events,
 ) -> io::Result<()> {
     let (appended, waiting) = std::sync::mpsc::sync_channel(APPENDED_MAX);
     let (verifying, committing) = (Context { sink: sink.clone(), events: events.clone() }, Context { sink, events });
@@ -100,13 +100,13 @@ pub(super) fn start(
 
 struct Context {
     sink: ChunkSink,
-    events: mpsc::Sender<NetworkEvent>,
+    events: Events,
 }
 
 impl Context {
     fn report(&self, tracker: &Tracker, chunk: ChunkId, outcome: FetchOutcome) {
         for event in tracker.outcome(chunk, outcome).into_iter().flatten() {
-            let _ = self.events.blocking_send(event);
+            self.events.tell_blocking(event);
         }
     }
 }

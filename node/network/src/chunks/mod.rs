@@ -14,12 +14,11 @@ use holdfast_protocol::{
     id::ChunkId,
     limits::{SEALED_CHUNK_BYTES_MAX, WINDOW_BYTES_MAX},
     metadata::StorageError,
-    replica::{Answer, ChunkWanted, RequestId},
 };
 use tokio::sync::{Semaphore, mpsc};
 
 use self::intake::Arrived;
-use super::NetworkEvent;
+use super::events::Events;
 
 pub(super) mod fetch;
 mod intake;
@@ -85,26 +84,13 @@ impl ChunkSink {
     }
 }
 
-/// What a link's fetcher is told.
-#[derive(Debug)]
-pub(super) enum FetchCommand {
-    Fetch { request: RequestId, urgent: bool, chunks: Vec<ChunkWanted> },
-    Cancel { request: RequestId },
-}
-
-/// The answers to a peer's request.
-#[derive(Debug)]
-pub(super) struct ServeCommand {
-    pub(super) request: RequestId,
-    pub(super) answers: Vec<(ChunkId, Answer)>,
-}
-
 /// What the bulk tasks of all links share.
 pub(super) struct Chunks {
     supply: Supply,
     intake: mpsc::Sender<Arrived>,
     intake_budget: Arc<Semaphore>,
     intake_buffers: Arc<Buffers>,
+    events: Events,
 }
 
 /// What serving takes from. Apart from the rest, so that a thread that serves keeps no link alive.
@@ -117,19 +103,16 @@ struct Supply {
 
 impl Chunks {
     /// Starts the threads that verify and commit; they end with the last link's tasks.
-    pub(super) fn start(
-        source: ChunkSource,
-        sink: ChunkSink,
-        events: mpsc::Sender<NetworkEvent>,
-    ) -> std::io::Result<Self> {
+    pub(super) fn start(source: ChunkSource, sink: ChunkSink, events: Events) -> std::io::Result<Self> {
         let intake_buffers = Arc::new(Buffers::default());
         let (intake, arrived) = mpsc::channel(INTAKE_WAITING_MAX);
-        intake::start(sink, arrived, intake_buffers.clone(), events)?;
+        intake::start(sink, arrived, intake_buffers.clone(), events.clone())?;
         Ok(Self {
             supply: Supply { source, budget: Arc::new(Semaphore::new(SERVE_BYTES_MAX)), buffers: Arc::default() },
             intake,
             intake_budget: Arc::new(Semaphore::new(INTAKE_BYTES_MAX)),
             intake_buffers,
+            events,
         })
     }
 }

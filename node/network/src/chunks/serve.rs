@@ -15,11 +15,12 @@ use holdfast_protocol::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{ReadFailure, SERVE_BYTES, SMALL_CHUNK_BYTES, ServeCommand, Supply};
+use super::{Chunks, ReadFailure, SERVE_BYTES, SMALL_CHUNK_BYTES, Supply};
 use crate::{
     LinkEnd, NetworkEvent,
+    command::ServeCommand,
     frame::{self, FrameEnd},
-    links::{Link, Shared},
+    links::Link,
     streams::Stream,
 };
 
@@ -29,7 +30,7 @@ const FILLED_MAX: usize = 3;
 const FILLED_BYTES_MAX: u32 = (SERVE_BYTES + CHUNK_HEADER_BYTES + SEALED_CHUNK_BYTES_MAX) as u32;
 
 /// Serves a peer on its chunk stream, once its link is admitted, until either ends.
-pub(crate) async fn run(link: Arc<Link>, shared: Arc<Shared>, stream: Stream, commands: mpsc::Receiver<ServeCommand>) {
+pub(crate) async fn run(link: Arc<Link>, chunks: Arc<Chunks>, stream: Stream, commands: mpsc::Receiver<ServeCommand>) {
     tokio::select! {
         () = link.admission() => {}
         () = link.closed.cancelled() => return,
@@ -39,21 +40,21 @@ pub(crate) async fn run(link: Arc<Link>, shared: Arc<Shared>, stream: Stream, co
     let (filled, filling) = mpsc::channel(FILLED_MAX);
     // A thread of its own, for a reader may wait for its disk, or for a slow peer, as long as the link stands. It ends
     // when the link's queue of answers closes, or when the writer below is gone.
-    let supply = shared.chunks.supply.clone();
+    let supply = chunks.supply.clone();
     let thread = thread::Builder::new().name("holdfast-serve".to_owned());
     if thread.spawn(move || fill(&supply, commands, &filled)).is_err() {
         return link.finish(LinkEnd::Closed);
     }
     tokio::select! {
-        end = requests(&link, &shared, &slots, reader) => link.finish(end),
-        end = write(&link, &shared, &slots, writer, filling) => link.finish(end),
+        end = requests(&link, &chunks, &slots, reader) => link.finish(end),
+        end = write(&link, &chunks, &slots, writer, filling) => link.finish(end),
         () = link.closed.cancelled() => {}
     }
 }
 
 /// Takes requests to the runtime. Those for which there is no slot wait in the stream: a peer that asks for more at once is
 /// neither refused nor at fault, for it may have all of an answer before this end knows that it is sent.
-async fn requests(link: &Link, shared: &Shared, slots: &Semaphore, mut reader: ReadHalf<Stream>) -> LinkEnd {
+async fn requests(link: &Link, chunks: &Chunks, slots: &Semaphore, mut reader: ReadHalf<Stream>) -> LinkEnd {
     loop {
         // Given back when all answers of a request are sent.
         match slots.acquire().await {
@@ -70,7 +71,7 @@ async fn requests(link: &Link, shared: &Shared, slots: &Semaphore, mut reader: R
             Ok(request) => request,
             Err(refused) => return LinkEnd::Misbehaved(refused.into()),
         };
-        shared.tell(NetworkEvent::Replica(ReplicaInput::FetchRequested { link: link.id, request })).await;
+        chunks.events.tell(NetworkEvent::Replica(ReplicaInput::FetchRequested { link: link.id, request })).await;
     }
 }
 
@@ -209,7 +210,7 @@ impl Filled {
 /// Writes what is filled, a buffer at a time.
 async fn write(
     link: &Link,
-    shared: &Shared,
+    chunks: &Chunks,
     slots: &Semaphore,
     mut writer: WriteHalf<Stream>,
     mut filling: mpsc::Receiver<Filled>,
@@ -220,7 +221,7 @@ async fn write(
                 return end;
             }
             if part.len() > SMALL_CHUNK_BYTES {
-                shared.chunks.supply.buffers.give(part);
+                chunks.supply.buffers.give(part);
             }
         }
         if let Err(end) = frame::flush(&mut writer).await {
@@ -229,7 +230,7 @@ async fn write(
         drop(permit);
         for Sent { request, chunk, bytes } in sent {
             let served = ReplicaInput::Served { link: link.id, request, chunk, bytes };
-            shared.tell(NetworkEvent::Replica(served)).await;
+            chunks.events.tell(NetworkEvent::Replica(served)).await;
         }
         slots.add_permits(ended);
     }

@@ -15,8 +15,8 @@ use libp2p::{
     },
 };
 
-use super::{Driver, PairAnswer};
-use crate::{DialFailure, NetworkEvent, PairError, addresses, links::Link, pairing, streams};
+use super::Driver;
+use crate::{DialFailure, NetworkEvent, PairError, addresses, command::PairAnswer, links::Link, pairing, streams};
 
 /// Ticks that a route has for itself before the next one is tried beside it.
 const ROUTE_TICKS: u32 = 2;
@@ -164,7 +164,7 @@ impl Driver {
     }
 
     pub(super) async fn dial_failed(&mut self, peer: Option<DeviceId>, reason: String) {
-        self.shared.tell(NetworkEvent::DialFailed { peer, reason }).await;
+        self.shared.events.tell(NetworkEvent::DialFailed { peer, reason }).await;
     }
 
     fn pairs_failed(&mut self, peer: &PeerId, reason: &str) {

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
+use crate::behaviour::PING_INTERVAL;
+
 /// How often connections are looked at.
 pub(super) const TICK: Duration = Duration::from_secs(1);
-/// How often a connection is asked whether it is there. Not more than a third of [`DEAD`].
-pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(3);
 /// Silence after which other ways to the peer are tried, and how often while it lasts.
 const DOUBT: Duration = Duration::from_secs(5);
-/// Silence after which a connection is given up.
+/// Silence after which a connection is given up: at least three times [`PING_INTERVAL`].
 const DEAD: Duration = Duration::from_secs(10);
 /// Round trips after which a slow path is doubted, and after which it is given up.
 const ROUND_TRIPS_DOUBTED: u32 = 2;

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::StreamExt;
 use holdfast_protocol::{
     id::{DeviceId, LibraryId},
@@ -19,7 +18,7 @@ use holdfast_protocol::{
 };
 use indexmap::IndexSet;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm,
+    Multiaddr, PeerId, Swarm,
     core::ConnectedPoint,
     gossipsub, identify,
     identity::Keypair,
@@ -29,11 +28,10 @@ use libp2p::{
     swarm::{self, ConnectionId, SwarmEvent},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-pub(super) use self::liveness::PING_INTERVAL;
 use self::{
     dialling::{Dial, Pair, explain, failures},
     liveness::TICK,
@@ -44,42 +42,20 @@ use super::{
     addresses::{self, AddressBook},
     behaviour::{Behaviour, BehaviourEvent},
     chunks::{self, Chunks},
+    command::{COMMANDS_MAX, Command},
     control,
-    links::{COMMANDS_MAX, Link, Rank, Shared},
+    events::Events,
+    links::{Link, Rank},
     pairing::{self, Pairings},
-    proof,
     relays::Relays,
+    shared::Shared,
     sockets,
-    streams::{self, Inbound, OpenRefused, Stream},
+    streams::{self, Inbound},
     transport,
 };
 
-/// Events that wait for the runtime.
-const EVENTS_MAX: usize = 1024;
 /// Time for the last frames of a link.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// What the swarm is asked to do.
-#[derive(Debug)]
-pub(super) enum Command {
-    Dial { peer: DeviceId, addresses: Vec<String> },
-    DialAddress { address: String },
-    Remember { peer: DeviceId, addresses: Vec<String> },
-    Admitted { link: LinkId },
-    Gossip { message: Bytes },
-    Pair { peer: DeviceId, addresses: Vec<String>, request: Bytes, answer: PairAnswer },
-    Open { peer: PeerId, connection: ConnectionId, protocol: StreamProtocol, reply: OpenReply },
-    End { link: LinkId },
-    Ended { link: LinkId },
-    AskRelay { relay: PeerId },
-    RelayAnswered { relay: PeerId, outcome: proof::Outcome },
-    ProveWith { chain: Vec<Vec<u8>> },
-    Serve { member: PeerId, proven: Box<proof::Proven> },
-    Shutdown,
-}
-
-type PairAnswer = oneshot::Sender<Result<Bytes, PairError>>;
-type OpenReply = oneshot::Sender<Result<Stream, OpenRefused>>;
 
 /// Binds the addresses and starts the loop.
 pub(super) fn start(
@@ -103,10 +79,11 @@ pub(super) fn start(
     for relay in relays.peers() {
         relays.ask(&mut swarm, &relay);
     }
-    let (events, happening) = mpsc::channel(EVENTS_MAX);
+    let (events, happening) = Events::channel();
     let (commands, asked) = mpsc::channel(COMMANDS_MAX);
     let chunks = Chunks::start(source, sink, events.clone()).map_err(|error| setup(error.to_string()))?;
-    let shared = Arc::new(Shared { commands, events, links: Mutex::default(), pairings: Pairings::default(), chunks });
+    let (links, pairings, chunks) = (Mutex::default(), Arc::new(Pairings::default()), Arc::new(chunks));
+    let shared = Arc::new(Shared { commands, events, links, pairings, chunks });
     let driver = Driver {
         swarm,
         shared: shared.clone(),
@@ -325,7 +302,7 @@ impl Driver {
                     self.ask_relay_later(relay, wait);
                 }
                 if let Some(peer) = peer_id.as_ref().and_then(addresses::device_id) {
-                    self.shared.hint(NetworkEvent::AddressesFailed { peer, failures: failures(&error) });
+                    self.shared.events.hint(NetworkEvent::AddressesFailed { peer, failures: failures(&error) });
                 }
                 if self.unknown_dials.remove(&connection_id) {
                     self.dial_failed(None, explain(&error)).await;
@@ -363,7 +340,7 @@ impl Driver {
         let addresses = self.swarm.listeners().chain(self.swarm.external_addresses());
         let named = addresses.map(|address| addresses::without_peer(address.clone()).with(Protocol::P2p(peer)));
         let addresses = named.map(|address| address.to_string()).collect();
-        self.shared.tell(NetworkEvent::Listening { addresses }).await;
+        self.shared.events.tell(NetworkEvent::Listening { addresses }).await;
     }
 
     async fn behaviour_event(&mut self, event: BehaviourEvent) {
@@ -387,6 +364,7 @@ impl Driver {
                     && let Some(from) = from
                 {
                     self.shared
+                        .events
                         .tell(NetworkEvent::Replica(ReplicaInput::Gossiped { from, body: message.data.into() }))
                         .await;
                 }
@@ -411,7 +389,7 @@ impl Driver {
                     watched.liveness.answered(took);
                 }
                 if let Some(link) = self.connections.get(&connection).copied() {
-                    self.shared.hint(NetworkEvent::RoundTrip { link, took });
+                    self.shared.events.hint(NetworkEvent::RoundTrip { link, took });
                 }
             }
             _ => {}
@@ -434,7 +412,7 @@ impl Driver {
 
     async fn tell_seen(&mut self, peer_id: PeerId) {
         if let Some(peer) = addresses::device_id(&peer_id).filter(|peer| *peer != self.local) {
-            self.shared.tell(NetworkEvent::PeerSeen { peer, addresses: self.book.texts(&peer_id) }).await;
+            self.shared.events.tell(NetworkEvent::PeerSeen { peer, addresses: self.book.texts(&peer_id) }).await;
         }
     }
 
@@ -467,9 +445,9 @@ impl Driver {
         self.standing.insert(peer_id, link.clone());
         self.shared.links().insert(id, link.clone());
         let (address, path) = (address.to_string(), Path::of(&endpoint));
-        self.shared.tell(NetworkEvent::Connected { link: id, peer, outbound, address, path }).await;
+        self.shared.events.tell(NetworkEvent::Connected { link: id, peer, outbound, address, path }).await;
         tokio::spawn(control::write(link.clone()));
-        tokio::spawn(chunks::fetch::run(link.clone(), self.shared.clone(), fetches));
+        tokio::spawn(chunks::fetch::run(link.clone(), self.shared.chunks.clone(), fetches));
         tokio::spawn(deadline(link.clone(), self.admission_deadline));
         self.pair_on(&link);
     }
@@ -506,7 +484,7 @@ impl Driver {
         }
         link.closed.cancel();
         self.swarm.close_connection(link.connection);
-        self.shared.tell(NetworkEvent::Disconnected { link: id, peer: link.peer, end: link.ended() }).await;
+        self.shared.events.tell(NetworkEvent::Disconnected { link: id, peer: link.peer, end: link.ended() }).await;
     }
 
     /// Hands a stream that a peer opened to its link.
@@ -515,22 +493,23 @@ impl Driver {
             return self.check_proof(peer, stream, permit);
         }
         let Some(link) = self.connections.get(&connection).and_then(|link| self.shared.link(*link)) else { return };
-        let shared = self.shared.clone();
+        let shared = &self.shared;
         if protocol == streams::CONTROL {
             if link.accept_control() {
-                tokio::spawn(holding(permit, control::read(link, shared, stream)));
+                tokio::spawn(holding(permit, control::read(link, shared.events.clone(), stream)));
             } else {
                 link.finish(LinkEnd::Misbehaved(Misbehaviour::SecondStream));
             }
         } else if protocol == streams::CHUNKS {
             match link.take_serves() {
                 Some(serves) => {
-                    tokio::spawn(holding(permit, chunks::serve::run(link, shared, stream, serves)));
+                    tokio::spawn(holding(permit, chunks::serve::run(link, shared.chunks.clone(), stream, serves)));
                 }
                 None => link.finish(LinkEnd::Misbehaved(Misbehaviour::SecondStream)),
             }
         } else if protocol == streams::PAIR {
-            tokio::spawn(holding(permit, pairing::accept(shared, peer, link.peer, stream)));
+            let (pairings, events) = (shared.pairings.clone(), shared.events.clone());
+            tokio::spawn(holding(permit, pairing::accept(pairings, events, (link.peer, peer), stream)));
         }
     }
 }

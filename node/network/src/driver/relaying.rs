@@ -8,10 +8,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Command, Driver};
+use super::Driver;
 use crate::{
     NetworkEvent,
     addresses::{self, Route},
+    command::Command,
     proof,
     streams::{self, Stream},
 };
@@ -101,7 +102,7 @@ impl Driver {
             self.observed.shift_remove_index(0);
         }
         let addresses = self.observed.iter().map(ToString::to_string).collect();
-        self.shared.tell(NetworkEvent::Observed { addresses }).await;
+        self.shared.events.tell(NetworkEvent::Observed { addresses }).await;
     }
 }
 

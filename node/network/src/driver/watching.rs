@@ -43,7 +43,7 @@ impl Driver {
     pub(super) async fn tick(&mut self) {
         self.book.passed(TICK);
         if std::mem::take(&mut self.has_moved) {
-            self.shared.tell(NetworkEvent::NetworkChanged).await;
+            self.shared.events.tell(NetworkEvent::NetworkChanged).await;
             self.dial_anew().await;
         }
         self.dial_further().await;
