@@ -7,8 +7,9 @@ use jiff::tz::TimeZone;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::paint::Paint;
 use super::session::Session;
-use super::terminal::{Form, Paint, Terminal};
+use super::terminal::{Form, Terminal};
 use super::words::{bytes, count, printable, thousands, time_of_day};
 
 pub(super) fn run(session: &Session<'_>, follow: bool) -> Result<Exit, Failure> {

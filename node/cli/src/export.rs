@@ -7,8 +7,8 @@ use holdfast::api::{Request, Response};
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::paint::Paint;
 use super::session::{Session, unexpected};
-use super::terminal::Paint;
 use super::words::{bytes, count, printable, thousands};
 
 pub(super) fn run(session: &Session<'_>, directory: &Path) -> Result<Exit, Failure> {

@@ -10,7 +10,7 @@ use holdfast::node::{JoinError, NodeError};
 use serde::Serialize;
 
 use super::exit::Exit;
-use super::terminal::Paint;
+use super::paint::Paint;
 use super::words;
 
 /// The end of a command that did not do what was asked.

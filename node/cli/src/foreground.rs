@@ -6,8 +6,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::events;
 use super::failure::Failure;
+use super::paint::Paint;
 use super::session::now;
-use super::terminal::{Bar, Form, Paint, Terminal, Verbosity};
+use super::terminal::{Bar, Form, Terminal, Verbosity};
 
 /// Words in a line of the phrase.
 const WORDS_PER_LINE: usize = 4;

@@ -8,8 +8,8 @@ use qrcode::{EcLevel, QrCode};
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::paint::Paint;
 use super::session::{Session, now, unexpected};
-use super::terminal::Paint;
 use super::words::{duration, moment};
 
 pub(super) fn run(session: &Session<'_>, minutes: u32) -> Result<Exit, Failure> {

@@ -14,6 +14,7 @@ mod folders;
 mod foreground;
 mod invite;
 mod manual;
+mod paint;
 mod peers;
 mod photos;
 mod relay;

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::paint::Paint;
 use super::session::{Session, unexpected};
 use super::status::goal;
-use super::terminal::{Form, Paint};
+use super::terminal::Form;
 use super::words::{bytes, columns, count, printable, thousands};
 
 /// Photos that are asked for at once.

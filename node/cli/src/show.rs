@@ -2,10 +2,10 @@
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::paint::Paint;
 use super::photos::copies;
 use super::session::{Session, now, unexpected};
 use super::status::goal;
-use super::terminal::Paint;
 use super::words::{ago, bytes, columns, count, moment, printable};
 
 use holdfast::api::view::{Evidence, Holder, PhotoDetail};

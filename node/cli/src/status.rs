@@ -9,9 +9,10 @@ use holdfast_protocol::time::WallTime;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::folders;
+use super::paint::Paint;
 use super::peers::{rows, trouble};
 use super::session::{Session, now, unexpected};
-use super::terminal::{Paint, Verbosity};
+use super::terminal::Verbosity;
 use super::words::{bytes, count, duration, printable, seconds, thousands};
 
 pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {

@@ -246,7 +246,7 @@ fn device_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terminal::Paint;
+    use crate::paint::Paint;
 
     fn given(place: Option<&str>, peers: &[&str]) -> NodeArguments {
         NodeArguments {
