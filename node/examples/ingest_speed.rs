@@ -13,15 +13,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdfast::ingest::{ImportEvent, Ingest, IngestConfig, Keep, WatchedFolder, Watching};
-use holdfast::media::{MediaPool, PoolConfig, WorkerCommand};
-use holdfast::store::{ChunkStore, SledMetadata, StoreConfig, SystemDisk};
+use holdfast_disk::{SledMetadata, SystemDisk};
+use holdfast_media::{MediaPool, PoolConfig, WorkerCommand};
 use holdfast_protocol::id::LibraryId;
 use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
+use holdfast_store::{ChunkStore, StoreConfig};
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("worker") {
-        return holdfast::media::worker::run();
+        return holdfast_media::worker::run();
     }
     match measure() {
         Ok(()) => ExitCode::SUCCESS,

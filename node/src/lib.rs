@@ -1,23 +1,11 @@
 //! Holdfast: photos replicated between people's own devices, and how safe each one is.
 //!
-//! Without the feature `io` this crate is the pure library that the simulator runs; with it, the whole node.
+//! [`node::Node`] is the node for programs that embed it: the library with a real store, network, index and folders
+//! around it. [`api`] is what it is asked, in the same process or over its socket.
 
-#[cfg(feature = "io")]
 pub mod api;
-#[cfg(feature = "io")]
-pub mod cli;
-#[cfg(feature = "io")]
 pub mod export;
-#[cfg(feature = "io")]
 pub mod home;
 pub mod index;
-#[cfg(feature = "io")]
 pub mod ingest;
-pub mod library;
-#[cfg(feature = "io")]
-pub mod media;
-#[cfg(feature = "io")]
-pub mod network;
-#[cfg(feature = "io")]
 pub mod node;
-pub mod store;

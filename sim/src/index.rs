@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast::index::{IndexChange, IndexedName, IndexedPhoto, IndexedState};
+use holdfast_library::index::{IndexChange, IndexedName, IndexedPhoto, IndexedState};
 use holdfast_protocol::id::PhotoId;
 
 /// What the index shows of one photo.

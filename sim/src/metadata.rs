@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use holdfast::store::disk::{Disk as _, storage_error};
-use holdfast::store::simulated::SimulatedDisk;
 use holdfast_protocol::metadata::{Batch, Entry, Metadata, StorageError, Table};
+use holdfast_store::disk::{Disk as _, storage_error};
+use holdfast_store::simulated::SimulatedDisk;
 
 /// Space below which nothing is written any more, as the real database does.
 const FREE_BYTES_MIN: u64 = 32 << 20;

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
-use holdfast::library::{Config, Effect, Founding, ImportId, Input, Library, LibraryError, Membership};
-use holdfast::store::ReadError;
+use holdfast_library::{Config, Effect, Founding, ImportId, Input, Library, LibraryError, Membership};
 use holdfast_protocol::id::{ChunkId, DeviceId, PhotoId};
 use holdfast_protocol::keys::{AuthorKey, DeviceKey};
 use holdfast_protocol::manifest::Manifest;
@@ -20,6 +19,7 @@ use holdfast_protocol::replica::{self, TaskId};
 use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
 use holdfast_protocol::time::Now;
+use holdfast_store::ReadError;
 
 use crate::chance::Chance;
 use crate::disk::{Death, Ingested, Looked, Machine};

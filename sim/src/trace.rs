@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
-use holdfast::library::Effect;
+use holdfast_library::Effect;
 use holdfast_protocol::id::DeviceId;
 use holdfast_protocol::message::{FRAME_HEADER_BYTES, FrameHeader, Message};
 use holdfast_protocol::replica::Effect as ReplicaEffect;

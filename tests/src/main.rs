@@ -2,5 +2,5 @@
 //! profile of the test, where it would not build the program of another package.
 
 fn main() -> std::process::ExitCode {
-    holdfast::cli::main()
+    holdfast_cli::main()
 }

@@ -366,7 +366,7 @@ fn stored_zlib(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast::media::{Examination, examine_here};
+    use holdfast_media::{Examination, examine_here};
     use holdfast_protocol::media_type::MediaType;
 
     fn examine(bytes: &[u8], media: MediaType) -> Examination {

@@ -1,7 +1,7 @@
 //! The local socket: how the `holdfast` command (and later the web app) asks a running node.
 //!
 //! Requests and answers are JSON, one value a line, over a Unix socket that only its owner can open. Each line carries
-//! `"schema"`: fields may be added within a schema version, and are never renamed, retyped or removed. `node/CLI.md`
+//! `"schema"`: fields may be added within a schema version, and are never renamed, retyped or removed. `node/cli/CLI.md`
 //! documents every line; `--json` prints the same values.
 //!
 //! - [`request`] is what can be asked, [`view`] what is answered, [`event`] what a node tells unasked.

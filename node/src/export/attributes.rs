@@ -6,8 +6,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::library::FileName;
-use crate::store::FileStat;
+use holdfast_library::FileName;
+
+use holdfast_store::FileStat;
 
 /// File systems keep times as coarsely as this: FAT counts two seconds.
 const GRANULARITY_NS: u64 = 2_000_000_000;

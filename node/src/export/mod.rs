@@ -19,6 +19,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use holdfast_library::FileName;
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::manifest::{Content, Manifest, ManifestRefused};
 use holdfast_protocol::sealing::{ChunkSealer, OpenError};
@@ -29,8 +30,6 @@ pub(crate) use name::parts;
 use attributes::Attributes;
 use part::Part;
 use probe::NameRules;
-
-use crate::library::FileName;
 
 /// Different files that may claim one name.
 const NAMESAKES_MAX: u32 = 10_000;

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use holdfast_library::FileName;
+
 use super::probe::NameRules;
-use crate::library::FileName;
 
 const DEPTH_MAX: usize = 64;
 /// Bytes of a path below the export's directory: systems take 4096 in all.

@@ -7,9 +7,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use holdfast_library::from_character;
 use unicode_normalization::UnicodeNormalization as _;
-
-use crate::library::from_character;
 
 /// Bytes of a name that every file system of today takes, and the most that any does.
 const NAME_BYTES: std::ops::RangeInclusive<u64> = 64..=255;

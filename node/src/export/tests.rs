@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, SystemTime};
 
+use holdfast_library::FilePath;
 use holdfast_protocol::cutting::cuts;
 use holdfast_protocol::id::LibraryId;
 use holdfast_protocol::manifest::{ContentBuilder, Facts};
@@ -11,7 +12,6 @@ use holdfast_protocol::media_type::MediaType;
 use holdfast_protocol::secrets::LibrarySecrets;
 
 use super::*;
-use crate::library::FilePath;
 
 const DATE_NS: i64 = 1_600_000_000_123_456_789;
 

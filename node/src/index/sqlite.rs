@@ -12,12 +12,12 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use holdfast_library::index::{Captured, IndexChange, IndexedPhoto, IndexedState};
 use holdfast_protocol::id::PhotoId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::query::IndexReader;
-use super::{Captured, IndexChange, IndexedPhoto, IndexedState};
 
 /// Changes whenever the tables do; an index of another version is rebuilt.
 const SCHEMA_VERSION: i64 = 1;

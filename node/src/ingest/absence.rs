@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use holdfast_protocol::id::PhotoId;
-
-use crate::store::Unseen;
+use holdfast_store::Unseen;
 
 /// After this, what is missed is gone…
 const MISSED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -168,7 +167,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::FileIdentity;
+    use holdfast_store::FileIdentity;
 
     struct Album {
         directory: tempfile::TempDir,

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holdfast_protocol::metadata::StorageError;
+use holdfast_store::{FileIdentity, ReadError, Unseen};
 use roaring::RoaringBitmap;
 
 use super::absence::{self, Disks, MissedFolder, Since};
@@ -14,7 +15,6 @@ use super::finish::Step;
 use super::flow::lock;
 use super::walk::{HALTED_DELAY, Missing, Walker, is_empty, is_gone};
 use super::{ImportEvent, ImportProblem};
-use crate::store::{FileIdentity, ReadError, Unseen};
 
 /// Files by which it is told that a folder was moved.
 const MOVED_FILES: usize = 100;

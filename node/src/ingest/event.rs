@@ -9,7 +9,7 @@ use holdfast_protocol::metadata::StorageError;
 
 use super::absence::MissedFolder;
 use super::skip::SkipReason;
-pub use crate::library::{FileName, ImportId, ImportedPhoto, RemovedName};
+pub use holdfast_library::{FileName, ImportId, ImportedPhoto, RemovedName};
 
 /// What happened in the watched folders.
 ///

@@ -13,10 +13,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use holdfast_library::{FileChange, Settled};
+use holdfast_media::{Examination, ExamineError};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::manifest::{Facts, Manifest, Thumbnail};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::sealing::sealed_length;
+use holdfast_store::{ChunkStore, FileRecord, FileStat, Known};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -24,9 +27,6 @@ use super::flow::{Flow, lock};
 use super::read::{Ending, Found, ReadFile};
 use super::settle::Look;
 use super::{FileName, ImportEvent, ImportId, ImportProblem, ImportedPhoto, Keep, RemovedName};
-use crate::library::{FileChange, Settled};
-use crate::media::{Examination, ExamineError};
-use crate::store::{ChunkStore, FileRecord, FileStat, Known};
 
 /// Files that share a sync at most.
 const BATCH_FILES_MAX: usize = 256;

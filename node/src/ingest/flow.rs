@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use holdfast_library::Outstanding;
 use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
+use holdfast_store::{FileIdentity, FileStat};
 use roaring::RoaringBitmap;
 
 use super::absence::MissedFolder;
@@ -17,8 +19,6 @@ use super::settle::{Look, Settling};
 use super::skip::{SkipReason, Skipped};
 use super::writing::Writing;
 use super::{FolderFiles, IN_FLIGHT_MAX, ImportId, IngestConfig, IngestProgress, labels};
-use crate::library::Outstanding;
-use crate::store::{FileIdentity, FileStat};
 
 /// Shared by all threads.
 pub(super) struct Flow {

@@ -4,6 +4,8 @@ use std::fs::Metadata;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use holdfast_library::FileChange;
+use holdfast_store::{FileStat, Known};
 use roaring::RoaringBitmap;
 use walkdir::{DirEntry, WalkDir};
 
@@ -14,8 +16,6 @@ use super::settle::Look;
 use super::skip::{self, SkipReason};
 use super::walk::{Walker, is_gone};
 use super::{ImportProblem, ScanSummary};
-use crate::library::FileChange;
-use crate::store::{FileStat, Known};
 
 /// A file system's clock may be ahead of this one's by so much; what is further in the future says nothing.
 const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);

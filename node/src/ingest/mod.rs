@@ -48,8 +48,10 @@ use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use holdfast_media::MediaPool;
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::secrets::LibrarySecrets;
+use holdfast_store::ChunkStore;
 use tokio::sync::mpsc;
 
 pub use absence::MissedFolder;
@@ -61,9 +63,6 @@ use finish::{Finisher, Step};
 use flow::Flow;
 pub use skip::{SkipReason, Skipped};
 use walk::Walker;
-
-use crate::media::MediaPool;
-use crate::store::ChunkStore;
 
 /// Files that are read and not yet acknowledged as catalogued.
 pub const IN_FLIGHT_MAX: usize = 8192;
@@ -109,7 +108,8 @@ pub(crate) fn own_name(folder: &Path) -> Option<String> {
 }
 
 /// Where an absolute path leads, whether all of it is there yet or not.
-pub(crate) fn real_path(path: &Path) -> PathBuf {
+#[must_use]
+pub fn real_path(path: &Path) -> PathBuf {
     let known = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
     let Some((ancestor, mut real)) = known else { return path.to_owned() };
     real.extend(path.strip_prefix(ancestor).into_iter().flatten());

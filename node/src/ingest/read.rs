@@ -6,10 +6,12 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use holdfast_media::{MediaPool, PendingExamination};
 use holdfast_protocol::cutting::{CutKind, Pieces};
 use holdfast_protocol::manifest::{Content, ContentBuilder};
 use holdfast_protocol::media_type::{MediaType, SNIFF_BYTES};
 use holdfast_protocol::metadata::StorageError;
+use holdfast_store::{ChunkStore, FileIdentity, FileStat, InPlaceCut};
 
 use super::finish::Step;
 use super::flow::{Flow, Keys, lock};
@@ -17,8 +19,6 @@ use super::settle::Look;
 use super::skip::{self, SkipReason};
 use super::whole::is_cut;
 use super::{ImportProblem, Keep};
-use crate::media::{MediaPool, PendingExamination};
-use crate::store::{ChunkStore, FileIdentity, FileStat, InPlaceCut};
 
 /// Files that changed more recently are written through to the disk before their chunks count as held in place: the
 /// system writes everything older by itself.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::store::FileStat;
+use holdfast_store::FileStat;
 
 /// How long a finished file waits for others of its copy.
 const GATHERED_MAX: Duration = Duration::from_secs(10);

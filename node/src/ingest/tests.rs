@@ -8,16 +8,17 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Instant, SystemTime};
 
+use holdfast_disk::{SledMetadata, SystemDisk};
+use holdfast_library::FilePath;
 use holdfast_protocol::id::{ChunkId, LibraryId, PhotoId};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::sealing::ChunkSealer;
+use holdfast_store::StoreConfig;
+use holdfast_store::disk::Disk;
+use holdfast_store::simulated::SimulatedDisk;
 
 use super::*;
 use crate::export::Export;
-use crate::library::FilePath;
-use crate::store::disk::Disk;
-use crate::store::simulated::SimulatedDisk;
-use crate::store::{SledMetadata, StoreConfig, SystemDisk};
 
 /// A folder of photos and a store, and what a library would remember of them.
 struct Home {

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use holdfast_protocol::metadata::StorageError;
+use holdfast_store::ChunkStore;
 
 use super::absence::{Since, is_folder};
 use super::depart::Leaving;
@@ -20,7 +21,6 @@ use super::settle::Look;
 use super::skip::Skipped;
 use super::watch::Watch;
 use super::{ImportEvent, ImportProblem, ScanSummary, Watching, skip};
-use crate::store::ChunkStore;
 
 /// How often a missing folder is looked for.
 const MISSING_INTERVAL: Duration = Duration::from_secs(5);

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use holdfast_network::{DialFailure, Path};
 use holdfast_protocol::id::DeviceId;
 use holdfast_protocol::replica::LinkId;
 use holdfast_protocol::time::Timestamp;
-
-use crate::network::{DialFailure, Path};
 
 /// Failures kept of one device: as many addresses as are known of it.
 const FAILURES_MAX: usize = 16;
@@ -106,7 +105,7 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{Reach, Transport};
+    use holdfast_network::{Reach, Transport};
 
     const PEER: DeviceId = DeviceId::from_bytes([7; 32]);
     const OTHER: DeviceId = DeviceId::from_bytes([8; 32]);

@@ -5,13 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use holdfast_library::FilePath;
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::api::{Refusal, RefusalKind};
 use crate::export;
 use crate::home::Settings;
 use crate::ingest::real_path;
-use crate::library::FilePath;
 
 /// What the directory of an export is to the watched folders.
 #[derive(Debug, PartialEq, Eq)]

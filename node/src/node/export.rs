@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use holdfast_library::FileName;
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::position::Position;
+use holdfast_store::ChunkStore;
 use roaring::RoaringBitmap;
 
 use super::destination::{self, Destination};
@@ -17,8 +19,6 @@ use crate::api::{Refusal, RefusalKind, Reply, Response};
 use crate::export::{Export, Exported, Kept};
 use crate::index::{IndexError, IndexedFile};
 use crate::ingest::real_path;
-use crate::library::FileName;
-use crate::store::ChunkStore;
 
 /// Problems that an outcome names one by one.
 const PROBLEMS_MAX: usize = 100;

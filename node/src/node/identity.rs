@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use holdfast_disk::SledMetadata;
+use holdfast_library::{Founding, Membership};
+use holdfast_network::{ChunkSink, ChunkSource, Network, NetworkConfig, PairError, ReadFailure, StartError};
 use holdfast_protocol::certificate::{DeviceCertificate, Issuer};
 use holdfast_protocol::keys::{AuthorKey, DeviceKey};
 use holdfast_protocol::metadata::{Batch, Metadata as _, StorageError};
@@ -13,9 +16,6 @@ use holdfast_protocol::secrets::LibrarySecrets;
 use super::network::AddressBook;
 use super::{NodeError, seed, wall_time};
 use crate::home::{Home, SecretError, Settings};
-use crate::library::{Founding, Membership};
-use crate::network::{ChunkSink, ChunkSource, Network, NetworkConfig, PairError, ReadFailure, StartError};
-use crate::store::SledMetadata;
 
 /// How long a device that joins looks for the inviting one.
 const PAIRING_DEADLINE: Duration = Duration::from_secs(40);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use holdfast_library::{ImportId, Input};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica;
 
@@ -10,7 +11,6 @@ use super::runtime::Runtime;
 use crate::api::Happening;
 use crate::home::{Home, Originals, Settings};
 use crate::ingest::{ImportEvent, ImportProblem, IngestConfig, Keep, WatchedFolder};
-use crate::library::{ImportId, Input};
 
 pub(super) fn ingest_config(settings: &Settings, home: &Home) -> IngestConfig {
     let keep = match settings.originals {

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! [`Node`] is the face for programs that embed Holdfast; the `holdfast` command is one of them. The runtime's thread
-//! owns the [`Library`](crate::library::Library), hands every input in and carries every effect out; it makes no decision
-//! about replication. Of chunks only manifests pass through it.
+//! owns the [`Library`](holdfast_library::Library), hands every input in and carries every effect out; it makes no
+//! decision about replication. Of chunks only manifests pass through it.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it reads clocks and asks the system for randomness")]
 
@@ -35,6 +35,9 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use holdfast_library::LibraryError;
+use holdfast_media::WorkerCommand;
+use holdfast_network::StartError;
 use holdfast_protocol::id::{DeviceId, LibraryId};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::time::{Now, Timestamp, WallTime};
@@ -46,9 +49,6 @@ use crate::api::{EventLog, NodeHandle};
 use crate::home::{Home, HomeError, HomeLock, Settings};
 use crate::index::IndexError;
 use crate::ingest::IngestError;
-use crate::library::LibraryError;
-use crate::media::WorkerCommand;
-use crate::network::StartError;
 
 /// How a node is run.
 pub struct NodeConfig {

@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_library::Input;
+use holdfast_network::{ChunkSink, ChunkSource, DialFailure, NetworkEvent, PairingId, ReadFailure};
 use holdfast_protocol::codec;
 use holdfast_protocol::id::{ChunkId, DeviceId};
 use holdfast_protocol::metadata::{Batch, Metadata, StorageError, Table};
 use holdfast_protocol::pairing::{JoinAnswer, JoinRefused, JoinRequest};
 use holdfast_protocol::replica::Input as ReplicaInput;
 use holdfast_protocol::time::Timestamp;
+use holdfast_store::{ChunkStore, ReadError};
 use indexmap::IndexSet;
 
 use super::runtime::Runtime;
 use super::workers::Losses;
 use super::{NodeError, seed};
 use crate::api::Happening;
-use crate::library::Input;
-use crate::network::{self, ChunkSink, ChunkSource, DialFailure, NetworkEvent, PairingId, ReadFailure};
-use crate::store::{ChunkStore, ReadError};
 
 const ADDRESS_PREFIX: &[u8] = b"address/";
 /// Addresses that are remembered of one peer.
@@ -98,7 +98,7 @@ impl AddressBook {
 
 /// Each address once: without the peer at its end, which some sources name and others do not.
 fn places_of(addresses: Vec<String>) -> Vec<String> {
-    let places: IndexSet<String> = addresses.iter().map(|address| network::place_of(address)).collect();
+    let places: IndexSet<String> = addresses.iter().map(|address| holdfast_network::place_of(address)).collect();
     places.into_iter().collect()
 }
 

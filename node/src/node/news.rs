@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_library::Library;
+use holdfast_network::LinkEnd;
 use holdfast_protocol::id::DeviceId;
 use holdfast_protocol::message::Farewell;
 use holdfast_protocol::metadata::Metadata;
 use holdfast_protocol::replica::{self, DisconnectReason};
 use holdfast_protocol::time::Timestamp;
+use holdfast_store::Recovery;
 
 use super::Clock;
 use super::pace::Pace;
@@ -16,9 +19,6 @@ use super::runtime::Runtime;
 use crate::api::view::{Moving, Problem};
 use crate::api::{EventLog, Happening};
 use crate::ingest::{FolderFiles, ImportProblem};
-use crate::library::{self, Library};
-use crate::network::LinkEnd;
-use crate::store::Recovery;
 
 /// Problems that a status shows; older ones are forgotten.
 const PROBLEMS_MAX: usize = 50;
@@ -186,8 +186,8 @@ impl News {
         self.publish(Happening::Disconnected { device, name, reason });
     }
 
-    pub(super) fn of_library<M: Metadata>(&mut self, event: library::Event, library: &Library<M>) {
-        use library::Event;
+    pub(super) fn of_library<M: Metadata>(&mut self, event: holdfast_library::Event, library: &Library<M>) {
+        use holdfast_library::Event;
         let registry = library.replica().registry();
         match event {
             Event::PhotosReceived { author, photos } => {

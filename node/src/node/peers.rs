@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use holdfast_library::Input;
+use holdfast_network::{Path, Reach, Transport};
 use holdfast_protocol::certificate::Role;
 use holdfast_protocol::id::DeviceId;
 use holdfast_protocol::replica::{self, PeerView};
@@ -13,8 +15,6 @@ use super::connections::Link;
 use super::runtime::Runtime;
 use crate::api::view::{Connection, DialFailure, Peer, Peers, Route, RouteKind};
 use crate::api::{Refusal, RefusalKind, Reply, Response};
-use crate::library::Input;
-use crate::network::{self, Path, Reach, Transport};
 
 /// How long a call may take before what is known by then is answered.
 const CALL_DEADLINE: Duration = Duration::from_secs(8);
@@ -67,7 +67,7 @@ impl Runtime {
         let link = self.connections.of(&view.device).filter(|_| view.connected);
         let failures = self.connections.failures(&view.device).iter();
         let failure =
-            |of: &network::DialFailure| DialFailure { address: of.address.clone(), reason: of.reason.clone() };
+            |of: &holdfast_network::DialFailure| DialFailure { address: of.address.clone(), reason: of.reason.clone() };
         Peer {
             device: view.device,
             place: self.library.place_label(&view.device),

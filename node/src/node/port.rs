@@ -1,10 +1,11 @@
 //! Where a node listens. Unless it is told addresses, at a port that the system chose at its first start and that it keeps:
 //! others remember it, and tickets name it.
 
+use holdfast_network::Required;
+
 use super::NodeError;
 use crate::api::view::Problem;
 use crate::home::{Home, Settings};
-use crate::network::{self, Required};
 
 /// Where a node listens, and what it may do without.
 pub(super) struct Listening {
@@ -24,10 +25,11 @@ impl Listening {
             return Ok(Self { addresses, required: Required::Every, port: None, problem: None });
         }
         let remembered = home.port()?;
-        if let Some(port) = remembered.filter(|port| network::is_port_free(*port)) {
+        if let Some(port) = remembered.filter(|port| holdfast_network::is_port_free(*port)) {
             return Ok(Self { addresses: everywhere(port), required: Required::One, port: None, problem: None });
         }
-        let port = network::free_port().map_err(|error| NodeError::System { what: "a port to listen on", error })?;
+        let port =
+            holdfast_network::free_port().map_err(|error| NodeError::System { what: "a port to listen on", error })?;
         Ok(Self {
             addresses: everywhere(port),
             required: Required::One,

@@ -8,11 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_disk::{SledMetadata, SystemDisk};
+use holdfast_library::{Config, Effect, ImportId, Input, Library, Membership};
+use holdfast_media::{MediaPool, PoolConfig, WorkerCommand};
+use holdfast_network::{DialFailure, Network, NetworkConfig, NetworkEvent, NetworkHandle};
 use holdfast_protocol::id::{ChunkId, DeviceId, LibraryId};
 use holdfast_protocol::keys::DeviceKey;
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica;
 use holdfast_protocol::sealing::ChunkSealer;
+use holdfast_store::{ChunkStore, StoreConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -31,10 +36,6 @@ use crate::api::{Call, EventLog, Happening};
 use crate::home::{Discovery, Home, PortMapping, Relaying, Settings};
 use crate::index::{Index, IndexReader};
 use crate::ingest::{ImportEvent, Ingest};
-use crate::library::{Config, Effect, ImportId, Input, Library, Membership};
-use crate::media::{MediaPool, PoolConfig, WorkerCommand};
-use crate::network::{self, DialFailure, Network, NetworkConfig, NetworkEvent, NetworkHandle};
-use crate::store::{ChunkStore, SledMetadata, StoreConfig, SystemDisk};
 
 /// Index batches that may wait before folders and peers have to.
 const INDEX_BEHIND_MAX: u64 = 64;
@@ -162,16 +163,16 @@ pub(super) fn open(
     let listening = Listening::choose(&home, &settings)?;
     let network_config = NetworkConfig {
         discovery: match settings.discovery {
-            Discovery::LocalNetwork => network::Discovery::LocalNetwork,
-            Discovery::Off => network::Discovery::Off,
+            Discovery::LocalNetwork => holdfast_network::Discovery::LocalNetwork,
+            Discovery::Off => holdfast_network::Discovery::Off,
         },
         topic: Some(blake3::derive_key("holdfast 1 gossip topic", secrets.library().as_bytes())),
         announced: settings.announced.clone(),
         port_mapping: match settings.port_mapping {
             PortMapping::Tried if listening.addresses.iter().any(|address| !is_loopback(address)) => {
-                network::PortMapping::Tried
+                holdfast_network::PortMapping::Tried
             }
-            _ => network::PortMapping::Off,
+            _ => holdfast_network::PortMapping::Off,
         },
         relays: settings.relays.clone(),
         chain: library.replica().own_chain(),
@@ -424,7 +425,7 @@ impl Runtime {
                 // Nobody asks this node for edits yet.
                 Effect::Edited(_) => {}
                 Effect::Event(event) => {
-                    if let crate::library::Event::MembershipChanged { .. } = &event {
+                    if let holdfast_library::Event::MembershipChanged { .. } = &event {
                         self.network.prove_with(self.library.replica().own_chain());
                     }
                     self.news.of_library(event, &self.library);

@@ -8,13 +8,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use holdfast_disk::SledMetadata;
+use holdfast_library::index::IndexChange;
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::replica::TaskId;
+use holdfast_store::{ChunkStore, ReadError, ScrubCursor};
 use tokio::sync::mpsc;
 
 use super::NodeError;
-use crate::index::{Index, IndexChange, IndexError};
-use crate::store::{ChunkStore, ReadError, ScrubCursor, SledMetadata};
+use crate::index::{Index, IndexError};
 
 /// Completions that wait for the library; workers wait when it is full.
 const COMPLETIONS_MAX: usize = 256;

@@ -1,6 +1,6 @@
 //! 5: an acknowledgement survives an immediate crash.
 
-use holdfast::library::Library;
+use holdfast_library::Library;
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::position::Position;
 use holdfast_protocol::time::Now;

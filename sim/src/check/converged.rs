@@ -1,6 +1,6 @@
 //! 24: after faults stop, everything converges within a bound.
 
-use holdfast::library::Library;
+use holdfast_library::Library;
 use holdfast_protocol::id::{AuthorId, ChunkId, DeviceId, EnvelopeHash};
 use holdfast_protocol::position::Position;
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast::library::{Library, PhotoRow};
+use holdfast_library::{Library, PhotoRow};
 use holdfast_protocol::id::{ChunkId, DeviceId, PlaceId};
 use holdfast_protocol::inventory::Holdings;
 use holdfast_protocol::position::Position;
@@ -104,7 +104,7 @@ fn check_photo(
 
 #[cfg(test)]
 mod tests {
-    use holdfast::store::ScrubCursor;
+    use holdfast_store::ScrubCursor;
 
     use super::*;
     use crate::options::Options;

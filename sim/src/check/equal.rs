@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use holdfast::library::Library;
+use holdfast_library::Library;
 use holdfast_protocol::id::PhotoId;
 use holdfast_protocol::metadata::StorageError;
 
@@ -64,7 +64,7 @@ fn compare<K: Ord, T: PartialEq + std::fmt::Debug>(
 
 #[cfg(test)]
 mod tests {
-    use holdfast::index::{IndexChange, IndexedState};
+    use holdfast_library::index::{IndexChange, IndexedState};
 
     use super::*;
     use crate::options::Options;

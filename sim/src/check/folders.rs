@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use holdfast::index::IndexedState;
+use holdfast_library::index::IndexedState;
 use holdfast_protocol::id::PhotoId;
 
 use super::{Violation, is_nameless};
@@ -66,7 +66,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
 
 #[cfg(test)]
 mod tests {
-    use holdfast::index::IndexChange;
+    use holdfast_library::index::IndexChange;
     use holdfast_protocol::position::Position;
 
     use super::*;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast::library::Library;
+use holdfast_library::Library;
 use holdfast_protocol::envelope::SignedEnvelope;
 use holdfast_protocol::id::{AuthorId, EnvelopeHash};
 use holdfast_protocol::message::LogPoint;

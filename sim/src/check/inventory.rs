@@ -32,7 +32,7 @@ fn check_node(node: &Node) -> Result<(), Violation> {
 
 #[cfg(test)]
 mod tests {
-    use holdfast::store::ScrubCursor;
+    use holdfast_store::ScrubCursor;
 
     use super::*;
     use crate::options::Options;

@@ -41,7 +41,7 @@ pub(crate) mod unasked;
 pub mod unknown;
 pub mod versions;
 
-use holdfast::library::{Library, LibraryError};
+use holdfast_library::{Library, LibraryError};
 use holdfast_protocol::id::PhotoId;
 use holdfast_protocol::position::Position;
 

@@ -2,7 +2,7 @@
 //!
 //! All nodes refuse the same, so what is refused wrongly is missed by no comparison.
 
-use holdfast::library::Event;
+use holdfast_library::Event;
 use holdfast_protocol::id::AuthorId;
 use holdfast_protocol::replica::DisconnectReason;
 

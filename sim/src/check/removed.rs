@@ -1,6 +1,6 @@
 //! A device that was removed counts for nobody: it is no member, nobody talks to it, and nothing is counted that it holds.
 
-use holdfast::library::Library;
+use holdfast_library::Library;
 use holdfast_protocol::id::DeviceId;
 
 use super::Violation;

@@ -1,6 +1,6 @@
 //! 25: what a newer version says is kept and passed on byte for byte by versions that do not know it.
 
-use holdfast::library::Library;
+use holdfast_library::Library;
 use holdfast_protocol::envelope::SignedEnvelope;
 use holdfast_protocol::id::AuthorId;
 

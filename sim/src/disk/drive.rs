@@ -3,11 +3,11 @@
 //! A disk that fails or is full is no violation; a node that stops although its disk never failed is one.
 
 use bytes::Bytes;
-use holdfast::library::{ImportId, Input, LibraryError};
-use holdfast::store::simulated::Failing;
+use holdfast_library::{ImportId, Input, LibraryError};
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica::{FetchOutcome, Input as ReplicaInput, LinkId, RequestId};
+use holdfast_store::simulated::Failing;
 
 use super::{Death, Ingested};
 use crate::check::Violation;

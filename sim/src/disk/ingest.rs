@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use holdfast::library::{FileChange, FileName, ImportId, ImportedPhoto, Input, RemovedName, Settled};
-use holdfast::store::{FileIdentity, FileRecord, FileStat, Known};
+use holdfast_library::{FileChange, FileName, ImportId, ImportedPhoto, Input, RemovedName, Settled};
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::replica;
 use holdfast_protocol::secrets::LibrarySecrets;
+use holdfast_store::{FileIdentity, FileRecord, FileStat, Known};
 use roaring::RoaringBitmap;
 
 use super::{FOLDER, Keep, Machine};
@@ -219,7 +219,7 @@ impl Machine {
 }
 
 fn store_stat(machine: &Machine, file: &Path) -> Option<FileStat> {
-    use holdfast::store::disk::{Access, Disk as _};
+    use holdfast_store::disk::{Access, Disk as _};
     machine.disk.open(file, Access::Read).ok()?.stat().ok()
 }
 

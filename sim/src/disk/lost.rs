@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holdfast::library::Library;
+use holdfast_library::Library;
 use holdfast_protocol::deposit::Deposit;
 use holdfast_protocol::envelope::Kind;
 use holdfast_protocol::id::{AuthorId, ChunkId};

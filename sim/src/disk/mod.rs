@@ -16,13 +16,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use holdfast::library::Outstanding;
-use holdfast::store::disk::{Access, Disk as _};
-use holdfast::store::simulated::{Failing, SimulatedDisk};
-use holdfast::store::{ChunkStore, FileStat, ReadError, Recovery, StoreConfig};
+use holdfast_library::Outstanding;
 use holdfast_protocol::id::{AuthorId, ChunkId, PhotoId};
 use holdfast_protocol::metadata::StorageError;
 use holdfast_protocol::sealing::ChunkSealer;
+use holdfast_store::disk::{Access, Disk as _};
+use holdfast_store::simulated::{Failing, SimulatedDisk};
+use holdfast_store::{ChunkStore, FileStat, ReadError, Recovery, StoreConfig};
 
 use crate::chance::Chance;
 use crate::metadata::VirtualMetadata;

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use holdfast::store::disk::{Access, Disk as _};
-use holdfast::store::simulated::Failing;
 use holdfast_protocol::id::ChunkId;
+use holdfast_store::disk::{Access, Disk as _};
+use holdfast_store::simulated::Failing;
 
 use super::{FOLDER, Machine, SEGMENTS};
 use crate::chance::Chance;

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use holdfast::library::Input;
-use holdfast::store::ScrubCursor;
-use holdfast::store::disk::Disk as _;
-use holdfast::store::simulated::Failing;
+use holdfast_library::Input;
 use holdfast_protocol::replica::Input as ReplicaInput;
+use holdfast_store::ScrubCursor;
+use holdfast_store::disk::Disk as _;
+use holdfast_store::simulated::Failing;
 
 use super::{Death, HOME};
 use crate::chance::Chance;

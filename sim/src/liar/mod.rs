@@ -12,7 +12,7 @@ mod stranger;
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use holdfast::library::Input;
+use holdfast_library::Input;
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::message::FRAME_HEADER_BYTES;
 use holdfast_protocol::position::Position;

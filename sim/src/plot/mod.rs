@@ -109,7 +109,7 @@ impl Plot {
 
 #[cfg(test)]
 mod tests {
-    use holdfast::store::ScrubCursor;
+    use holdfast_store::ScrubCursor;
 
     use super::*;
     use crate::disk::Death;

@@ -1,7 +1,7 @@
 //! A node does what its person does.
 
-use holdfast::library::{EditError, Effect, LibraryError, PhotoEdit};
 use holdfast_crdt::{AlbumId, EditRefused};
+use holdfast_library::{EditError, Effect, LibraryError, PhotoEdit};
 use holdfast_protocol::id::PhotoId;
 use holdfast_protocol::replica::TaskId;
 

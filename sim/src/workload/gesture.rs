@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use holdfast::library::PhotoEdit;
 use holdfast_crdt::AlbumId;
+use holdfast_library::PhotoEdit;
 use holdfast_protocol::id::PhotoId;
 
 use super::Content;

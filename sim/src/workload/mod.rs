@@ -10,14 +10,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use holdfast::library::{FileName, ImportId, ImportedPhoto};
-use holdfast::store::InPlaceCut;
+use holdfast_library::{FileName, ImportId, ImportedPhoto};
 use holdfast_protocol::cutting::{CutKind, cuts};
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::manifest::{CaptureSource, CaptureTime, ContentBuilder, Dimensions, Facts, Manifest, Thumbnail};
 use holdfast_protocol::media_type::MediaType;
 use holdfast_protocol::sealing::ChunkSealer;
 use holdfast_protocol::secrets::LibrarySecrets;
+use holdfast_store::InPlaceCut;
 
 pub use gesture::{Act, Folder, Gesture, fresh_picture, next_act};
 

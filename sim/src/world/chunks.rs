@@ -1,7 +1,7 @@
 //! Chunks on their way: asked for, served one after the other, verified, stored.
 
 use bytes::Bytes;
-use holdfast::library::Input;
+use holdfast_library::Input;
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::limits::REQUESTS_PER_PEER_MAX;
 use holdfast_protocol::message::{Declined, FetchRequest};

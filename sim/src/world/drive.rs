@@ -1,6 +1,6 @@
 //! What a node asks for is done, as the real driver does it.
 
-use holdfast::library::{Effect, Input};
+use holdfast_library::{Effect, Input};
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::replica::{self, Input as ReplicaInput};
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use holdfast::library::{Effect, LibraryError};
+use holdfast_library::{Effect, LibraryError};
 use holdfast_protocol::certificate::Role;
 use holdfast_protocol::id::DeviceId;
 use holdfast_protocol::keys::DeviceKey;

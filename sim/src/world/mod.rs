@@ -16,7 +16,7 @@ mod stop;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use holdfast::library::{Input, LibraryError};
+use holdfast_library::{Input, LibraryError};
 use holdfast_protocol::id::{ChunkId, DeviceId};
 use holdfast_protocol::message::{Declined, FetchRequest};
 use holdfast_protocol::replica::{Input as ReplicaInput, LinkId, RequestId};
@@ -107,7 +107,7 @@ pub(crate) enum Completion {
     Deposited(Vec<ChunkId>),
     Adopt,
     Walk,
-    Indexed { point: FlushPoint, version: u64, changes: Vec<holdfast::index::IndexChange> },
+    Indexed { point: FlushPoint, version: u64, changes: Vec<holdfast_library::index::IndexChange> },
 }
 
 /// See the head of the module.

@@ -1,6 +1,6 @@
 //! Devices that leave the library or are removed from it, and nodes that are switched off for good.
 
-use holdfast::library::RemoveError;
+use holdfast_library::RemoveError;
 use holdfast_protocol::id::ChunkId;
 
 use super::{Coming, World};
@@ -57,7 +57,7 @@ impl World {
         let Some(library) = self.nodes[by].library.as_ref() else { return false };
         let is_there = self.is_member(by) && !self.hosts[by].is_removed && self.hosts[by].held.is_none();
         let members = self.nodes.iter().filter(|of| self.is_member(of.number));
-        let knows_all = |library: &holdfast::library::Library<_>| {
+        let knows_all = |library: &holdfast_library::Library<_>| {
             members.map(|of| of.device_id()).all(|device| library.replica().registry().certificate(&device).is_some())
         };
         is_there && (by == node || library.may_invite()) && knows_all(library)

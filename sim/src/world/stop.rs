@@ -1,6 +1,6 @@
 //! Orderly stops, as the real node does them, and devices that never come back.
 
-use holdfast::library::LibraryError;
+use holdfast_library::LibraryError;
 use holdfast_protocol::replica::Input as ReplicaInput;
 
 use super::{Coming, Completion, World};

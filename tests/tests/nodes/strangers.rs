@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use holdfast::store::SledMetadata;
+use holdfast_disk::SledMetadata;
 use holdfast_protocol::certificate::Role;
 use holdfast_protocol::keys::DeviceKey;
 use holdfast_protocol::metadata::{Batch, Metadata as _, Table};

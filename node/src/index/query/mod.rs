@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use holdfast_library::FilePath;
+use holdfast_library::index::Captured;
 use holdfast_protocol::id::PhotoId;
 use holdfast_protocol::time::WallTime;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
+use super::IndexError;
 use super::sqlite::{UNDATED_MS, composed};
-use super::{Captured, IndexError};
-use crate::library::FilePath;
 
 /// A connection that only reads. It belongs to one thread; open another for another.
 #[derive(Debug)]

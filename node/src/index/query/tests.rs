@@ -1,4 +1,6 @@
-use super::super::{Index, IndexChange, IndexedName, IndexedPhoto, IndexedState};
+use holdfast_library::index::{IndexChange, IndexedName, IndexedPhoto, IndexedState};
+
+use super::super::Index;
 use super::*;
 
 fn id(number: u8) -> PhotoId {

@@ -1,5 +1,0 @@
-//! The `holdfast` command.
-
-fn main() -> std::process::ExitCode {
-    holdfast::cli::main()
-}
