@@ -316,14 +316,12 @@ impl CopyTable {
         (count.copies.into(), count.places.into())
     }
 
-    /// Photos with fewer copies or places than asked, in ascending order from slot `from`, at most `limit`.
-    #[must_use]
-    pub fn below(&self, copies: u32, places: u32, from: PhotoSlot, limit: usize) -> Vec<PhotoSlot> {
-        let short = |photo: &PhotoSlot| {
+    /// Photos with fewer copies or places than asked, in ascending order.
+    pub fn below(&self, copies: u32, places: u32) -> impl Iterator<Item = PhotoSlot> {
+        self.present.iter().filter(move |photo| {
             let (c, p) = self.count_of(*photo);
             c < copies || p < places
-        };
-        self.present.range(from..).filter(short).take(limit).collect()
+        })
     }
 }
 
@@ -425,8 +423,8 @@ mod tests {
         assert_eq!(table.count_of(0), (4, 3));
         table.remove_peer(&device(4));
         assert_eq!(table.count_of(0), (3, 2));
-        assert_eq!(table.below(3, 3, 0, 10), [0]);
-        assert_eq!(table.below(3, 2, 0, 10), Vec::<u32>::new());
+        assert_eq!(table.below(3, 3).collect::<Vec<_>>(), [0]);
+        assert_eq!(table.below(3, 2).count(), 0);
     }
 
     #[test]

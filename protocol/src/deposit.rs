@@ -240,9 +240,9 @@ mod tests {
         let runs = [(1, 2), (7, DEPOSIT_ENTRIES_MAX), (0, 1)]
             .map(|(class, chunks)| NewRun { class: RunClass(class), chunks: vec![entry(9); chunks] });
         let deposits = Deposit::of_runs(5, &runs);
-        let shapes: Vec<(u32, usize, Vec<(u16, u16)>)> = deposits
+        let shapes: Vec<_> = deposits
             .iter()
-            .map(|of| (of.first, of.chunks.len(), of.runs.iter().map(|run| (run.at, run.class.0)).collect()))
+            .map(|of| (of.first, of.chunks.len(), of.runs.iter().map(|run| (run.at, run.class.0)).collect::<Vec<_>>()))
             .collect();
         let full = DEPOSIT_ENTRIES_MAX;
         assert_eq!(shapes, [(5, full, vec![(0, 1), (2, 7)]), (5 + full as u32, 3, vec![(2, 0)])]);

@@ -80,11 +80,9 @@ impl<M: Metadata> Library<M> {
         self.copies.has_more(&self.device, peer) || self.copies.has_more(peer, &self.device)
     }
 
-    /// Up to `limit` photos with fewer copies or places than asked, and their bytes.
-    #[must_use]
-    pub fn photos_below(&self, copies: u32, places: u32, limit: usize) -> Vec<(PhotoId, u64)> {
-        let slots = self.copies.below(copies, places, 0, limit);
-        slots.into_iter().map(|slot| (self.photos.row(slot).photo, self.photos.row(slot).bytes)).collect()
+    /// Listed photos with fewer copies or places than asked.
+    pub fn photos_below(&self, copies: u32, places: u32) -> impl Iterator<Item = PhotoId> {
+        self.copies.below(copies, places).map(|slot| self.photos.row(slot).photo)
     }
 
     /// Everything known of one photo's copies; `None` for a photo that is not in the library.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use holdfast_protocol::certificate::Role;
-use holdfast_protocol::id::{DeviceId, PhotoId};
+use holdfast_protocol::id::DeviceId;
 
 use super::export::WaitingExport;
+use super::readers::{Among, Answer, Found, Question};
 use super::runtime::Runtime;
 use super::{NodeError, seed};
 use crate::api::handle::Call;
@@ -14,8 +15,8 @@ use crate::api::view::{
     Connection, Evidence, Holder, Importing, Invitation, Photo, PhotoDetail, PhotoPage, Problem, Status, Target,
     Traffic,
 };
-use crate::api::{PhotoSelection, Refusal, RefusalKind, Request, Response};
-use crate::index::{PhotoQuery, PhotoRow};
+use crate::api::{PhotoSelection, Refusal, RefusalKind, Reply, Request, Response};
+use crate::index::PhotoRow;
 
 /// What makes a photo safe until a library says otherwise.
 const TARGET: Target = Target { copies: 2, places: 2 };
@@ -29,10 +30,12 @@ impl Runtime {
         let answer = match request {
             Request::Status => Ok(Response::Status(Box::new(self.status()))),
             Request::Photos { selection, search, after, limit } => {
-                let search = search.as_deref();
-                self.list(selection, &PhotoQuery { search, after: after.as_deref(), limit: page_limit(limit) })
+                return self.list(selection, search, after, page_limit(limit), reply);
             }
-            Request::Show { photo } => self.show(&photo),
+            Request::Show { photo } => {
+                self.readers.ask(Question::Named { text: photo, limit: MATCHES_MAX + 1 }, reply);
+                return Ok(());
+            }
             Request::Folders { skipped } => Ok(self.list_folders(skipped)),
             Request::WatchFolder { path } => self.watch_folder(path),
             Request::MoveFolder { from, to } => self.move_folder(&from, &to),
@@ -47,6 +50,10 @@ impl Runtime {
                 }
                 Err(refusal) => Err(refusal),
             },
+            Request::Export { directory } if !directory.is_absolute() => {
+                let next = "give a path that begins with /";
+                Err(Refusal::new(RefusalKind::Usage, "the folder is no absolute path", next))
+            }
             Request::Export { directory } => {
                 self.exports.push(WaitingExport::new(directory, reply));
                 return Ok(());
@@ -111,19 +118,43 @@ impl Runtime {
         }
     }
 
-    fn list(&self, selection: PhotoSelection, query: &PhotoQuery<'_>) -> Result<Response, Refusal> {
-        let target = self.target();
-        let is_unsafe = |photo: &PhotoId| {
-            let (copies, places) = self.library.copies_of(photo);
-            copies < target.copies || places < target.places
+    fn list(
+        &self,
+        selection: PhotoSelection,
+        search: Option<String>,
+        after: Option<String>,
+        limit: usize,
+        reply: Reply,
+    ) -> Result<(), NodeError> {
+        let Target { copies, places } = self.target();
+        let counts = self.library.counts();
+        let safe = counts.at_least(copies, places);
+        let among = match selection {
+            PhotoSelection::Unsafe if safe == counts.photos => {
+                reply.finish(Ok(Response::Photos(PhotoPage::default())));
+                return Ok(());
+            }
+            PhotoSelection::Unsafe if safe > 0 => Among::only(self.library.photos_below(copies, places)),
+            PhotoSelection::Unsafe | PhotoSelection::All => Among::All,
         };
-        let keep = |photo: &PhotoId| match selection {
-            PhotoSelection::All => true,
-            PhotoSelection::Unsafe => is_unsafe(photo),
+        self.readers.ask(Question::Photos { among, search, after, limit }, reply);
+        Ok(())
+    }
+
+    /// Something was looked up: adds what only the library knows, and answers.
+    pub(super) fn answer_found(&mut self, Answer { found, reply }: Answer) {
+        let answer = match found {
+            Ok(Found::Photos(page)) => {
+                let photos = page.photos.into_iter().map(|row| self.photo(row)).collect();
+                Ok(Response::Photos(PhotoPage { photos, next: page.next }))
+            }
+            Ok(Found::Named { text, rows }) => self.show(&text, rows),
+            Ok(Found::Export { directory, destination, files }) => {
+                return self.export(directory, destination, files, reply);
+            }
+            Err(refusal) => Err(refusal),
         };
-        let page = self.index.photos(query, keep).map_err(|error| Refusal::failed(&error))?;
-        let photos = page.photos.into_iter().map(|row| self.photo(row)).collect();
-        Ok(Response::Photos(PhotoPage { photos, next: page.next }))
+        reply.finish(answer);
     }
 
     fn photo(&self, row: PhotoRow) -> Photo {
@@ -146,8 +177,7 @@ impl Runtime {
         }
     }
 
-    fn show(&self, text: &str) -> Result<Response, Refusal> {
-        let mut found = self.index.find(text, MATCHES_MAX + 1).map_err(|error| Refusal::failed(&error))?;
+    fn show(&self, text: &str, mut found: Vec<PhotoRow>) -> Result<Response, Refusal> {
         if found.len() > 1 {
             let named =
                 |row: &PhotoRow| format!("{} ({})", row.name().unwrap_or("a photo without a name"), row.photo.short());

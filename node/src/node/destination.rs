@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use holdfast_library::FilePath;
+use holdfast_store::ChunkStore;
+use roaring::RoaringBitmap;
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::api::{Refusal, RefusalKind};
@@ -30,6 +32,7 @@ impl Destination {
         directory: &Path,
         settings: &Settings,
         names: impl Iterator<Item = &'a FilePath> + Clone,
+        store: &ChunkStore,
     ) -> Result<Self, Refusal> {
         let directory = real_path(directory);
         let is_written_in = |folder: &Path| {
@@ -42,7 +45,10 @@ impl Destination {
                 if settings.excluded.iter().any(|excluded| directory.starts_with(excluded)) {
                     return Ok(Self::PassedOver(watched.clone()));
                 }
-                let is_new = directory != folder && is_empty(&directory);
+                // An empty folder of which photos are known is a disk that is not connected.
+                let is_known =
+                    || store.unseen(&directory, &RoaringBitmap::new()).map_or(true, |known| !known.is_empty());
+                let is_new = directory != folder && is_empty(&directory) && !is_known();
                 return if is_new { Ok(Self::New(watched.clone())) } else { Err(refused(&directory, watched)) };
             }
             if folder.strip_prefix(&directory).is_ok_and(is_written_in) {
@@ -66,7 +72,7 @@ fn alike(part: &[u8]) -> String {
     text.nfc().flat_map(char::to_lowercase).map(letter).collect()
 }
 
-pub(super) fn refused(directory: &Path, watched: &Path) -> Refusal {
+fn refused(directory: &Path, watched: &Path) -> Refusal {
     let message = format!(
         "cannot export to {}: that would write among the photos of the watched folder {}",
         directory.display(),
@@ -89,6 +95,12 @@ fn is_empty(directory: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use holdfast_disk::{SledMetadata, SystemDisk};
+    use holdfast_protocol::id::PhotoId;
+    use holdfast_store::{FileIdentity, FileRecord, FileStat, StoreConfig};
+
     use super::*;
 
     #[test]
@@ -101,9 +113,13 @@ mod tests {
         std::fs::create_dir_all(&empty).unwrap();
         std::fs::write(trip.join("a.jpg"), b"photo").unwrap();
         std::os::unix::fs::symlink(&pictures, &linked).unwrap();
+        let metadata = Box::new(SledMetadata::open(&root.join("metadata")).unwrap());
+        let config = StoreConfig { directory: root.join("store"), fingerprint_key: [3; 32] };
+        let (store, _) = ChunkStore::open(config, Arc::new(SystemDisk), metadata, None).unwrap();
         let mut settings = Settings { folders: vec![pictures.clone()], ..Settings::default() };
         let names = [FilePath::from("Pictures/a.jpg")];
-        let of = |directory: &Path, settings: &Settings| Destination::of(directory, settings, names.iter()).ok();
+        let of =
+            |directory: &Path, settings: &Settings| Destination::of(directory, settings, names.iter(), &store).ok();
 
         for among in [&pictures, &linked, &trip, &root] {
             assert_eq!(of(among, &settings), None, "{}", among.display());
@@ -113,12 +129,23 @@ mod tests {
         }
         for crafted in ["../Pictures/./x.jpg", "pictures//x.jpg", "/PICTURES/trip/x.jpg"] {
             let names = [FilePath::from("other/a.jpg"), FilePath::from(crafted)];
-            assert!(Destination::of(&root, &settings, names.iter()).is_err(), "{crafted}");
+            assert!(Destination::of(&root, &settings, names.iter(), &store).is_err(), "{crafted}");
         }
         for apart in [&root.join("Pictures 2"), Path::new("/")] {
             assert_eq!(of(apart, &settings), Some(Destination::Apart));
         }
         assert_eq!(real_path(&linked).as_os_str(), pictures.as_os_str(), "and nothing behind it");
+        let photo = FileRecord {
+            path: empty.join("a.jpg"),
+            stat: FileStat::default(),
+            identity: FileIdentity::default(),
+            photo: PhotoId::from_bytes([1; 32]),
+            replaces: Vec::new(),
+            content_hash: [2; 32],
+            cuts: Vec::new(),
+        };
+        store.adopt_files(&[photo]).unwrap();
+        assert_eq!(of(&empty, &settings), None, "its disk is not connected");
         settings.folders.push(empty.clone());
         settings.folders.swap(0, 1);
         assert_eq!(of(&empty, &settings), None, "watched itself, it is not passed over");

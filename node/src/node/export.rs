@@ -1,7 +1,7 @@
 //! Exports, on a thread of their own: the library goes on meanwhile.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use holdfast_library::FileName;
 use holdfast_protocol::id::{ChunkId, PhotoId};
 use holdfast_protocol::position::Position;
 use holdfast_store::ChunkStore;
-use roaring::RoaringBitmap;
 
-use super::destination::{self, Destination};
+use super::destination::Destination;
+use super::readers::Question;
 use super::runtime::Runtime;
 use super::workers::Losses;
 use crate::api::view::{ExportOutcome, Problem, Progress};
 use crate::api::{Refusal, RefusalKind, Reply, Response};
 use crate::export::{Export, Exported, Kept};
-use crate::index::{IndexError, IndexedFile};
+use crate::index::IndexedFile;
 use crate::ingest::real_path;
 
 /// Problems that an outcome names one by one.
@@ -52,60 +52,45 @@ impl WaitingExport {
     }
 }
 
-/// Writes the originals of all listed photos into `directory` and answers when it is done.
-fn start(runtime: &mut Runtime, WaitingExport { directory, reply, .. }: WaitingExport) {
-    let (jobs, destination) = match prepare(runtime, &directory) {
-        Ok(prepared) => prepared,
-        Err(refusal) => {
-            reply.finish(Err(refusal));
-            return;
-        }
-    };
-    let passed_over_by = match destination {
-        Destination::Apart => None,
-        Destination::PassedOver(watched) => Some(watched),
-        Destination::New(watched) => {
-            // Before anything is written there, and for good.
-            if let Err(refusal) = runtime.pass_over(real_path(&directory)) {
-                reply.finish(Err(refusal));
-                return;
-            }
-            Some(watched)
-        }
-    };
-    let outcome = ExportOutcome { directory, passed_over_by, ..ExportOutcome::default() };
-    let chunks = Chunks { store: runtime.store.clone(), losses: runtime.losses.clone() };
-    let sealer = runtime.sealer.clone();
-    let started = std::thread::Builder::new().name("export".to_owned()).spawn(move || {
-        let answer = match Export::new(&outcome.directory, sealer) {
-            Ok(export) => Ok(Response::Export(run(export, outcome, &chunks, jobs, &reply))),
-            Err(error) => {
-                let message = format!("cannot use {}: {error}", outcome.directory.display());
-                Err(Refusal::new(RefusalKind::Failed, message, "choose another folder"))
+impl Runtime {
+    /// Writes the originals of all listed photos into `directory` and answers when it is done. `files` are all that the index
+    /// knows of.
+    pub(super) fn export(
+        &mut self,
+        directory: PathBuf,
+        destination: Destination,
+        files: Vec<IndexedFile>,
+        reply: Reply,
+    ) {
+        let passed_over_by = match destination {
+            Destination::Apart => None,
+            Destination::PassedOver(watched) => Some(watched),
+            Destination::New(watched) => {
+                // Before anything is written there, and for good.
+                if let Err(refusal) = self.pass_over(real_path(&directory)) {
+                    return reply.finish(Err(refusal));
+                }
+                Some(watched)
             }
         };
-        reply.finish(answer);
-    });
-    if let Err(error) = started {
-        tracing::warn!(%error, "an export could not be started");
-    }
-}
-
-/// What is to be written, and what that is to the watched folders.
-fn prepare(runtime: &Runtime, directory: &Path) -> Result<(Vec<Job>, Destination), Refusal> {
-    if !directory.is_absolute() {
-        let next = "give a path that begins with /";
-        return Err(Refusal::new(RefusalKind::Usage, "the folder is no absolute path", next));
-    }
-    let jobs = runtime.export_jobs().map_err(|error| Refusal::failed(&error))?;
-    let destination = Destination::of(directory, &runtime.settings, jobs.iter().map(|job| &job.name.path))?;
-    if let Destination::New(watched) = &destination {
-        let known = runtime.store.unseen(&real_path(directory), &RoaringBitmap::new());
-        if known.map_or(true, |known| !known.is_empty()) {
-            return Err(destination::refused(directory, watched)); // a disk that is not connected
+        let jobs = self.export_jobs(files);
+        let outcome = ExportOutcome { directory, passed_over_by, ..ExportOutcome::default() };
+        let chunks = Chunks { store: self.store.clone(), losses: self.losses.clone() };
+        let sealer = self.sealer.clone();
+        let started = std::thread::Builder::new().name("export".to_owned()).spawn(move || {
+            let answer = match Export::new(&outcome.directory, sealer) {
+                Ok(export) => Ok(Response::Export(run(export, outcome, &chunks, jobs, &reply))),
+                Err(error) => {
+                    let message = format!("cannot use {}: {error}", outcome.directory.display());
+                    Err(Refusal::new(RefusalKind::Failed, message, "choose another folder"))
+                }
+            };
+            reply.finish(answer);
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "an export could not be started");
         }
     }
-    Ok((jobs, destination))
 }
 
 fn run(
@@ -164,35 +149,27 @@ impl Runtime {
     pub(super) fn start_exports(&mut self) {
         let is_settled = self.has_settled();
         let ready = |waiting: &mut WaitingExport| is_settled || waiting.since.elapsed() >= SETTLED_DEADLINE;
-        for waiting in self.exports.extract_if(.., ready).collect::<Vec<_>>() {
-            start(self, waiting);
+        for WaitingExport { directory, reply, .. } in self.exports.extract_if(.., ready).collect::<Vec<_>>() {
+            let settings = Box::new(self.settings.clone());
+            self.readers.ask(Question::Export { directory, settings }, reply);
         }
     }
 
     /// Every name of every listed photo; photos that no folder names any more, under their own. Those of which only
     /// the record is here are reported as missing: no export is complete without them.
-    fn export_jobs(&self) -> Result<Vec<Job>, IndexError> {
-        let files = self.index.files()?;
+    fn export_jobs(&self, files: Vec<IndexedFile>) -> Vec<Job> {
         let named: BTreeSet<PhotoId> = files.iter().map(|file| file.photo).collect();
         let photos = self.library.photos();
         let rows = (0..photos.len() as u32).map(|slot| photos.row(slot));
         let unnamed = rows.filter(|row| row.listed && !named.contains(&row.photo)).map(|row| {
             let path = format!("photo {}", row.photo.short()).into();
-            Job {
-                manifest: None,
-                name: FileName {
-                    folder: String::new(),
-                    path,
-                    mtime_ns: 0,
-                    size: row.bytes,
-                    mode: None,
-                    created_ns: None,
-                },
-            }
+            let name =
+                FileName { folder: String::new(), path, mtime_ns: 0, size: row.bytes, mode: None, created_ns: None };
+            Job { manifest: None, name }
         });
         let unnamed: Vec<_> = unnamed.collect();
         let named = files.into_iter().map(|file| Job { manifest: self.manifest(&file.photo), name: file_name(file) });
-        Ok(named.chain(unnamed).collect())
+        named.chain(unnamed).collect()
     }
 
     fn manifest(&self, photo: &PhotoId) -> Option<ChunkId> {

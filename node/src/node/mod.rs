@@ -24,6 +24,7 @@ mod news;
 mod pace;
 mod peers;
 mod port;
+mod readers;
 mod runtime;
 mod space;
 #[cfg(test)]

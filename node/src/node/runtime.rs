@@ -29,16 +29,19 @@ use super::network::{AddressBook, WaitingPairing, is_loopback, sink, source};
 use super::news::News;
 use super::peers::WaitingCall;
 use super::port::Listening;
+use super::readers::{Answer, Readers};
 use super::space::{Change, Space};
 use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
 use super::{Clock, NodeError, boot_id, identity, seed};
 use crate::api::{Call, EventLog, Happening};
 use crate::home::{Discovery, Home, PortMapping, Relaying, Settings};
-use crate::index::{Index, IndexReader};
+use crate::index::Index;
 use crate::ingest::{ImportEvent, Ingest};
 
 /// Index batches that may wait before folders and peers have to.
 const INDEX_BEHIND_MAX: u64 = 64;
+/// Threads that look things up for whoever asks.
+const READERS: usize = 2;
 /// How long a stop waits for the index and the last flush.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 /// How often counts and progress are published while they change.
@@ -54,7 +57,7 @@ pub(super) struct Runtime {
     pub(super) sealer: ChunkSealer,
     pub(super) network: NetworkHandle,
     pub(super) ingest: Ingest,
-    pub(super) index: IndexReader,
+    pub(super) readers: Readers,
     pub(super) addresses: AddressBook,
     pub(super) listening: Vec<String>,
     /// Where others have seen this node.
@@ -85,6 +88,7 @@ struct Sources {
     network: mpsc::Receiver<NetworkEvent>,
     imports: mpsc::Receiver<ImportEvent>,
     completions: mpsc::Receiver<Completion>,
+    answers: mpsc::Receiver<Answer>,
     calls: mpsc::Receiver<Call>,
     stopping: watch::Receiver<bool>,
 }
@@ -95,6 +99,7 @@ enum Arrival {
     Network(NetworkEvent),
     Import(ImportEvent),
     Completion(Completion),
+    Answer(Answer),
     Call(Call),
     Deadline,
     News,
@@ -107,7 +112,7 @@ impl Arrival {
         match self {
             Self::Network(_) | Self::Import(_) | Self::Completion(_) | Self::Deadline => true,
             // A call is refused by itself when it needs room.
-            Self::Call(_) | Self::News | Self::Stop => false,
+            Self::Call(_) | Self::Answer(_) | Self::News | Self::Stop => false,
         }
     }
 }
@@ -137,7 +142,8 @@ pub(super) fn open(
         ChunkStore::open(config, Arc::new(SystemDisk), Box::new(metadata.clone()), Some(sealer.clone()))?;
     let store = Arc::new(store);
     let (index, index_covers) = open_index(&home)?;
-    let reader = index.reader()?;
+    let readers = (0..READERS).map(|_| index.reader()).collect::<Result<_, _>>()?;
+    let (readers, answers) = Readers::start(readers, &store)?;
 
     let config = Config {
         boot: boot_id(home.root())?,
@@ -186,7 +192,7 @@ pub(super) fn open(
     let media = worker.map(|command| Arc::new(MediaPool::new(PoolConfig::new(command))));
     let (ingest, imports) = Ingest::start(ingest_config(&settings, &home), store.clone(), secrets, media)?;
 
-    let sources = Sources { network: network_events, imports, completions, calls, stopping };
+    let sources = Sources { network: network_events, imports, completions, answers, calls, stopping };
     let mut runtime = Runtime {
         addresses: AddressBook::load(library.replica().metadata())?,
         listening: Vec::new(),
@@ -198,7 +204,7 @@ pub(super) fn open(
         sealer,
         network,
         ingest,
-        index: reader,
+        readers,
         news: News::new(events, clock),
         clock,
         losses,
@@ -336,6 +342,7 @@ impl Runtime {
             biased;
             _ = sources.stopping.wait_for(|stop| *stop) => Arrival::Stop,
             Some(completion) = sources.completions.recv(), if goes_on => Arrival::Completion(completion),
+            Some(answer) = sources.answers.recv() => Arrival::Answer(answer),
             Some(call) = sources.calls.recv() => Arrival::Call(call),
             () = sleep_until(Instant::now() + deadline), if goes_on => Arrival::Deadline,
             _ = news.tick() => Arrival::News,
@@ -345,11 +352,15 @@ impl Runtime {
     }
 
     fn take(&mut self, arrival: Arrival) -> Result<(), NodeError> {
-        self.news.has_changed |= !matches!(arrival, Arrival::News | Arrival::Call(_));
+        self.news.has_changed |= !matches!(arrival, Arrival::News | Arrival::Call(_) | Arrival::Answer(_));
         match arrival {
             Arrival::Network(event) => self.take_network(event),
             Arrival::Import(event) => self.take_import(event),
             Arrival::Completion(completion) => self.take_completion(completion),
+            Arrival::Answer(answer) => {
+                self.answer_found(answer);
+                Ok(())
+            }
             Arrival::Call(call) => self.answer(call),
             Arrival::Deadline => self.handle(Input::Replica(replica::Input::Tick)),
             Arrival::News => {

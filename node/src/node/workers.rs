@@ -136,7 +136,7 @@ impl Workers {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), NodeError> {
+pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), NodeError> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
     thread.map(drop).map_err(|error| NodeError::System { what: "a thread", error })
 }
