@@ -29,6 +29,7 @@ mod runtime;
 mod space;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod workers;
 
 use std::os::unix::fs::MetadataExt as _;

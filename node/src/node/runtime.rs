@@ -31,7 +31,8 @@ use super::peers::WaitingCall;
 use super::port::Listening;
 use super::readers::{Answer, Readers};
 use super::space::{Change, Space};
-use super::workers::{Completion, Flush, Losses, Workers, completions, covered, scrub};
+use super::upkeep::Upkeep;
+use super::workers::{Completion, Flush, Losses, Workers, completions, covered};
 use super::{Clock, NodeError, boot_id, identity, seed};
 use crate::api::{Call, EventLog, Happening};
 use crate::home::{Discovery, Home, PortMapping, Relaying, Settings};
@@ -73,6 +74,7 @@ pub(super) struct Runtime {
     deposited: Vec<ChunkId>,
     pub(super) space: Space,
     workers: Workers,
+    _upkeep: Upkeep,
     sources: Option<Sources>,
     index_sent: u64,
     index_done: u64,
@@ -161,9 +163,7 @@ pub(super) fn open(
     let (library, effects) = Library::open(config, metadata.clone(), &|chunk| store.contains(chunk), clock.now())?;
     let (done, completions) = completions();
     let losses = Losses(done.clone());
-    if recovery.rebuilt_segments > 0 {
-        scrub(store.clone(), done.clone())?;
-    }
+    let upkeep = Upkeep::start(store.clone(), recovery.rebuilt_segments > 0, done.clone())?;
     let workers = Workers::start(metadata, store.clone(), index, done)?;
 
     let listening = Listening::choose(&home, &settings)?;
@@ -216,6 +216,7 @@ pub(super) fn open(
         space: Space::new(home.metadata(), home.store()),
         home,
         workers,
+        _upkeep: upkeep,
         sources: Some(sources),
         index_sent: index_covers.unwrap_or(0),
         index_done: index_covers.unwrap_or(0),
@@ -502,6 +503,10 @@ impl Runtime {
             }
             Completion::Lost(chunk) => self.take_losses(vec![chunk]),
             Completion::Found(chunks) => self.handle(Input::Replica(replica::Input::ChunksStored(chunks))),
+            Completion::Changed => {
+                self.ingest.rescan();
+                Ok(())
+            }
             Completion::Failed(error) => Err(error),
         }
     }

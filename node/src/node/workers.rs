@@ -12,7 +12,7 @@ use holdfast_disk::SledMetadata;
 use holdfast_library::index::IndexChange;
 use holdfast_protocol::id::ChunkId;
 use holdfast_protocol::replica::TaskId;
-use holdfast_store::{ChunkStore, ReadError, ScrubCursor};
+use holdfast_store::{ChunkStore, ReadError};
 use tokio::sync::mpsc;
 
 use super::NodeError;
@@ -23,9 +23,6 @@ const COMPLETIONS_MAX: usize = 256;
 
 /// How often an index that found no room is tried again.
 const NO_ROOM_DELAY: Duration = Duration::from_secs(1);
-
-/// Bytes that a scrub reads at a time.
-const SCRUB_BYTES: u64 = 64 << 20;
 
 /// What a worker finished.
 #[derive(Debug)]
@@ -40,6 +37,8 @@ pub(super) enum Completion {
     Lost(ChunkId),
     /// Chunks that could not be read for a while can be again.
     Found(Vec<ChunkId>),
+    /// Originals turned out to be other than they were read.
+    Changed,
     /// Nothing more can be acknowledged.
     Failed(NodeError),
 }
@@ -62,29 +61,6 @@ impl Losses {
             let _ = self.0.try_send(Completion::Lost(*chunk));
         }
     }
-}
-
-/// Reads the whole store once and reports what is not as it should be: due when the index was made again from segments
-/// whose bytes nobody looked at.
-pub(super) fn scrub(store: Arc<ChunkStore>, done: mpsc::Sender<Completion>) -> Result<(), NodeError> {
-    spawn("scrub", move || {
-        let mut next = Some(ScrubCursor::default());
-        while let Some(cursor) = next {
-            let scrub = match store.scrub(cursor, SCRUB_BYTES) {
-                Ok(scrub) => scrub,
-                Err(error) => return tracing::warn!(%error, "the store could not be read through"),
-            };
-            for chunk in scrub.lost {
-                if done.blocking_send(Completion::Lost(chunk)).is_err() {
-                    return;
-                }
-            }
-            if !scrub.found.is_empty() && done.blocking_send(Completion::Found(scrub.found)).is_err() {
-                return;
-            }
-            next = scrub.next;
-        }
-    })
 }
 
 /// What a flush is for.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use holdfast_protocol::id::ChunkId;
-use holdfast_protocol::metadata::{Batch, StorageError};
+use holdfast_protocol::metadata::{Batch, StorageError, Table};
 
 use super::disk::{Access, storage_error};
 use super::index;
@@ -27,6 +27,34 @@ impl Default for ScrubCursor {
     /// The beginning.
     fn default() -> Self {
         Self(Next::Segment { segment: 0, offset: 0 })
+    }
+}
+
+/// Where the cursor of the scrub that never ends is kept in the metadata.
+const SCRUB_KEY: &[u8] = b"scrub";
+
+impl ScrubCursor {
+    /// `0 u8 ‖ segment u32 ‖ offset u32` in segments, `1 u8 ‖ number u32` in files.
+    fn encode(self) -> Vec<u8> {
+        match self.0 {
+            Next::Segment { segment, offset } => [&[0][..], &segment.to_le_bytes(), &offset.to_le_bytes()].concat(),
+            Next::File { number } => [&[1][..], &number.to_le_bytes()].concat(),
+        }
+    }
+
+    /// `None` for what is no cursor of this version.
+    fn decode(kept: &[u8]) -> Option<Self> {
+        let (kind, rest) = kept.split_first()?;
+        let (first, rest) = rest.split_first_chunk()?;
+        let first = u32::from_le_bytes(*first);
+        match (kind, rest) {
+            (0, offset) => {
+                let offset = u32::from_le_bytes(offset.try_into().ok()?);
+                Some(Self(Next::Segment { segment: first, offset }))
+            }
+            (1, []) => Some(Self(Next::File { number: first })),
+            _ => None,
+        }
     }
 }
 
@@ -172,6 +200,21 @@ impl ChunkStore {
             };
             scrub.next = next.map(ScrubCursor);
         }
+        Ok(scrub)
+    }
+
+    /// Goes on with the scrub where the last call of this stopped, also before a restart: the next `bytes` bytes or so, and from
+    /// the beginning again after the last ones.
+    ///
+    /// # Errors
+    /// As [`ChunkStore::scrub`], and when the metadata cannot be written.
+    pub fn scrub_on(&self, bytes: u64) -> Result<Scrub, StorageError> {
+        let kept = self.metadata().get(Table::Local, SCRUB_KEY)?;
+        let cursor = kept.and_then(|kept| ScrubCursor::decode(&kept)).unwrap_or_default();
+        let scrub = self.scrub(cursor, bytes)?;
+        let mut batch = Batch::new();
+        batch.put(Table::Local, SCRUB_KEY, scrub.next.unwrap_or_default().encode());
+        self.metadata().commit(batch)?;
         Ok(scrub)
     }
 

@@ -49,6 +49,27 @@ fn a_scrub_finds_every_rotten_chunk() {
 }
 
 #[test]
+fn the_scrub_that_never_ends_goes_on_after_a_restart() {
+    let machine = Machine::new(4);
+    let store = machine.open();
+    put(&store, 0..40);
+    let whole = store.scrub(ScrubCursor::default(), u64::MAX).unwrap().checked_bytes;
+    drop(store);
+    let (mut checked, mut steps) = (0, 0);
+    for round in 1..=2 {
+        loop {
+            let scrub = machine.open().scrub_on(5_000).unwrap();
+            (checked, steps) = (checked + scrub.checked_bytes, steps + 1);
+            if scrub.next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(checked, round * whole, "every byte once, and then again from the beginning");
+    }
+    assert!(steps > 10, "in small steps: {steps}");
+}
+
+#[test]
 fn a_scrub_mends_headers_so_that_nothing_is_lost_with_the_index() {
     let machine = Machine::new(2);
     let store = machine.open();
