@@ -50,6 +50,9 @@ fn lines(folders: &Folders, now: WallTime) -> String {
     for leaving in &folders.leaving {
         lines.push(format!("{}: watched no longer; what this device holds of it is being copied", path(leaving)));
     }
+    for excluded in &folders.excluded {
+        lines.push(format!("{}: an export, passed over; `holdfast folders add` takes it in", path(excluded)));
+    }
     lines.extend(folders.skipped.iter().map(|skipped| format!("{}: {}", path(&skipped.path), skipped.reason.words())));
     if lines.is_empty() {
         lines.push("No folder is watched. Watch one with `holdfast folders add DIR`.".to_owned());
@@ -104,7 +107,12 @@ pub(super) mod tests {
         };
         let photos = Folder { label: "Pictures 2".into(), present: false, ..folder("/mnt/usb/Photos", 1) };
         let skipped = vec![SkippedPath { path: "/home/anna/Pictures/a\u{7}.jpg".into(), reason: SkipReason::Empty }];
-        let folders = Folders { folders: vec![pictures, photos], leaving: vec!["/old".into()], skipped };
+        let folders = Folders {
+            folders: vec![pictures, photos],
+            leaving: vec!["/old".into()],
+            excluded: vec!["/a".into()],
+            skipped,
+        };
         assert_eq!(
             lines(&folders, WallTime(7_200_000)),
             "/home/anna/Pictures: 3 files\n  \
@@ -113,6 +121,7 @@ pub(super) mod tests {
             /mnt/usb/Photos (called Pictures 2): 1 file\n  \
             not there; nothing in it counts as deleted, it continues when it is back\n\
             /old: watched no longer; what this device holds of it is being copied\n\
+            /a: an export, passed over; `holdfast folders add` takes it in\n\
             /home/anna/Pictures/a\\x07.jpg: empty"
         );
         assert!(lines(&Folders::default(), WallTime(0)).starts_with("No folder is watched."));

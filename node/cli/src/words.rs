@@ -3,6 +3,7 @@
 use holdfast_protocol::time::WallTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
+use unicode_width::UnicodeWidthStr as _;
 
 /// `1204` → `1,204`.
 pub(super) fn thousands(number: u64) -> String {
@@ -101,17 +102,16 @@ pub(super) fn printable(text: &str) -> String {
 /// Rows as columns, each as wide as its widest cell, two spaces apart; the last one is ragged. Columns in `right` are
 /// aligned to the right.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]], right: &[usize]) -> Vec<String> {
-    let width = |text: &str| text.chars().count();
     let mut widths = [0; N];
     for row in rows {
         for (column, cell) in row.iter().enumerate() {
-            widths[column] = widths[column].max(width(cell));
+            widths[column] = widths[column].max(cell.width());
         }
     }
     let line = |row: &[String; N]| {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
-            let padding = " ".repeat(widths[column] - width(cell));
+            let padding = " ".repeat(widths[column] - cell.width());
             if column > 0 {
                 line.push_str("  ");
             }
@@ -215,5 +215,8 @@ mod tests {
     fn columns_line_up() {
         let rows = [["a".into(), "1".into(), "x".into()], ["bcd".into(), "22".into(), String::new()]];
         assert_eq!(columns(&rows, &[1]), ["a     1  x", "bcd  22"]);
+        // Letters that take two cells, and marks that take none.
+        let rows = [["日本", "1"], ["Zoe\u{308}", "2"], ["abcde", "3"]].map(|row| row.map(str::to_owned));
+        assert_eq!(columns(&rows, &[]), ["日本   1", "Zoe\u{308}    2", "abcde  3"]);
     }
 }

@@ -181,6 +181,8 @@ pub struct Folders {
     pub folders: Vec<Folder>,
     /// Folders that are watched no longer, and from which something is still to be copied into the store.
     pub leaving: Vec<PathBuf>,
+    /// Exports inside watched folders, which are passed over until they are added as folders.
+    pub excluded: Vec<PathBuf>,
     /// What was passed over, by name, at most ten thousand a folder; empty unless it was asked for.
     pub skipped: Vec<SkippedPath>,
 }

@@ -60,7 +60,8 @@ impl Runtime {
             let of_folder = self.ingest.skipped(index);
             skipped.extend(of_folder.named().map(|(path, reason)| SkippedPath { path: path.to_owned(), reason }));
         }
-        Response::Folders(Folders { folders: self.folders(), leaving: self.settings.leaving.clone(), skipped })
+        let Settings { leaving, excluded, .. } = self.settings.clone();
+        Response::Folders(Folders { folders: self.folders(), leaving, excluded, skipped })
     }
 
     pub(super) fn watch_folder(&mut self, path: PathBuf) -> Answer {
