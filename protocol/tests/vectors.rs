@@ -16,7 +16,7 @@ use holdfast_protocol::id::{AuthorId, ChunkId, EnvelopeHash, PlaceId};
 use holdfast_protocol::inventory::{Generation, Head, SignedHead, Span};
 use holdfast_protocol::manifest::{ContentBuilder, Facts, Manifest, ManifestHead};
 use holdfast_protocol::media_type::MediaType;
-use holdfast_protocol::membership::{Removal, Statement, decode_statements, encode_statements};
+use holdfast_protocol::membership::{Recipient, Removal, Statement, decode_statements, encode_statements};
 use holdfast_protocol::message::{Announcement, LogPoint};
 use holdfast_protocol::release::Release;
 use holdfast_protocol::sealing::{BodySealer, ChunkSealer, PhotoKey};
@@ -105,6 +105,11 @@ fn bodies_of_envelopes() {
             keep: vec![device.device_id()],
             logs: vec![(author_key(3).author_id(), 4)],
         }),
+        Statement::Keys {
+            epoch: EPOCH,
+            recipient: Recipient::Device(device.device_id()),
+            sealed: secrets().seal_to(&device.exchange().public(), &[5; 32]),
+        },
         Statement::Place {
             device: device.device_id(),
             place: PlaceId::from_bytes([8; 32]),

@@ -163,7 +163,6 @@ impl<M: Metadata> Library<M> {
                 Statement::Introduce { .. }
                 | Statement::Admit(_)
                 | Statement::Remove(_)
-                | Statement::Retire { .. }
                 | Statement::Unknown { .. } => {}
             }
         }

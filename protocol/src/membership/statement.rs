@@ -73,13 +73,6 @@ pub enum Statement {
         /// The label, sealed by the caller.
         label: Vec<u8>,
     },
-    /// An author of the same device writes no more: envelopes from `length` on do not count.
-    Retire {
-        /// The author.
-        author: AuthorId,
-        /// How many of its envelopes count.
-        length: u64,
-    },
     /// A statement of a newer version.
     Unknown {
         /// Its tag.
@@ -139,7 +132,6 @@ impl Statement {
                 let (device, place, revision) = (*device, *place, *revision);
                 (5, codec::encode(&PlaceFields { device, place, revision, label: label.clone() }))
             }
-            Self::Retire { author, length } => (6, codec::encode(&(author, length))),
             Self::Unknown { tag, bytes } => (*tag, bytes.clone()),
         }
     }
@@ -166,10 +158,6 @@ impl Statement {
                 let PlaceFields { device, place, revision, label } = codec::decode(bytes, limit).ok()?;
                 let bounded = label.len() <= LABEL_BYTES_MAX;
                 bounded.then_some(Self::Place { device, place, revision, label })?
-            }
-            6 => {
-                let (author, length) = codec::decode(bytes, limit).ok()?;
-                Self::Retire { author, length }
             }
             tag => Self::Unknown { tag, bytes: bytes.to_vec() },
         })

@@ -31,8 +31,6 @@ pub struct Registry {
     removals: Removals,
     /// For each device and author the statement with the greatest revision.
     places: BTreeMap<(DeviceId, AuthorId), PlaceSaid>,
-    /// For each ended author and the author that said so, where it ends.
-    retirements: BTreeMap<(AuthorId, AuthorId), (u64, u64)>,
     /// Where logs have forked.
     forks: BTreeMap<AuthorId, u64>,
     /// For each recipient and author the greatest epoch.
@@ -125,7 +123,6 @@ impl Registry {
             authors: BTreeMap::new(),
             removals: Removals::new(),
             places: BTreeMap::new(),
-            retirements: BTreeMap::new(),
             forks: BTreeMap::new(),
             keys: BTreeMap::new(),
             resolved: Resolved::default(),
@@ -168,14 +165,6 @@ impl Registry {
                 keep_greatest(&mut self.places, (*device, *author), said);
                 let moved = self.place_said(device) != before.as_ref();
                 Ok(moved.then_some(RegistryChange::Moved(*device)).into_iter().collect())
-            }
-            Statement::Retire { author: retired, length } => {
-                self.bound_subjects(&self.retirements, author, retired, "retired authors")?;
-                let before = self.length_of(retired);
-                keep_greatest(&mut self.retirements, (*retired, *author), (*length, seq));
-                let after = self.length_of(retired);
-                let ended = after.filter(|_| after != before);
-                Ok(ended.map(|length| RegistryChange::Ended { author: *retired, length }).into_iter().collect())
             }
         }
     }
@@ -362,18 +351,12 @@ impl Registry {
         self.authors.iter().filter(move |(_, certificate)| certificate.device() == device).map(|(author, _)| *author)
     }
 
-    /// How many envelopes of `author` count, if it has ended: its device was removed, it was retired, or its log forked.
+    /// How many envelopes of `author` count, if it has ended: its device was removed, or its log forked.
     #[must_use]
     pub fn length_of(&self, author: &AuthorId) -> Option<u64> {
         let device = self.device_of(author)?;
         let removed = self.resolved.removed.get(&device).map(|removed| removed.length(author));
-        let retired = self
-            .retirements
-            .range((*author, AuthorId::from_bytes([0; 32]))..=(*author, AuthorId::from_bytes([0xff; 32])))
-            .filter(|((_, by), _)| self.device_of(by) == Some(device))
-            .map(|(_, (length, _))| *length)
-            .max();
-        removed.into_iter().chain(retired).chain(self.forks.get(author).copied()).min()
+        removed.into_iter().chain(self.forks.get(author).copied()).min()
     }
 
     /// The authors that have ended, and how many envelopes of each count.
